@@ -1,0 +1,21 @@
+"""Errors whose message is written for the user; the command line prints them without a traceback."""
+
+
+class VidpoolError(Exception):
+    """Something the user can mend: the message names the file or value and the way out."""
+
+
+class ConfigError(VidpoolError, ValueError):
+    """A setting that cannot work."""
+
+
+class DataError(VidpoolError):
+    """A data set that is not on disk as its lists say."""
+
+
+class VideoError(VidpoolError):
+    """A video file that cannot be read; the message begins with its path."""
+
+
+class CheckpointError(VidpoolError):
+    """A checkpoint that does not fit the model or cannot be read."""
