@@ -1,4 +1,4 @@
-"""Errors whose message is written for the user; the command line prints them without a traceback."""
+"""Errors whose message is written for the user; the CLI prints them without a traceback."""
 
 
 class VidpoolError(Exception):

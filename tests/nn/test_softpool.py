@@ -1,0 +1,62 @@
+"""The layers against the functions, and against the max pooling layers that they replace."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from vidpool import ops
+from vidpool.nn import SoftPool1d, SoftPool2d, SoftPool3d
+
+LAYERS = [
+    (SoftPool1d, nn.MaxPool1d, ops.soft_pool1d),
+    (SoftPool2d, nn.MaxPool2d, ops.soft_pool2d),
+    (SoftPool3d, nn.MaxPool3d, ops.soft_pool3d),
+]
+ARGUMENTS = [
+    {"kernel_size": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 2, "stride": 3, "dilation": 2, "ceil_mode": True},
+]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+@pytest.mark.parametrize(("soft", "hard", "function"), LAYERS)
+def test_stands_in_for_max_pooling(soft, hard, function, arguments):
+    x = torch.randn(2, 3, *(8,) * int(soft.__name__[-2]))
+    layer, replaced = soft(**arguments), hard(**arguments)
+    assert not isinstance(layer, hard)
+    for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode"):
+        assert getattr(layer, name) == getattr(replaced, name)
+    assert layer(x).shape == replaced(x).shape
+    assert torch.equal(layer(x), function(x, **arguments))
+
+
+@pytest.mark.parametrize(("soft", "_hard", "function"), LAYERS)
+def test_gradient_is_passed_on(soft, _hard, function):
+    x = torch.randn(1, 1, *(4,) * int(soft.__name__[-2]))
+    gradients = []
+    for pool in (soft(2, gradient="paper"), lambda x: function(x, 2, gradient="paper")):
+        leaf = x.clone().requires_grad_()
+        pool(leaf).sum().backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients)
+
+
+def test_has_no_state_and_copies():
+    layer = SoftPool3d((1, 2, 2), padding=(0, 1, 1))
+    assert not layer.state_dict()
+    assert repr(copy.deepcopy(layer)) == repr(layer)
+
+
+def test_repr_shows_every_argument():
+    assert repr(SoftPool2d(3, 2, 1, gradient="paper")) == (
+        "SoftPool2d(kernel_size=3, stride=2, padding=1, dilation=1, ceil_mode=False, "
+        "gradient='paper')"
+    )
+
+
+def test_return_indices_is_no_argument():
+    with pytest.raises(TypeError, match="return_indices"):
+        SoftPool3d(2, return_indices=True)

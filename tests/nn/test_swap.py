@@ -1,0 +1,226 @@
+"""Which layers are exchanged, that shapes and state-dict keys stay, and what cannot be done."""
+
+from collections import Counter
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from vidpool.errors import ConfigError
+from vidpool.nn import SoftPool1d, SoftPool2d, SoftPool3d, swap_pooling
+
+
+class SamePadding(nn.MaxPool2d):
+    """Pads by itself, so that its arguments do not tell its geometry."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+class Renamed(nn.MaxPool2d):
+    """Computes what its base class does."""
+
+
+def names(swaps):
+    return [swap.name for swap in swaps]
+
+
+def output_shapes(model, x):
+    """Output shapes of all leaf modules, by name."""
+    shapes = {}
+
+    def record(name):
+        return lambda _module, _args, out: shapes.update({name: out.shape})
+
+    leaves = [(name, module) for name, module in model.named_modules() if not [*module.children()]]
+    handles = [module.register_forward_hook(record(name)) for name, module in leaves]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "expected"),
+    [
+        (torchvision.models.resnet18, {}, {nn.MaxPool2d: 1}),
+        (torchvision.models.googlenet, {"init_weights": False}, {nn.MaxPool2d: 13}),
+        (torchvision.models.densenet121, {}, {nn.MaxPool2d: 1, nn.AvgPool2d: 3}),
+    ],
+)
+def test_torchvision_networks_keep_shapes_and_keys(build, options, expected):
+    model = build(weights=None, num_classes=5, **options).eval()
+    x = torch.rand(1, 3, 75, 70)
+    shapes, keys = output_shapes(model, x), list(model.state_dict())
+    swaps = swap_pooling(model)
+    assert Counter(type(swap.old) for swap in swaps) == expected
+    assert all(type(swap.new) is SoftPool2d for swap in swaps)
+    assert all(model.get_submodule(swap.name) is swap.new for swap in swaps)
+    assert list(model.state_dict()) == keys
+    assert output_shapes(model, x) == shapes
+
+
+def test_pytorchvideo_networks():
+    builders = pytest.importorskip("pytorchvideo.models")
+    slowfast = builders.create_slowfast(model_num_class=5)
+    assert names(swap_pooling(slowfast)) == [
+        "blocks.0.multipathway_blocks.0.pool",
+        "blocks.0.multipathway_blocks.1.pool",
+    ]
+    csn = builders.create_csn(model_num_class=5, stem_pool=nn.MaxPool3d).eval()
+    x = torch.rand(1, 3, 4, 33, 33)
+    stem, keys = csn.blocks[0], list(csn.state_dict())
+    shape = stem(x).shape
+    assert names(swap_pooling(csn)) == ["blocks.0.pool"]
+    assert stem(x).shape == shape
+    assert list(csn.state_dict()) == keys
+
+
+@pytest.mark.parametrize("to", ["soft", "max", "avg"])
+@pytest.mark.parametrize(
+    ("old", "size"),
+    [
+        (nn.MaxPool1d(3, 2, 1), (9,)),
+        (nn.AvgPool1d(2), (9,)),
+        (nn.MaxPool2d(3, 2, 1, ceil_mode=True), (8, 9)),
+        (nn.AvgPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True), (8, 9)),
+        (Renamed(2), (8, 9)),
+        (nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)), (3, 8, 9)),
+        (nn.AvgPool3d(2, [1, 2, 2]), (3, 8, 9)),
+        (SoftPool1d(2), (9,)),
+        (SoftPool3d(2, gradient="paper"), (3, 8, 9)),
+    ],
+    ids=repr,
+)
+def test_geometry_is_kept_between_all_kinds(old, size, to):
+    x = torch.rand(1, 2, *size)
+    model = nn.Sequential(old)
+    expected = old(x)
+    (swap,) = swap_pooling(model, to)
+    assert swap.old is old
+    assert type(swap.new).__name__.lower().startswith(to)
+    assert model(x).shape == expected.shape
+
+
+def test_dilation_is_kept():
+    model = nn.Sequential(nn.MaxPool2d(3, 2, 1, dilation=2))
+    expected = model(torch.rand(1, 2, 11, 11)).shape
+    swap_pooling(model)
+    assert model(torch.rand(1, 2, 11, 11)).shape == expected
+
+
+def test_averages_leave_the_padding_out():
+    model = nn.Sequential(nn.MaxPool2d(3, 2, 1))
+    swap_pooling(model, "avg")
+    assert torch.equal(model(torch.ones(1, 1, 5, 5)), torch.ones(1, 1, 3, 3))
+
+
+def test_options_reach_the_new_layers():
+    model = nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2))
+    swap_pooling(model, gradient="paper")
+    assert [layer.gradient for layer in model] == ["paper", "paper"]
+    swap_pooling(model, gradient="exact")
+    assert [layer.gradient for layer in model] == ["exact", "exact"]
+    with pytest.raises(TypeError, match="gradient"):
+        swap_pooling(model, "max", gradient="paper")
+
+
+def every_sort():
+    return nn.ModuleDict(
+        {
+            "max": nn.MaxPool2d(2),
+            "max_stride_1": nn.MaxPool2d(3, 1, 1),
+            "average": nn.AvgPool2d((1, 2)),
+            "soft": SoftPool2d(2),
+            "subclass": Renamed(2),
+            "own": SamePadding(2),
+            "head": nn.AvgPool3d(7, stride=(1, 1, 1)),
+            "list_head": nn.AvgPool2d(7, stride=[1, 1]),
+            "int_head": nn.AvgPool2d(7, stride=1),
+            "adaptive": nn.AdaptiveAvgPool3d(1),
+            "relu": nn.ReLU(),
+        }
+    )
+
+
+def test_default_takes_all_but_heads_and_layers_with_their_own_forward():
+    swaps = swap_pooling(every_sort())
+    assert names(swaps) == ["max", "max_stride_1", "average", "soft", "subclass"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("head", ["head"]),
+        ("max*", ["max", "max_stride_1"]),
+        (["soft", "*head"], ["soft", "head", "list_head", "int_head"]),
+        (lambda name, layer: name != "own" and layer.kernel_size == 2, ["max", "soft", "subclass"]),
+    ],
+)
+def test_where_selects(where, expected):
+    model = every_sort()
+    assert names(swap_pooling(model, where=where)) == expected
+
+
+def test_patterns_see_dotted_names():
+    model = nn.Sequential(nn.Sequential(nn.MaxPool2d(2)), nn.Sequential(nn.MaxPool2d(2)))
+    assert names(swap_pooling(model, where="1.*")) == ["1.0"]
+    assert isinstance(model[0][0], nn.MaxPool2d)
+
+
+def test_one_instance_under_several_names_stays_one_instance():
+    pool = nn.MaxPool2d(2)
+    block = nn.Sequential(pool)
+    model = nn.ModuleDict({"a": pool, "b": pool, "c": block, "d": block})
+    swaps = swap_pooling(model)
+    assert names(swaps) == ["a", "b", "c.0", "d.0"]
+    assert model["a"] is model["b"] is model["c"][0] is model["d"][0] is swaps[0].new
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_training_flag_is_kept(training):
+    model = nn.Sequential(nn.MaxPool2d(2)).train(training)
+    swap_pooling(model)
+    assert model[0].training is training
+
+
+@pytest.mark.parametrize(
+    ("layer", "to", "named"),
+    [
+        (nn.MaxPool2d(2, return_indices=True), "soft", r"1 \(MaxPool2d\) returns indices"),
+        (nn.AvgPool2d(2, divisor_override=3), "soft", r"1 \(AvgPool2d\).*divisor_override"),
+        (nn.MaxPool2d(2, dilation=(1, 2)), "avg", r"1 \(MaxPool2d\).*dilation \(1, 2\)"),
+        (SamePadding(2), "soft", r"1 \(SamePadding\) has a forward of its own"),
+    ],
+)
+def test_layer_without_an_equivalent_is_an_error_and_the_model_stays(layer, to, named):
+    first = nn.MaxPool2d(2)
+    model = nn.Sequential(first, layer)
+    with pytest.raises(ConfigError, match=named):
+        swap_pooling(model, to, where="*")
+    assert model[0] is first
+    assert model[1] is layer
+
+
+def test_unknown_kind_is_an_error_that_lists_the_known():
+    with pytest.raises(ConfigError, match=r"'softer'.*soft, max, avg"):
+        swap_pooling(nn.Sequential(nn.MaxPool2d(2)), "softer")
+
+
+def test_a_model_that_is_a_pooling_layer_is_an_error():
+    with pytest.raises(ConfigError, match="itself a pooling layer"):
+        swap_pooling(nn.MaxPool2d(2))
+
+
+def test_nothing_to_replace_is_an_error_that_lists_what_there_is():
+    model = torchvision.models.video.r3d_18(weights=None)
+    with pytest.raises(ConfigError, match=r"VideoResNet.*avgpool \(AdaptiveAvgPool3d: adaptive\)"):
+        swap_pooling(model)
+    with pytest.raises(ConfigError, match="pooling layers are: none"):
+        swap_pooling(nn.Sequential(nn.ReLU()))
+    with pytest.raises(
+        ConfigError, match=r"'layer9\.\*'.*head \(AvgPool3d: average with stride 1\)"
+    ):
+        swap_pooling(every_sort(), where="layer9.*")

@@ -1,0 +1,64 @@
+"""The ``vidpool`` command: each verb is a thin layer over a documented Python function.
+
+Nothing here imports PyTorch before the verb is known, so that ``vidpool --help`` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from vidpool import __version__
+from vidpool.errors import VidpoolError
+
+# verb → (module with a `main(verb, arguments)`, what the verb does)
+VERBS = {
+    "fit": ("vidpool.cli.training", "train a network on videos"),
+    "validate": ("vidpool.cli.training", "accuracy on the validation videos, one view each"),
+    "test": ("vidpool.cli.training", "accuracy on the test videos, over several views each"),
+    "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
+    "data": ("vidpool.cli.data", "make data sets (vidpool data demo)"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Errors that the user can mend are printed without a traceback and end with status 1; set
+    ``VIDPOOL_TRACEBACK=1`` to see where they come from.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    verbs = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="vidpool",
+        usage="vidpool VERB [options]",
+        description="Video action recognition with SoftPool.",
+        epilog=f"verbs:\n{verbs}\n\n`vidpool VERB --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"vidpool {__version__}")
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help=argparse.SUPPRESS)
+    verb: str = parser.parse_args(arguments[:1]).verb
+    module, _ = VERBS[verb]
+    try:
+        run: Callable[[str, list[str]], int] = import_module(module).main
+        return run(verb, arguments[1:])
+    except VidpoolError as error:
+        if os.environ.get("VIDPOOL_TRACEBACK"):
+            raise
+        print(f"vidpool {verb}: error: {_message(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"vidpool {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _message(error: VidpoolError) -> str:
+    """The error's own words; a loader process wraps them in its traceback."""
+    text = str(error)
+    if text.startswith("Caught "):
+        marker = f"{type(error).__name__}: "
+        text = text[text.rindex(marker) + len(marker) :].strip()
+    return text

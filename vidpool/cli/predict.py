@@ -1,0 +1,97 @@
+"""``vidpool predict``: the classes of videos, as a table and as a file."""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from vidpool.errors import ConfigError
+from vidpool.predict import Prediction, find_videos, predict
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Run ``vidpool predict``; the exit status is 1 if a file could not be read."""
+    parser = argparse.ArgumentParser(
+        prog=f"vidpool {verb}",
+        description="The classes of video files, by a checkpoint of `vidpool fit`.",
+    )
+    parser.add_argument("videos", nargs="+", metavar="VIDEO_OR_FOLDER")
+    parser.add_argument("--ckpt_path", required=True, metavar="CKPT")
+    parser.add_argument("--output", metavar="FILE", help="write the predictions to .json or .csv")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file")
+    parser.add_argument("--top", type=int, default=5, help="classes a video (default: %(default)s)")
+    parser.add_argument("--clips", type=int, help="clips a video (default: as in testing)")
+    parser.add_argument("--crops", type=int, help="crops a clip, 1 or 3 (default: as in testing)")
+    parser.add_argument("--decoder", default="auto", help="auto, pyav or decord")
+    parser.add_argument("--device", default="auto", help="a PyTorch device (default: %(default)s)")
+    args = parser.parse_args(arguments)
+
+    output = Path(args.output) if args.output else None
+    if output:
+        _check_output(output, args.overwrite)
+    videos = find_videos(args.videos)
+    predictions: list[Prediction] = []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("predicting", total=len(videos))
+        for prediction in predict(
+            args.ckpt_path, videos, args.top, args.clips, args.crops, args.decoder, args.device
+        ):
+            predictions.append(prediction)
+            progress.advance(task)
+    Console().print(_table(predictions))
+    if output:
+        write_predictions(output, predictions)
+        print(f"wrote {output}")
+    return 1 if any(prediction.error for prediction in predictions) else 0
+
+
+def write_predictions(path: Path, predictions: list[Prediction]) -> None:
+    """Write predictions as JSON (a list of files) or CSV (a row for each class)."""
+    if path.suffix == ".json":
+        content = [
+            {"file": str(p.path), "error": p.error}
+            if p.error
+            else {
+                "file": str(p.path),
+                "predictions": [{"class": name, "probability": q} for name, q in p.classes],
+            }
+            for p in predictions
+        ]
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "rank", "class", "probability", "error"])
+        for p in predictions:
+            if p.error:
+                rows.writerow([p.path, "", "", "", p.error])
+            for rank, (name, probability) in enumerate(p.classes, start=1):
+                rows.writerow([p.path, rank, name, f"{probability:.6f}", ""])
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    if path.suffix not in (".json", ".csv"):
+        raise ConfigError(f"{path}: --output must end in .json or .csv")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists; give --overwrite to replace it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent}: no such folder to write the output to")
+
+
+def _table(predictions: list[Prediction]) -> Table:
+    table = Table("file", "class", "probability")
+    table.columns[2].justify = "right"
+    for prediction in predictions:
+        table.add_section()
+        name = escape(str(prediction.path))
+        if prediction.error:
+            reason = prediction.error.removeprefix(f"{prediction.path}: ")
+            table.add_row(name, f"[red]{escape(reason)}", "")
+        for i, (label, probability) in enumerate(prediction.classes):
+            table.add_row("" if i else name, escape(label), f"{probability:.1%}")
+    return table

@@ -1,0 +1,166 @@
+"""``vidpool fit | validate | test``: Lightning's own command line over VideoClassifier."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelSummary,
+    RichProgressBar,
+)
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+
+from vidpool.cli.recipes import expand_bases
+from vidpool.data.datamodule import VideoDataModule
+from vidpool.data.ucf101 import UCF101DataModule  # noqa: F401 (so that configs may name it)
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.train.checkpoint import load_checkpoint
+from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+
+DESCRIPTIONS = {
+    "fit": "Train a network; --ckpt_path resumes a run.",
+    "validate": "Accuracy on the validation videos, one view each.",
+    "test": "Accuracy on the test videos, averaged over several views each.",
+}
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Run one of Lightning's verbs; see :class:`VidpoolCLI`."""
+    arguments = [verb, *expand_bases(arguments)]
+    # LightningCLI reads sys.argv, also in the processes that distributed training starts
+    sys.argv = ["vidpool", *arguments]
+    usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
+    VidpoolCLI(
+        VideoClassifier,
+        VideoDataModule,
+        subclass_mode_data=True,
+        seed_everything_default=1,
+        auto_configure_optimizers=False,
+        parser_kwargs={
+            name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
+            for name in VidpoolCLI.subcommands()
+        },
+    )
+    return 0
+
+
+class VidpoolCLI(LightningCLI):
+    """LightningCLI with vidpool's run folders and defaults.
+
+    Logs, checkpoints and the settings that made them go to ``<root>/<name>/<verb>_<n>``, a new
+    folder for each run.
+    """
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's verbs but ``predict``, which vidpool does in its own way."""
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"},
+            "validate": {"model", "dataloaders", "datamodule"},
+            "test": {"model", "dataloaders", "datamodule"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Name of the run; the number of classes follows from the data."""
+        parser.add_argument("--run.name", default="default", help="Name of the run's folder.")
+        parser.add_argument("--run.root", default="runs", help="Where the runs' folders lie.")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Decide what a checkpoint's own settings mean.
+
+        Lightning lets them override the command line in silence, so that a resumed run cannot be
+        given another learning rate. Here training keeps what the user said, and
+        :meth:`VideoClassifier.on_load_checkpoint` refuses another network; validation and testing
+        build the checkpoint's network.
+        """
+        settings = self.config[self.config["subcommand"]]
+        path = settings.get("ckpt_path")
+        if path is None:
+            if self.config["subcommand"] != "fit":
+                raise CheckpointError("--ckpt_path must name the checkpoint to be evaluated")
+            return
+        saved = load_checkpoint(path).get("hyper_parameters", {})
+        if self.config["subcommand"] != "fit":
+            for name in set(ARCHITECTURE) & saved.keys() - {"num_classes"}:
+                settings["model"][name] = saved[name]
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """A trainer with loggers, checkpoints and progress bar; those of a config come first."""
+        trainer = self._get(self.config_init, "trainer")
+        _refuse_float16_on_cpu(trainer)
+        # what Lightning would do by default, with a bar that fits and a readable summary
+        callbacks: list[pl.Callback] = list(trainer.callbacks or [])
+        if trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
+        if trainer.logger is None:
+            run = self._get(self.config, "run")
+            folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
+            place = {"save_dir": run.root, "name": run.name, "version": folder.name}
+            trainer.logger = [
+                TensorBoardLogger(**place, default_hp_metric=False),
+                CSVLogger(**place),
+            ]
+            rank_zero_info(f"this run's folder: {folder}")
+        if self.subcommand == "fit":
+            if trainer.logger is not False:
+                callbacks.append(LearningRateMonitor("step"))
+            if trainer.enable_checkpointing is not False and not any(
+                isinstance(callback, ModelCheckpoint) for callback in callbacks
+            ):
+                callbacks.append(
+                    ModelCheckpoint(
+                        filename="best",
+                        monitor="val/top1",
+                        mode="max",
+                        save_last=True,
+                        enable_version_counter=False,
+                    )
+                )
+        if trainer.enable_model_summary is not False:
+            callbacks.append(ModelSummary(max_depth=2))
+        trainer.callbacks = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+
+@rank_zero_only
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True)
+
+
+def new_run_folder(parent: Path, verb: str) -> Path:
+    """Make ``parent/verb_0``, or the first of ``verb_1``, … that does not exist."""
+    number = 0
+    while True:
+        folder = parent / f"{verb}_{number}"
+        if not folder.exists():
+            try:
+                _make(folder)
+            except FileExistsError:  # another run was faster
+                continue
+            return folder
+        number += 1
+
+
+def _refuse_float16_on_cpu(trainer: Any) -> None:
+    """Lightning would train in bfloat16 instead, with no more than a warning.
+
+    Raises:
+        ConfigError: float16 was asked for on a CPU.
+    """
+    on_cpu = trainer.accelerator == "cpu" or (
+        trainer.accelerator == "auto"
+        and not torch.cuda.is_available()
+        and not torch.backends.mps.is_available()
+    )
+    if on_cpu and str(trainer.precision) in ("16", "16-mixed", "16-true"):
+        raise ConfigError(
+            f"trainer.precision {trainer.precision} does not exist on a CPU; use bf16-mixed or "
+            "32-true"
+        )

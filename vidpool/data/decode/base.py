@@ -1,0 +1,143 @@
+"""What every decoder offers, and what they share."""
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vidpool.errors import ConfigError, VideoError
+
+
+class Video(ABC):
+    """One open video file; :func:`vidpool.data.decode.open_video` makes them.
+
+    Frames are numbered from 0 in the order in which a player shows them.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_file(path)
+        self.path = path
+        self._closed = False
+
+    def __len__(self) -> int:
+        """How many frames decode; at least 1.
+
+        Raises:
+            VideoError: No frame decodes.
+            ValueError: The video is closed.
+        """
+        self._require_open()
+        return self._count()
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, on average where the frame rate varies.
+
+        Raises:
+            VideoError: The file does not say.
+            ValueError: The video is closed.
+        """
+        self._require_open()
+        return self._average_rate()
+
+    def frames(self, indices: Iterable[int], short_side: int | None = None) -> Tensor:
+        """Decode the frames with these numbers.
+
+        Args:
+            indices: Frame numbers in any order, repeated or not.
+            short_side: Height or width, whichever is less, of the returned frames in pixels; the
+                other side keeps the aspect ratio. ``None`` leaves the size alone.
+
+        Returns:
+            RGB frames in the order asked for, turned as the file's rotation tag says: contiguous
+            uint8 tensor of shape ``(T, 3, H, W)``.
+
+        Raises:
+            IndexError: An index is negative or not less than ``len(self)``.
+            ValueError: No indices were given, or the video is closed.
+            ConfigError: ``short_side`` is less than 1.
+            VideoError: A frame cannot be decoded.
+        """
+        self._require_open()
+        wanted = [operator.index(index) for index in indices]
+        if not wanted:
+            raise ValueError(f"{self.path}: no frame indices were given")
+        if short_side is not None and short_side < 1:
+            raise ConfigError(f"short_side must be at least 1, not {short_side}")
+        length = self._count()
+        for index in wanted:
+            if not 0 <= index < length:
+                raise IndexError(f"{self.path}: no frame {index}; the video has {length} frames")
+        distinct = sorted(set(wanted))
+        pictures = dict(zip(distinct, self._decode(distinct, short_side), strict=True))
+        clip = torch.stack([pictures[index] for index in wanted])
+        return clip.permute(0, 3, 1, 2).contiguous()
+
+    def close(self) -> None:
+        """Let go of the file; closing twice does no harm."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self.path}: the video is closed")
+
+    @abstractmethod
+    def _count(self) -> int:
+        """Return how many frames decode, or raise ``VideoError`` where none does."""
+
+    @abstractmethod
+    def _average_rate(self) -> float:
+        """Return frames per second, or raise ``VideoError``."""
+
+    @abstractmethod
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
+        """Decode frames.
+
+        Args:
+            indices: At least one valid frame number, ascending and distinct.
+            short_side: As in :meth:`frames`.
+
+        Returns:
+            One uint8 tensor of shape ``(H, W, 3)`` per index, in their order, all of one size.
+        """
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Close what the decoder holds open."""
+
+
+def require_file(path: Path) -> None:
+    """Check that there is something to read at a path.
+
+    Raises:
+        VideoError: Nothing is there, or a folder, or an empty file.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise VideoError(f"{path}: no such file") from error
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
+    if path.is_dir():
+        raise VideoError(f"{path}: is a folder, not a video")
+    if size == 0:
+        raise VideoError(f"{path}: is empty (0 bytes)")
+
+
+def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """Return ``(height, width)`` scaled such that the lesser is ``short_side``.
+
+    The other side is rounded to the nearest pixel. ``None`` leaves both alone.
+    """
+    if short_side is None:
+        return height, width
+    scale = short_side / min(height, width)
+    return round(height * scale), round(width * scale)

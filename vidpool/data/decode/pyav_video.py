@@ -1,0 +1,95 @@
+"""Decoding with PyAV, such that no frame is a wrong one."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidpool.data.decode.base import Video, scaled_size
+from vidpool.data.decode.pyav_access import CountedFrames, TimedFrames, read_time_table
+from vidpool.data.decode.pyav_source import Source
+from vidpool.errors import VideoError
+
+
+class PyAVVideo(Video):
+    """A video read by PyAV, in one thread.
+
+    Of several video streams it reads the one that FFmpeg holds to be the best: the default one, or
+    else the one with the highest bit rate. Where time stamps can be trusted, frames are found by
+    them, otherwise by counting from the start: see :mod:`vidpool.data.decode.pyav_access`.
+
+    A file cut short, or damaged in the middle, is read as far as it decodes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._source = Source(path)
+        self._reformatter = VideoReformatter()
+
+    @cached_property
+    def _access(self) -> TimedFrames | CountedFrames:
+        table = read_time_table(self._source)
+        return CountedFrames(self._source) if table is None else TimedFrames(self._source, table)
+
+    def _count(self) -> int:
+        return len(self._access)
+
+    def _average_rate(self) -> float:
+        rate = self._access.average_rate
+        if not rate:
+            raise VideoError(f"{self.path}: does not say its frame rate")
+        return float(rate)
+
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
+        # a stream may change its picture size on the way, but a clip has one
+        size = scaled_size(*self._source.picture_size, short_side)
+        for index, frame in zip(indices, self._access.read(indices), strict=True):
+            yield self._picture(index, frame, size)
+
+    def _picture(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
+        height, width = size
+        try:
+            rgb = self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"{self.path}: frame {index} cannot be converted to RGB: {error.strerror}"
+            ) from error
+        return torch.from_numpy(upright(rgb, frame))
+
+    def _release(self) -> None:
+        self._source.close()
+
+
+def upright(picture: NDArray[Any], frame: av.VideoFrame) -> NDArray[Any]:
+    """Turn and mirror a picture as its frame's display matrix says.
+
+    Unlike ``VideoFrame.rotation``, the matrix tells a mirrored picture from one turned by 180
+    degrees. Angles between the quarter turns go to the nearest.
+
+    Args:
+        picture: The frame's pixels, shape ``(H, W, 3)``.
+        frame: Where the pixels come from.
+
+    Returns:
+        An array of shape ``(H, W, 3)``, or ``(W, H, 3)`` after a quarter turn; the picture itself
+        where the frame has no matrix.
+    """
+    # PyAV's annotation leaves out all side data but motion vectors
+    matrix = cast("Mapping[str, bytes]", frame.side_data).get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    # a point goes from (x, y) to (a x + c y, b x + d y)
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    if abs(b) > abs(a):
+        picture = picture.swapaxes(0, 1)
+        flip_x, flip_y = c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    return picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1].copy()

@@ -1,0 +1,301 @@
+"""3D and (2+1)D residual networks with the key layout of the SRTG family's checkpoints.
+
+The networks that "Refining activation downsampling with SoftPool" (ICCV 2021) compares in Table 7.
+Their bottleneck does not expand: each of its three convolutions has the stage's planes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from vidpool.errors import ConfigError
+from vidpool.models.registry import register_model
+
+BlockFactory: TypeAlias = Callable[[int, int, int], nn.Module]
+"""Makes a block from its input planes, output planes and stride."""
+StemFactory: TypeAlias = Callable[[int, int], nn.Module]
+"""Makes a stem from the clip's channels and its own output planes."""
+
+
+class ResNet3d(nn.Module):
+    """Residual network over clips: stem, max pool, four stages, global average, linear classifier.
+
+    The stem halves H and W, the pool and stages 2 to 4 halve T, H and W; sizes round up, so any
+    clip is large enough.
+
+    Args:
+        depths: Number of blocks of each of the four stages.
+        block: Makes one block.
+        stem: Makes what comes before the pool.
+        num_classes: Number of logits.
+        width: Planes of the stem and the first stage; the later stages have 2, 4 and 8 times as
+            many.
+        in_channels: Channels of the clips.
+        dropout: Probability of dropping a feature before the classifier.
+
+    Raises:
+        ConfigError: If `num_classes`, `width` or `in_channels` is below 1, or `dropout` outside
+            [0, 1).
+    """
+
+    def __init__(
+        self,
+        depths: tuple[int, int, int, int],
+        block: BlockFactory,
+        stem: StemFactory,
+        *,
+        num_classes: int = 400,
+        width: int = 64,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        counts = {"num_classes": num_classes, "width": width, "in_channels": in_channels}
+        for name, count in counts.items():
+            if count < 1:
+                raise ConfigError(f"{name} must be at least 1, but is {count}")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+        self.stem = stem(in_channels, width)
+        self.pool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
+        self.layer1 = _stage(block, depths[0], width, width, stride=1)
+        self.layer2 = _stage(block, depths[1], width, 2 * width, stride=2)
+        self.layer3 = _stage(block, depths[2], 2 * width, 4 * width, stride=2)
+        self.layer4 = _stage(block, depths[3], 4 * width, 8 * width, stride=2)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(8 * width, num_classes)
+        self.apply(_initialise)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Embed clips.
+
+        Args:
+            x: (N, in_channels, T, H, W) clips.
+
+        Returns:
+            (N, 8 * width) averages over T, H and W.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        if x.ndim != 5:
+            raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
+        x = self.pool(self.stem(x))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return x.mean(dim=(2, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify clips.
+
+        Args:
+            x: (N, in_channels, T, H, W) clips.
+
+        Returns:
+            (N, num_classes) logits.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        return self.fc(self.dropout(self.forward_features(x)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions with a shortcut around them.
+
+    Args:
+        in_planes: Channels of the input.
+        planes: Channels of the output and between the convolutions.
+        stride: Step of the first convolution along T, H and W.
+        factorised: Whether the 3x3x3 convolutions are (2+1)D.
+    """
+
+    def __init__(
+        self, in_planes: int, planes: int, stride: int, *, factorised: bool = False
+    ) -> None:
+        super().__init__()
+        middle = _middle_planes(in_planes, planes) if factorised else None
+        self.conv1 = nn.Sequential(
+            _conv3x3x3(in_planes, planes, stride, middle),
+            nn.BatchNorm3d(planes),
+            nn.ReLU(inplace=True),
+        )
+        self.conv2 = nn.Sequential(
+            _conv3x3x3(planes, planes, 1, middle),
+            nn.BatchNorm3d(planes),
+        )
+        self.downsample = _shortcut(in_planes, planes, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_planes, T, H, W) to (N, planes, T', H', W'), sizes over stride rounded up."""
+        return self.relu(self.conv2(self.conv1(x)) + self.downsample(x))
+
+
+class Bottleneck(nn.Module):
+    """A 1x1x1, a 3x3x3 and a 1x1x1 convolution with a shortcut around them.
+
+    The last convolution does not widen: the output has as many channels as the middle.
+
+    Args:
+        in_planes: Channels of the input.
+        planes: Channels of the output and between the convolutions.
+        stride: Step of the 3x3x3 convolution along T, H and W.
+        factorised: Whether the 3x3x3 convolution is (2+1)D.
+    """
+
+    def __init__(
+        self, in_planes: int, planes: int, stride: int, *, factorised: bool = False
+    ) -> None:
+        super().__init__()
+        middle = _middle_planes(in_planes, planes) if factorised else None
+        self.conv1 = nn.Sequential(
+            nn.Conv3d(in_planes, planes, kernel_size=1, bias=False),
+            nn.BatchNorm3d(planes),
+            nn.ReLU(inplace=True),
+        )
+        self.conv2 = nn.Sequential(
+            _conv3x3x3(planes, planes, stride, middle),
+            nn.BatchNorm3d(planes),
+            nn.ReLU(inplace=True),
+        )
+        self.conv3 = nn.Sequential(
+            nn.Conv3d(planes, planes, kernel_size=1, bias=False),
+            nn.BatchNorm3d(planes),
+        )
+        self.downsample = _shortcut(in_planes, planes, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_planes, T, H, W) to (N, planes, T', H', W'), sizes over stride rounded up."""
+        return self.relu(self.conv3(self.conv2(self.conv1(x))) + self.downsample(x))
+
+
+def stem_3d(in_channels: int, planes: int) -> nn.Sequential:
+    """One 3x7x7 convolution that halves H and W, with batch norm and ReLU."""
+    return nn.Sequential(
+        nn.Conv3d(in_channels, planes, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False),
+        nn.BatchNorm3d(planes),
+        nn.ReLU(inplace=True),
+    )
+
+
+def stem_2plus1d(in_channels: int, planes: int) -> nn.Sequential:
+    """A 1x7x7 convolution that halves H and W, then a 3x1x1, each with batch norm and ReLU."""
+    middle = max(1, 45 * planes // 64)
+    return nn.Sequential(
+        nn.Conv3d(in_channels, middle, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
+        nn.BatchNorm3d(middle),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(middle, planes, (3, 1, 1), padding=(1, 0, 0), bias=False),
+        nn.BatchNorm3d(planes),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _stage(
+    block: BlockFactory, depth: int, in_planes: int, planes: int, stride: int
+) -> nn.Sequential:
+    """Chain `depth` blocks, of which the first has the stride."""
+    rest = (block(planes, planes, 1) for _ in range(depth - 1))
+    return nn.Sequential(block(in_planes, planes, stride), *rest)
+
+
+def _conv3x3x3(in_planes: int, planes: int, stride: int, middle: int | None) -> nn.Sequential:
+    """Make a 3x3x3 convolution, or a 1x3x3 to `middle` planes and a 3x1x1 where that is given."""
+    if middle is None:
+        return nn.Sequential(
+            nn.Conv3d(in_planes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
+        )
+    return nn.Sequential(
+        nn.Conv3d(
+            in_planes, middle, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
+        ),
+        nn.BatchNorm3d(middle),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(middle, planes, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0), bias=False),
+    )
+
+
+def _middle_planes(in_planes: int, planes: int) -> int:
+    """Planes that give the two halves of a block's (2+1)D convolution the weights of a 3D one.
+
+    Equation in section 3.5 of "A Closer Look at Spatiotemporal Convolutions for Action
+    Recognition" (CVPR 2018), with the planes that enter the block, even for a convolution that is
+    not its first.
+    """
+    return (27 * in_planes * planes) // (9 * in_planes + 3 * planes)
+
+
+def _shortcut(in_planes: int, planes: int, stride: int) -> nn.Module:
+    """Project the input where the block changes its shape; Identity adds no state-dict keys."""
+    if stride == 1 and in_planes == planes:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv3d(in_planes, planes, kernel_size=1, stride=stride, bias=False),
+        nn.BatchNorm3d(planes),
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    """Set fresh weights; batch norm keeps PyTorch's 1 and 0."""
+    if isinstance(module, nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+@register_model
+def r3d_18(**options: Any) -> ResNet3d:
+    """3D ResNet-18; options as for :class:`ResNet3d`."""
+    return ResNet3d((2, 2, 2, 2), BasicBlock, stem_3d, **options)
+
+
+@register_model
+def r3d_34(**options: Any) -> ResNet3d:
+    """3D ResNet-34; options as for :class:`ResNet3d`."""
+    return ResNet3d((3, 4, 6, 3), BasicBlock, stem_3d, **options)
+
+
+@register_model
+def r3d_50(**options: Any) -> ResNet3d:
+    """3D ResNet-50; options as for :class:`ResNet3d`."""
+    return ResNet3d((3, 4, 6, 3), Bottleneck, stem_3d, **options)
+
+
+@register_model
+def r3d_101(**options: Any) -> ResNet3d:
+    """3D ResNet-101; options as for :class:`ResNet3d`."""
+    return ResNet3d((3, 4, 23, 3), Bottleneck, stem_3d, **options)
+
+
+@register_model
+def r2plus1d_18(**options: Any) -> ResNet3d:
+    """R(2+1)D-18; options as for :class:`ResNet3d`."""
+    block = partial(BasicBlock, factorised=True)
+    return ResNet3d((2, 2, 2, 2), block, stem_2plus1d, **options)
+
+
+@register_model
+def r2plus1d_34(**options: Any) -> ResNet3d:
+    """R(2+1)D-34; options as for :class:`ResNet3d`."""
+    block = partial(BasicBlock, factorised=True)
+    return ResNet3d((3, 4, 6, 3), block, stem_2plus1d, **options)
+
+
+@register_model
+def r2plus1d_50(**options: Any) -> ResNet3d:
+    """R(2+1)D-50; options as for :class:`ResNet3d`."""
+    block = partial(Bottleneck, factorised=True)
+    return ResNet3d((3, 4, 6, 3), block, stem_2plus1d, **options)
+
+
+@register_model
+def r2plus1d_101(**options: Any) -> ResNet3d:
+    """R(2+1)D-101; options as for :class:`ResNet3d`."""
+    block = partial(Bottleneck, factorised=True)
+    return ResNet3d((3, 4, 23, 3), block, stem_2plus1d, **options)

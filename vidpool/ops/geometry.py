@@ -1,0 +1,125 @@
+"""Window geometry of the pooling operators: max pooling's arguments, checks and output sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Window(NamedTuple):
+    """A checked pooling window; every tuple has one entry a pooled dimension, outermost first."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    ceil_mode: bool
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Cells from a window's first to its last, dilation included."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Number of windows along each pooled dimension, as `torch.nn.MaxPool3d` counts them.
+
+        Args:
+            size: The input's pooled sizes, outermost first.
+
+        Raises:
+            RuntimeError: If a dimension has no room for one window.
+        """
+        counts = []
+        for length, extent, stride, padding in zip(
+            size, self.extent, self.stride, self.padding, strict=True
+        ):
+            room = length + 2 * padding - extent
+            count = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
+            # A window that ceil_mode adds has to start inside the input or its left padding.
+            if self.ceil_mode and (count - 1) * stride >= length + padding:
+                count -= 1
+            counts.append(count)
+        if min(counts) < 1:
+            raise RuntimeError(
+                f"Given input size {tuple(size)} and {self}: "
+                f"calculated output size {tuple(counts)} is too small"
+            )
+        return tuple(counts)
+
+
+def make_window(
+    ndim: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+    ceil_mode: bool,
+) -> Window:
+    """Expand max pooling's arguments to `ndim` dimensions and check them as max pooling does.
+
+    Args:
+        ndim: Number of pooled dimensions.
+        kernel_size: Cells of a window; an int stands for all dimensions, as below.
+        stride: Step from one window to the next; None means `kernel_size`.
+        padding: Cells added on both sides, at most half of `kernel_size`; dilation does not
+            widen that limit.
+        dilation: Step from one cell of a window to the next.
+        ceil_mode: Whether a window may stick out beyond the right padding.
+
+    Raises:
+        TypeError: If a size is neither an int nor a sequence of ints.
+        RuntimeError: If a sequence has the wrong length or a value is out of range.
+    """
+    window = Window(
+        kernel_size=_expand("kernel_size", kernel_size, ndim),
+        stride=_expand("stride", kernel_size if stride is None else stride, ndim),
+        padding=_expand("padding", padding, ndim),
+        dilation=_expand("dilation", dilation, ndim),
+        ceil_mode=ceil_mode,
+    )
+    for name in ("kernel_size", "stride", "dilation"):
+        values = getattr(window, name)
+        if min(values) <= 0:
+            raise RuntimeError(f"{name} should be greater than zero, but got {values}")
+    for padded, kernel in zip(window.padding, window.kernel_size, strict=True):
+        if not 0 <= padded <= kernel // 2:
+            raise RuntimeError(
+                "padding should be non-negative and at most half of kernel_size, "
+                f"but got padding={window.padding} and kernel_size={window.kernel_size}"
+            )
+    return window
+
+
+def check_input(x: Tensor, ndim: int) -> None:
+    """Check that `x` can be pooled over its last `ndim` dimensions.
+
+    Args:
+        x: (N, C, *sizes) or (C, *sizes) with `ndim` sizes; only N may be 0.
+        ndim: Number of pooled dimensions.
+
+    Raises:
+        RuntimeError: If the number of dimensions is wrong or one other than N is empty.
+        NotImplementedError: If the dtype is no real floating-point type of 16 bits or more.
+    """
+    batched = x.ndim == ndim + 2
+    if not (batched or x.ndim == ndim + 1) or 0 in x.shape[batched:]:
+        raise RuntimeError(
+            f"expected a non-empty {ndim + 1}D or {ndim + 2}D (batch mode, batch size may be 0) "
+            f"tensor, but got shape {tuple(x.shape)}"
+        )
+    if x.dtype not in _DTYPES:
+        raise NotImplementedError(f"soft pooling is not implemented for {x.dtype}")
+
+
+def _expand(name: str, value: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, int) else value
+    if not isinstance(values, Sequence) or not all(isinstance(v, int) for v in values):
+        raise TypeError(f"{name} must be an int or a sequence of ints, but got {value!r}")
+    if len(values) not in (1, ndim):
+        raise RuntimeError(f"{name} must be an int or {ndim} ints, but got {value!r}")
+    return tuple(values) * (ndim // len(values))

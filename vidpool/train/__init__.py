@@ -1,0 +1,1 @@
+"""Training and testing: the LightningModule, its metrics and its reports."""

@@ -1,0 +1,244 @@
+"""The LightningModule that trains and tests a video network."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy
+
+from vidpool.data.datamodule import VideoDataModule
+from vidpool.data.dataset import Batch
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.models import create_model
+from vidpool.nn import swap_pooling
+from vidpool.train.checkpoint import init_from as load_init
+from vidpool.train.metrics import VideoScores, accuracies, confusion_matrix
+from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
+from vidpool.train.report import write_test_report
+
+ARCHITECTURE = ("backbone", "num_classes", "width", "pooling", "pooling_options")
+
+
+class VideoClassifier(pl.LightningModule):
+    """A video network from the registry, its pooling swapped, with loss, optimiser and metrics.
+
+    Args:
+        backbone: Name of a network, see :func:`vidpool.models.list_models`.
+        num_classes: Classes; on the command line it follows from the data.
+        width: Channels of the first stage.
+        pooling: What every pooling layer becomes, see :func:`vidpool.nn.swap_pooling`; null keeps
+            the network's own.
+        pooling_options: Passed to the new layers, e.g. ``{gradient: paper}``.
+        dropout: Probability of dropping a feature before the classifier.
+        init_from: A checkpoint whose weights training starts from (fine-tuning); where it has
+            other classes, the classifier starts fresh. To resume a run use ``--ckpt_path`` instead.
+        optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
+        lr: Base learning rate.
+        momentum: Of SGD.
+        weight_decay: Of SGD on every parameter; of AdamW on weights alone.
+        lr_schedule: ``step``, ``cosine`` (down to 0) or ``constant``.
+        milestones: For ``step``: the epochs at which the rate is multiplied with ``gamma``.
+        gamma: For ``step``: the factor.
+        warmup_epochs: Linear warm-up at the start; may be a fraction.
+        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+
+    Raises:
+        ConfigError: An unknown network, or a value that cannot work.
+    """
+
+    model: torch.nn.Module
+
+    def __init__(
+        self,
+        backbone: str = "r3d_50",
+        num_classes: int = 400,
+        width: int = 64,
+        pooling: str | None = "soft",
+        pooling_options: dict[str, Any] | None = None,
+        dropout: float = 0.0,
+        init_from: str | None = None,
+        optimizer: OptimizerName = "sgd",
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "cosine",
+        milestones: list[float] | None = None,
+        gamma: float = 0.1,
+        warmup_epochs: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if lr <= 0:
+            raise ConfigError(f"model.lr must be positive, got {lr}")
+        if weight_decay < 0 or not 0 <= momentum < 1:
+            raise ConfigError(
+                "model.weight_decay must not be negative and model.momentum must lie within "
+                f"[0, 1), got {weight_decay} and {momentum}"
+            )
+        if warmup_epochs < 0:
+            raise ConfigError(f"model.warmup_epochs must not be negative, got {warmup_epochs}")
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(
+                f"model.label_smoothing must lie within [0, 1), got {label_smoothing}"
+            )
+        self.save_hyperparameters()
+        self.model = create_model(backbone, num_classes=num_classes, width=width, dropout=dropout)
+        if pooling is not None:
+            swap_pooling(self.model, pooling, **(pooling_options or {}))
+        self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
+        # class names and preprocessing, which travel in the checkpoint
+        self.description: dict[str, Any] | None = None
+        self._batch_idx = -1
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
+        return self.model(clip)
+
+    def setup(self, stage: str) -> None:
+        """Take the data's description; start from ``init_from`` unless a run is being resumed."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, VideoDataModule):
+            self.description = datamodule.describe()
+        if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
+            load_init(self.model, self.hparams["init_from"])
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser, and a schedule that follows the share of the epoch that is done."""
+        h = self.hparams
+        optimizer = make_optimizer(
+            self.model, h["optimizer"], h["lr"], h["momentum"], h["weight_decay"]
+        )
+        max_epochs = self.trainer.max_epochs or 1
+
+        def factor(_: int) -> float:
+            # Steps are not counted: an epoch's length may vary (see vidpool.data.schedule).
+            done = (self._batch_idx + 1) / self.trainer.num_training_batches
+            return lr_factor(
+                self.current_epoch + done,
+                h["lr_schedule"],
+                max_epochs,
+                h["warmup_epochs"],
+                h["milestones"] or (),
+                h["gamma"],
+            )
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_train_epoch_start(self) -> None:
+        """An epoch begins: nothing of it is done."""
+        self._batch_idx = -1
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch of augmented clips."""
+        self._batch_idx = batch_idx
+        logits = self(batch["clip"])
+        label = batch["label"]
+        loss = F.cross_entropy(logits, label, label_smoothing=self.hparams["label_smoothing"])
+        self.train_top1(logits, label)
+        size = len(label)
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
+        self.log(
+            "train/substituted",
+            batch["substituted"].float(),
+            on_step=False,
+            on_epoch=True,
+            reduce_fx="sum",
+            sync_dist=True,
+            batch_size=size,
+        )
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Say how many clips stood in for videos that could not be decoded."""
+        substituted = int(self.trainer.callback_metrics.get("train/substituted", 0))
+        if substituted:
+            rank_zero_warn(
+                f"epoch {self.current_epoch}: {substituted} clips stood in for videos that could "
+                "not be decoded"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Make room for the scores of every video."""
+        self.scores = self._empty_scores(self.trainer.val_dataloaders)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Add a batch of views to their videos' scores."""
+        self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and accuracy over videos."""
+        self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Make room for the scores of every video."""
+        self.scores = self._empty_scores(self.trainer.test_dataloaders)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch of views to their videos' scores."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log loss and accuracy over videos; write the confusion matrix and accuracy by class."""
+        scores, labels, metrics = self._log_scores("test")
+        if self.trainer.is_global_zero and self.trainer.log_dir is not None:
+            names = self.description["class_names"] if self.description else None
+            write_test_report(
+                Path(self.trainer.log_dir),
+                confusion_matrix(scores, labels).cpu(),
+                names or [str(i) for i in range(self.hparams["num_classes"])],
+                {**metrics, "videos": len(labels)},
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what prediction needs."""
+        checkpoint["vidpool"] = self.description
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network or of other classes.
+
+        Raises:
+            CheckpointError: It does not fit; the message says in what, and how to fine-tune.
+        """
+        saved = checkpoint.get("hyper_parameters", {})
+        differing = [
+            f"{name} is {saved[name]!r} in the checkpoint and {self.hparams[name]!r} here"
+            for name in ARCHITECTURE
+            if name in saved and saved[name] != self.hparams[name]
+        ]
+        if differing:
+            raise CheckpointError(
+                f"the checkpoint is of another network: {'; '.join(differing)}. To fine-tune its "
+                "weights on other classes give it as --model.init_from instead of --ckpt_path"
+            )
+        found = checkpoint.get("vidpool")
+        if self.description and found and found["class_names"] != self.description["class_names"]:
+            here, there = self.description["class_names"], found["class_names"]
+            place = next(i for i in range(len(here)) if here[i] != there[i])
+            raise CheckpointError(
+                f"the checkpoint's classes are not the data's: class {place} is {there[place]!r} "
+                f"in the checkpoint and {here[place]!r} in the data. To fine-tune on other classes "
+                "give the checkpoint as --model.init_from instead of --ckpt_path"
+            )
+        self.description = self.description or found
+
+    def _empty_scores(self, loader: Any) -> VideoScores:
+        return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
+
+    def _log_scores(self, stage: str) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """Mean scores, labels and metrics of the videos seen; the metrics are logged."""
+        scores, labels = self.scores.compute()
+        likelihood = scores.gather(1, labels[:, None]).clamp_min(torch.finfo(scores.dtype).tiny)
+        metrics = {"loss": -likelihood.log().mean(), **accuracies(scores, labels)}
+        for name, value in metrics.items():
+            # every rank has the same value, computed from the scores of all
+            self.log(f"{stage}/{name}", value, prog_bar=name == "top1", rank_zero_only=False)
+        return scores, labels, {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,67 @@
+"""What a test leaves behind for people: a confusion matrix as a picture, accuracy by class."""
+
+import csv
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+MAX_LABELLED = 110  # more class names than this cannot be read beside a matrix
+
+
+def write_test_report(
+    folder: Path, matrix: Tensor, class_names: list[str], metrics: dict[str, float]
+) -> list[Path]:
+    """Write ``metrics.json``, ``per_class.csv`` and ``confusion_matrix.png``.
+
+    Args:
+        folder: Where to; it is made.
+        matrix: int64 (C, C) counts of videos, rows are the true classes.
+        class_names: The C names.
+        metrics: What was measured over all videos.
+
+    Returns:
+        The files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in ("metrics.json", "per_class.csv", "confusion_matrix.png")]
+    files[0].write_text(json.dumps(metrics, indent=2) + "\n")
+    with files[1].open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["class", "videos", "correct", "accuracy"])
+        for i, name in enumerate(class_names):
+            videos, correct = int(matrix[i].sum()), int(matrix[i, i])
+            rows.writerow([name, videos, correct, f"{correct / videos:.4f}" if videos else ""])
+    confusion_figure(matrix, class_names).savefig(files[2], dpi=120)
+    return files
+
+
+def confusion_figure(matrix: Tensor, class_names: list[str]) -> Figure:
+    """Draw a confusion matrix, each row as shares of the true class's videos.
+
+    Args:
+        matrix: int64 (C, C) counts, rows are the true classes.
+        class_names: The C names.
+    """
+    count = len(class_names)
+    shares = matrix / matrix.sum(dim=1, keepdim=True).clamp_min(1)
+    side = min(24.0, 4.5 + 0.28 * count)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.75, label="share of the class's videos")
+    accuracy = float(matrix.trace() / matrix.sum().clamp_min(1))
+    axes.set(title=f"top-1 {accuracy:.1%}", xlabel="predicted class", ylabel="true class")
+    if count <= MAX_LABELLED:
+        size = 9 if count <= 30 else 6
+        axes.set_xticks(range(count), class_names, rotation=90, fontsize=size)
+        axes.set_yticks(range(count), class_names, fontsize=size)
+    if count <= 20:
+        for row in range(count):
+            for column in range(count):
+                number = int(matrix[row, column])
+                if number:
+                    tone = "white" if shares[row, column] > 0.5 else "black"
+                    axes.text(column, row, number, ha="center", va="center", color=tone)
+    return figure
