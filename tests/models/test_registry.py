@@ -39,7 +39,7 @@ def test_default_is_kinetics_400():
 
 @pytest.mark.parametrize(("name", "near"), [("r3d50", "r3d_50"), ("R2plus1d_50", "r2plus1d_50")])
 def test_unknown_name_is_an_error_with_the_nearest(name, near):
-    with pytest.raises(ConfigError, match=f"'{name}'.*{near}.*vidpool models"):
+    with pytest.raises(ConfigError, match=f"'{name}'.*{near}.*list_models"):
         create_model(name)
 
 

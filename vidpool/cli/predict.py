@@ -84,8 +84,10 @@ def _check_output(path: Path, overwrite: bool) -> None:
 
 
 def _table(predictions: list[Prediction]) -> Table:
-    table = Table("file", "class", "probability")
-    table.columns[2].justify = "right"
+    table = Table()
+    table.add_column("file", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
     for prediction in predictions:
         table.add_section()
         name = escape(str(prediction.path))

@@ -1,6 +1,7 @@
 """``vidpool fit | validate | test``: Lightning's own command line over VideoClassifier."""
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from pytorch_lightning.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
-    ModelSummary,
     RichProgressBar,
 )
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -95,7 +95,6 @@ class VidpoolCLI(LightningCLI):
         """A trainer with loggers, checkpoints and progress bar; those of a config come first."""
         trainer = self._get(self.config_init, "trainer")
         _refuse_float16_on_cpu(trainer)
-        # what Lightning would do by default, with a bar that fits and a readable summary
         callbacks: list[pl.Callback] = list(trainer.callbacks or [])
         if trainer.enable_progress_bar is not False:
             callbacks.append(RichProgressBar())
@@ -108,6 +107,10 @@ class VidpoolCLI(LightningCLI):
                 CSVLogger(**place),
             ]
             rank_zero_info(f"this run's folder: {folder}")
+            # it is new, and the two loggers share it
+            warnings.filterwarnings(
+                "ignore", "Experiment logs directory .* exists and is not empty"
+            )
         if self.subcommand == "fit":
             if trainer.logger is not False:
                 callbacks.append(LearningRateMonitor("step"))
@@ -123,8 +126,6 @@ class VidpoolCLI(LightningCLI):
                         enable_version_counter=False,
                     )
                 )
-        if trainer.enable_model_summary is not False:
-            callbacks.append(ModelSummary(max_depth=2))
         trainer.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
 

@@ -115,10 +115,8 @@ def make_demo(
         ConfigError: ``clips_per_group`` or ``workers`` is below 1, or scikit-image is missing.
         DataError: ``out`` holds something else, or a demo set of other settings.
     """
-    if clips_per_group < 1:
-        raise ConfigError(f"clips_per_group must be at least 1, got {clips_per_group}")
-    if clips_per_group > 99:
-        raise ConfigError(f"clips_per_group must be at most 99, got {clips_per_group}")
+    if not 1 <= clips_per_group <= 99:
+        raise ConfigError(f"clips_per_group must be from 1 to 99, got {clips_per_group}")
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     if workers < 1:
@@ -196,6 +194,7 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: int = FPS) ->
         codec, options = "libx264", {"preset": "veryfast", "crf": "23", "threads": "1"}
     with av.open(str(unfinished), "w", format=path.suffix[1:]) as container:
         stream = container.add_stream(codec, rate=Fraction(fps), options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1  # several threads would change the bytes
@@ -212,9 +211,7 @@ def _claim_folder(root: Path, settings: DemoSettings) -> None:
         try:
             found = json.loads(marker.read_text())
         except json.JSONDecodeError as error:
-            raise DataError(
-                f"{marker}: not readable as JSON ({error}); remove the folder"
-            ) from None
+            raise DataError(f"{marker}: is not valid JSON ({error}); remove the folder") from None
         if found != asdict(settings):
             raise DataError(
                 f"{root} holds a demo data set of other settings, {found}, not {asdict(settings)}: "

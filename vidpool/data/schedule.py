@@ -5,11 +5,12 @@ into batches of :class:`ClipRequest`; the data set reads them. Plain training is
 schedule. Everything is a pure function of (seed, epoch, step), the same on every rank.
 """
 
-from collections.abc import Iterator, Sized
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch.utils.data import DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from vidpool.data.sampling import clip_span
 from vidpool.errors import ConfigError
@@ -34,7 +35,8 @@ class ClipShape(NamedTuple):
         return self
 
 
-class ClipRequest(NamedTuple):
+@dataclass(frozen=True)
+class ClipRequest:
     """One clip to be read.
 
     ``seed`` is where the clip's randomness comes from, so that it does not depend on the worker.
@@ -104,7 +106,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     def __init__(
         self,
-        dataset: Sized,
+        dataset: Dataset[Any],
         schedule: Schedule,
         num_replicas: int = 1,
         rank: int = 0,
@@ -113,9 +115,9 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)
         self.schedule = schedule
-        self.total = len(dataset)
+        self.total = len(dataset)  # type: ignore[arg-type]  # a Dataset need not have a length
 
-    def __iter__(self) -> Iterator[list[ClipRequest]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[list[ClipRequest]]:
         """The batches of this rank in the present epoch."""
         generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
         if self.shuffle:

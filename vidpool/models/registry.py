@@ -52,7 +52,7 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
         near = ", ".join(get_close_matches(name, _BUILDERS, cutoff=0.5))
         raise ConfigError(
             f"unknown model {name!r}{f': did you mean one of {near}?' if near else ';'} "
-            "vidpool.models.list_models() and `vidpool models` list all"
+            "vidpool.models.list_models() lists all"
         )
     builder = _BUILDERS[name]
     known = _keywords(builder)

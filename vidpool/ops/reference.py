@@ -15,6 +15,9 @@ from vidpool.ops.geometry import Window, check_input
 
 Gradient: TypeAlias = Literal["exact", "paper"]
 
+NEGLIGIBLE = -1e4
+"""Below this, e^z is 0 in every dtype; z is kept there so that 0 * z is 0 and not NaN."""
+
 
 def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     """Average each window with the softmax of its own values as weights (equations 1 and 2).
@@ -42,22 +45,35 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
     ndim = len(window.kernel_size)
     check_input(x, ndim)
-    dims = tuple(range(-ndim, 0))
+    values = x if x.dtype == torch.float64 else x.float()
 
-    windows = _windows(x if x.dtype == torch.float64 else x.float(), window)
-    # The result does not depend on the shift, so it may be a constant to autograd. Subtracting it
-    # before everything else keeps `1 + a_i - out` accurate where the values are large.
-    shift = windows.detach().amax(dims, keepdim=True)
-    z = windows - shift
-    # The second test is for finite values so far apart that their difference overflows.
-    hole = windows.isneginf() | z.isneginf()
-    z = z.masked_fill(hole, 0)
-    weight = z.exp().masked_fill(hole, 0)
-    # The maximum contributes 1 to the sum, so the clamp only touches windows without any value.
-    weight = weight / weight.sum(dims, keepdim=True).clamp_min(1)
-    if gradient == "paper":
-        weight = weight.detach()
-    out = ((weight * z).sum(dims) + shift.flatten(-ndim).squeeze(-1)).to(x.dtype)
+    # A window is pooled axis by axis. What passes from one axis to the next is, of the cells so
+    # far, the maximum m, the mass sum(e^(a - m)) and the moment sum(e^(a - m) (a - m)); then
+    # out = m + moment / mass. The result does not depend on m, so m may be a constant to autograd,
+    # and `1 + a_i - out` stays accurate where the values are large.
+    peak = _pad(values, window)
+    mass: Tensor | None = None
+    moment: Tensor | None = None
+    for axis in range(ndim):
+        cells = _windows(peak, window, axis)
+        peak = cells.detach().amax(-1)
+        # A window without any value has the peak -inf, which nothing may be subtracted from.
+        shift = peak.clamp_min(torch.finfo(peak.dtype).min)
+        z = cells - shift.unsqueeze(-1)
+        z = z.masked_fill(z < NEGLIGIBLE, NEGLIGIBLE)  # unlike a clamp, NaN keeps its gradient
+        weight = z.exp()
+        if gradient == "paper":
+            weight = weight.detach()
+        if mass is None or moment is None:
+            mass, moment = weight, weight * z
+        else:
+            mass = weight * _windows(mass, window, axis)
+            moment = weight * _windows(moment, window, axis) + mass * z
+        mass, moment = mass.sum(-1), moment.sum(-1)
+    assert mass is not None
+    assert moment is not None
+    # The maximum contributes 1 to the mass, so the clamp only touches windows without any value.
+    out = (peak + moment / mass.clamp_min(1)).to(x.dtype)
 
     # Spelt without memory_format because that is not implemented under vmap.
     if x.ndim == ndim + 2 and x.stride(1) == 1 and not x.is_contiguous():
@@ -65,10 +81,9 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     return out
 
 
-def _windows(x: Tensor, window: Window) -> Tensor:
-    """View x, padded with -inf, as (..., *output size, *kernel size)."""
-    ndim = len(window.kernel_size)
-    size = x.shape[-ndim:]
+def _pad(x: Tensor, window: Window) -> Tensor:
+    """Pad x with -inf, or crop it at the end, to exactly what the windows read."""
+    size = x.shape[-len(window.kernel_size) :]
     pads: list[int] = []
     for length, count, extent, stride, padding in zip(
         size,
@@ -78,10 +93,11 @@ def _windows(x: Tensor, window: Window) -> Tensor:
         window.padding,
         strict=True,
     ):
-        # Exactly what the windows read: negative, that is a crop, where they end inside the input.
         pads = [padding, (count - 1) * stride + extent - length - padding, *pads]
-    x = F.pad(x, pads, value=float("-inf"))
-    for extent, stride, dilation in zip(window.extent, window.stride, window.dilation, strict=True):
-        # unfold appends the window's dimension, which moves the next one to pool to -ndim.
-        x = x.unfold(-ndim, extent, stride)[..., ::dilation]
-    return x
+    return F.pad(x, pads, value=float("-inf"))
+
+
+def _windows(x: Tensor, window: Window, axis: int) -> Tensor:
+    """View x with one pooled axis cut into windows, whose cells are the new last dimension."""
+    dim = axis - len(window.kernel_size)
+    return x.unfold(dim, window.extent[axis], window.stride[axis])[..., :: window.dilation[axis]]

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
@@ -106,7 +107,7 @@ class VideoClassifier(pl.LightningModule):
         if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
             load_init(self.model, self.hparams["init_from"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and a schedule that follows the share of the epoch that is done."""
         h = self.hparams
         optimizer = make_optimizer(
@@ -170,7 +171,7 @@ class VideoClassifier(pl.LightningModule):
         """Make room for the scores of every video."""
         self.scores = self._empty_scores(self.trainer.val_dataloaders)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of views to their videos' scores."""
         self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
 

@@ -63,5 +63,5 @@ def confusion_figure(matrix: Tensor, class_names: list[str]) -> Figure:
                 number = int(matrix[row, column])
                 if number:
                     tone = "white" if shares[row, column] > 0.5 else "black"
-                    axes.text(column, row, number, ha="center", va="center", color=tone)
+                    axes.text(column, row, str(number), ha="center", va="center", color=tone)
     return figure

@@ -25,7 +25,7 @@ class PyAVVideo(Video):
     else the one with the highest bit rate. Where time stamps can be trusted, frames are found by
     them, otherwise by counting from the start: see :mod:`vidpool.data.decode.pyav_access`.
 
-    A file cut short, or damaged in the middle, is read as far as it decodes.
+    A file cut short is read up to where it ends. Damage in the middle fails on the frames it hits.
     """
 
     def __init__(self, path: Path) -> None:
