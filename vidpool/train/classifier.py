@@ -35,6 +35,8 @@ class VideoClassifier(pl.LightningModule):
             the network's own.
         pooling_options: Passed to the new layers, e.g. ``{gradient: paper}``.
         dropout: Probability of dropping a feature before the classifier.
+        channels_last: Keep weights and clips in the channels-last memory format, which makes
+            convolutions faster on CPUs and in half precision on GPUs; results are the same.
         init_from: A checkpoint whose weights training starts from (fine-tuning); where it has
             other classes, the classifier starts fresh. To resume a run use ``--ckpt_path`` instead.
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
@@ -61,6 +63,7 @@ class VideoClassifier(pl.LightningModule):
         pooling: str | None = "soft",
         pooling_options: dict[str, Any] | None = None,
         dropout: float = 0.0,
+        channels_last: bool = False,
         init_from: str | None = None,
         optimizer: OptimizerName = "sgd",
         lr: float = 0.1,
@@ -90,6 +93,8 @@ class VideoClassifier(pl.LightningModule):
         self.model = create_model(backbone, num_classes=num_classes, width=width, dropout=dropout)
         if pooling is not None:
             swap_pooling(self.model, pooling, **(pooling_options or {}))
+        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.model.to(memory_format=self.memory_format)
         self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
         # class names and preprocessing, which travel in the checkpoint
         self.description: dict[str, Any] | None = None
@@ -97,7 +102,7 @@ class VideoClassifier(pl.LightningModule):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
-        return self.model(clip)
+        return self.model(clip.contiguous(memory_format=self.memory_format))
 
     def setup(self, stage: str) -> None:
         """Take the data's description; start from ``init_from`` unless a run is being resumed."""
