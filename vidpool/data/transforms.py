@@ -67,7 +67,7 @@ class Augmentation:
         """The short side, in pixels, to which the decoder should scale the frames.
 
         For ``"short_side"`` it is the random scale itself, so that the picture is scaled once; for
-        ``"resized"`` it is the smallest size from which no cut has to be enlarged.
+        ``"resized"`` it is the smallest size from which no square cut has to be enlarged.
         """
         if self.crop == "short_side":
             low, high = self.short_side
@@ -117,8 +117,8 @@ def crop_views(clip: Tensor, crop: int, crops: int) -> Tensor:
     down, across = height - crop, width - crop
     views = []
     for part in (0.0, 0.5, 1.0):
-        top = round(part * down) if height > width else down // 2
-        left = across // 2 if height > width else round(part * across)
+        top = round((part if height > width else 0.5) * down)
+        left = round((0.5 if height > width else part) * across)
         views.append(F.crop(clip, top, left, crop, crop))
     return torch.stack(views)
 

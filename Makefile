@@ -1,0 +1,39 @@
+# Chores. Each target installs what it needs into .venv first; PYTHON picks the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format clean
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo  ## generate the demo videos, train, test and predict (about 10 minutes on two cores)
+	$(RUN)/python tools/demo.py
+
+test: $(VENV)/.dev  ## the usual tests
+	$(RUN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev  ## the long tests
+	$(RUN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## formatting, lint and types
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+
+format: $(VENV)/.dev  ## format the code and mend what lint can mend
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .
+
+clean:  ## remove the virtual environment and caches, but neither data nor runs
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+# .demo and .dev are stamps of what the virtual environment holds; a change of pyproject.toml renews them
+$(VENV)/.%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "vidpool needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@

@@ -1,0 +1,233 @@
+"""``vidpool fit | validate | test`` on real video files, run as a user would."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from vidpool.cli import main
+from vidpool.cli.training import new_run_folder
+
+
+def fit(recipe, *options):
+    return main(["fit", "--config", str(recipe), *options])
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def last(name, folder="runs/tiny"):
+    return f"{folder}/{name}/checkpoints/last.ckpt"
+
+
+def assert_same_weights(first, second):
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+def test_fit_leaves_checkpoints_logs_and_config(trained):
+    checkpoints = sorted(path.name for path in (trained / "checkpoints").iterdir())
+    assert checkpoints == ["best.ckpt", "last.ckpt"]
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["width"] == 4
+    assert config["data"]["init_args"]["crop"] == 16
+    rows = list(csv.DictReader((trained / "metrics.csv").open()))
+    top1 = [float(row["val/top1"]) for row in rows if row["val/top1"]]
+    assert len(top1) == 8
+    assert top1[-1] > 0.8  # the classes are colours: chance is 0.17
+    assert list(trained.glob("events.out.tfevents.*"))
+
+
+def test_checkpoint_loads_safely_and_says_what_prediction_needs(trained):
+    checkpoint = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    described = checkpoint["vidpool"]
+    assert described["class_names"][:2] == ["Red", "Green"]
+    assert described["preprocessing"]["crop"] == 16
+    assert checkpoint["hyper_parameters"]["backbone"] == "r3d_18"
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(recipe):
+    assert fit(recipe) == 0
+    assert fit(recipe, "--data.workers", "2") == 0
+    assert fit(recipe, "--seed_everything", "2") == 0
+    assert_same_weights(last("fit_0"), last("fit_1"))
+    first, other = weights(last("fit_0")), weights(last("fit_2"))
+    assert not torch.equal(first["model.fc.weight"], other["model.fc.weight"])
+
+
+def test_the_saved_config_makes_the_run_again(recipe):
+    assert fit(recipe) == 0
+    assert fit("runs/tiny/fit_0/config.yaml") == 0
+    assert_same_weights(last("fit_0"), last("fit_1"))
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(recipe):
+    assert fit(recipe, "--trainer.max_epochs", "2") == 0
+    assert fit(recipe, "--trainer.max_epochs", "1") == 0
+    assert fit(recipe, "--trainer.max_epochs", "2", "--ckpt_path", last("fit_1")) == 0
+    assert_same_weights(last("fit_0"), last("fit_2"))
+
+
+def test_a_resumed_run_keeps_what_the_command_line_says(recipe, trained):
+    options = ["--ckpt_path", str(trained / "checkpoints/last.ckpt"), "--model.lr", "0.001"]
+    assert fit(recipe, "--trainer.max_epochs", "9", *options) == 0
+    config = yaml.safe_load(open("runs/tiny/fit_0/config.yaml"))
+    assert config["model"]["lr"] == 0.001
+    rows = csv.DictReader(open("runs/tiny/fit_0/metrics.csv"))
+    rates = [float(row["lr-SGD"]) for row in rows if row["lr-SGD"]]
+    assert rates == [0.001] * len(rates)
+
+
+def test_test_writes_its_report(recipe, trained):
+    command = ["test", "--config", str(recipe), "--model.width", "64"]  # the checkpoint's is 4
+    assert main([*command, "--ckpt_path", str(trained / "checkpoints/last.ckpt")]) == 0
+    metrics = json.load(open("runs/tiny/test_0/metrics.json"))
+    assert metrics["videos"] == 12
+    assert metrics["top5"] >= metrics["top1"] > 0.8
+    rows = list(csv.DictReader(open("runs/tiny/test_0/per_class.csv")))
+    assert [row["class"] for row in rows][:2] == ["Red", "Green"]
+    assert sum(int(row["correct"]) for row in rows) == round(metrics["top1"] * 12)
+    picture = open("runs/tiny/test_0/confusion_matrix.png", "rb").read()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_validate(recipe, trained, capsys):
+    command = ["validate", "--config", str(recipe)]
+    assert main([*command, "--ckpt_path", str(trained / "checkpoints/last.ckpt")]) == 0
+    assert "val/top1" in capsys.readouterr().out
+
+
+def test_results_are_the_same_on_two_processes(recipe, trained):
+    command = [sys.executable, "-m", "vidpool", "test", "--config", str(recipe)]
+    command += ["--ckpt_path", str(trained / "checkpoints/last.ckpt"), "--data.eval_batch_size"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # 36 clips in batches of 5: the views of a video fall on both ranks, and the last batch is short
+    for options in (["7"], ["5", "--trainer.devices", "2", "--trainer.strategy", "ddp"]):
+        subprocess.run([*command, *options], check=True, env=environment, timeout=300)
+    one, two = (json.load(open(f"runs/tiny/test_{n}/metrics.json")) for n in (0, 1))
+    assert one["videos"] == two["videos"] == 12
+    assert one == pytest.approx(two, rel=1e-5)
+
+
+def test_fine_tuning_starts_from_the_backbone(recipe, trained, colours, tmp_path):
+    # the same videos with one class less
+    lists = tmp_path / "fewer"
+    lists.mkdir()
+    for file in (colours / "ucfTrainTestlist").iterdir():
+        lines = [line for line in file.read_text().splitlines() if "Yellow" not in line]
+        (lists / file.name).write_text("\n".join(lines))
+    checkpoint = str(trained / "checkpoints/last.ckpt")
+    options = ["--data.lists", str(lists), "--model.init_from", checkpoint, "--model.lr", "1e-9"]
+    assert fit(recipe, *options) == 0
+    before, after = weights(checkpoint), weights(last("fit_0"))
+    key = "model.layer4.1.conv2.0.0.weight"
+    torch.testing.assert_close(after[key], before[key])
+    assert after["model.fc.weight"].shape[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.backbone", "r3d50"], "unknown model 'r3d50'.*r3d_50"),
+        (["--model.pooling", "sofd"], "unknown pooling 'sofd'"),
+        (["--model.width", "0"], "width"),
+        (["--model.lr", "0"], "model.lr must be positive, got 0"),
+        (["--data.frames", "0"], "at least 1 frame, got frames=0"),
+        (["--data.stride", "0"], "at least 1 frame, got stride=0"),
+        (["--data.crop", "-1"], "at least 1 pixel, got crop=-1"),
+        (["--data.crop", "64"], r"the short side \(20\) must not be below the crop \(64\)"),
+        (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+        (["--data.test_crops", "2"], "1 or 3 crops, got crops=2"),
+        (["--data.split", "4"], "splits 1, 2 and 3, got split=4"),
+        (["--data.root", "nowhere"], "nowhere: no such folder"),
+        (["--data.augment.flip", "2"], "augment.flip is a probability, got 2"),
+        (["--trainer.precision", "16-mixed"], "16-mixed does not exist on a CPU; use bf16-mixed"),
+        (["--ckpt_path", "none.ckpt"], "none.ckpt: no such checkpoint file"),
+        (["--config", "none.yaml"], "none.yaml: no such config file"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(recipe, capsys, options, message):
+    assert fit(recipe, *options) == 1
+    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    assert printed.startswith("vidpool fit: error: ")
+    assert __import__("re").search(message, printed), printed
+
+
+def test_an_unknown_option_is_told_without_a_page_of_usage(recipe, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        fit(recipe, "--model.widht", "8")
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert "widht" in printed
+    assert len(printed.splitlines()) < 8
+
+
+def test_a_checkpoint_of_other_classes_says_how_to_fine_tune(recipe, trained, colours, tmp_path, capsys):
+    lists = tmp_path / "fewer"
+    lists.mkdir()
+    for file in (colours / "ucfTrainTestlist").iterdir():
+        lines = [line for line in file.read_text().splitlines() if "Yellow" not in line]
+        (lists / file.name).write_text("\n".join(lines))
+    checkpoint = str(trained / "checkpoints/last.ckpt")
+    assert fit(recipe, "--data.lists", str(lists), "--ckpt_path", checkpoint) == 1
+    printed = capsys.readouterr().err
+    assert "num_classes is 6 in the checkpoint and 5 here" in printed
+    assert "--model.init_from" in printed
+
+
+def test_classes_in_another_order_are_refused(recipe, trained, colours, tmp_path, capsys):
+    lists = tmp_path / "reordered"
+    lists.mkdir()
+    for file in (colours / "ucfTrainTestlist").iterdir():
+        text = file.read_text()
+        if file.name == "classInd.txt":
+            text = text.replace("1 Red", "1 X").replace("2 Green", "2 Red").replace("X", "Green")
+        (lists / file.name).write_text(text.replace(".avi 1", ".avi").replace(".mp4 1", ".mp4"))
+    test_list = (lists / "testlist01.txt").read_text()
+    (lists / "testlist01.txt").write_text(test_list)
+    checkpoint = str(trained / "checkpoints/last.ckpt")
+    command = ["test", "--config", str(recipe), "--data.lists", str(lists)]
+    assert main([*command, "--ckpt_path", checkpoint]) == 1
+    assert "class 0 is 'Red' in the checkpoint and 'Green' in the data" in capsys.readouterr().err
+
+
+def with_a_broken_video(colours, folder):
+    """A copy of the colours, as links, one of whose training videos is a text."""
+    for path in colours.rglob("*.*"):
+        copy = folder / path.relative_to(colours)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(path)
+    broken = folder / "Red/v_Red_g03_c01.avi"
+    broken.unlink()
+    broken.write_text("not a video")
+    return broken
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_an_undecodable_video_ends_training_by_its_name(recipe, colours, tmp_path, capsys, workers):
+    broken = with_a_broken_video(colours, tmp_path / "copy")
+    assert fit(recipe, "--data.root", str(tmp_path / "copy"), "--data.workers", workers) == 1
+    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    assert printed.startswith(f"vidpool fit: error: {broken}: ")
+
+
+def test_an_undecodable_video_can_be_substituted_and_is_counted(recipe, colours, tmp_path):
+    with_a_broken_video(colours, tmp_path / "copy")
+    options = ["--data.root", str(tmp_path / "copy"), "--data.on_undecodable", "substitute"]
+    with pytest.warns(UserWarning, match="epoch 0: 1 clips stood in for videos"):
+        assert fit(recipe, *options) == 0
+    rows = list(csv.DictReader(open("runs/tiny/fit_0/metrics.csv")))
+    assert [float(row["train/substituted"]) for row in rows if row["train/substituted"]] == [1]
+
+
+def test_run_folders_are_never_used_twice(tmp_path):
+    names = [new_run_folder(tmp_path / "runs", "fit").name for _ in range(3)]
+    assert names == ["fit_0", "fit_1", "fit_2"]

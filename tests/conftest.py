@@ -1,0 +1,44 @@
+"""What several packages' tests share."""
+
+import pytest
+import torch
+
+from vidpool.data.demo import write_video
+
+COLOURS = {
+    "Red": (200, 30, 30),
+    "Green": (30, 200, 30),
+    "Blue": (30, 30, 200),
+    "White": (220, 220, 220),
+    "Black": (20, 20, 20),
+    "Yellow": (210, 210, 30),
+}
+TRAIN_GROUPS, TEST_GROUPS = (3, 4, 5), (1, 2)
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """A data set in UCF-101's layout whose six classes are colours: 18 training, 12 test videos.
+
+    The videos are 48 x 36, 20 frames long, half of them mpeg4 AVI and half h264 MP4.
+    """
+    root = tmp_path_factory.mktemp("colours")
+    lists = {kind: [] for kind in ("train", "test")}
+    generator = torch.Generator().manual_seed(0)
+    for label, (name, colour) in enumerate(COLOURS.items(), start=1):
+        (root / name).mkdir()
+        for group in (*TRAIN_GROUPS, *TEST_GROUPS):
+            path = f"{name}/v_{name}_g{group:02d}_c01.{'avi' if group % 2 else 'mp4'}"
+            noise = torch.randint(-20, 20, (20, 36, 48, 3), generator=generator)
+            write_video(root / path, (torch.tensor(colour) + noise).clamp(0, 255).byte())
+            if group in TRAIN_GROUPS:
+                lists["train"].append(f"{path} {label}\n")
+            else:
+                lists["test"].append(f"{path}\n")
+    folder = root / "ucfTrainTestlist"
+    folder.mkdir()
+    index = "".join(f"{i} {name}\n" for i, name in enumerate(COLOURS, start=1))
+    (folder / "classInd.txt").write_text(index)
+    for kind, lines in lists.items():
+        (folder / f"{kind}list01.txt").write_text("".join(lines))
+    return root

@@ -1,0 +1,279 @@
+"""What transforms do to pixels: seen on gradients, and beside float64 for the normalisation."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidpool.data.transforms import Augmentation, crop_views, normalize
+from vidpool.errors import ConfigError
+
+MODES = ("resized", "short_side")
+MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+
+
+def gradient(height, width, frames=2):
+    """A clip that says where its pixels are: red is the column, green the row, blue 100."""
+    picture = torch.empty(3, height, width, dtype=torch.uint8)
+    picture[0] = torch.arange(width)
+    picture[1] = torch.arange(height)[:, None]
+    picture[2] = 100
+    return picture.repeat(frames, 1, 1, 1)
+
+
+def noise(height, width, frames=3):
+    """The same random picture in every frame."""
+    return torch.randint(256, (3, height, width), dtype=torch.uint8).repeat(frames, 1, 1, 1)
+
+
+def augmentations():
+    amount = st.floats(0, 0.5)
+    return st.builds(
+        Augmentation,
+        crop=st.sampled_from(MODES),
+        scale=st.tuples(st.floats(0.1, 0.5), st.floats(0.5, 1)),
+        flip=st.sampled_from([0.0, 0.5, 1.0]),
+        brightness=amount,
+        contrast=amount,
+        saturation=amount,
+        hue=amount,
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    augment=augmentations(),
+    seed=st.integers(0, 2**32),
+    crop=st.integers(1, 24),
+    height=st.integers(24, 40),
+    width=st.integers(24, 40),
+)
+def test_frames_are_treated_alike(augment, seed, crop, height, width):
+    torch.manual_seed(seed)
+    clip = noise(height, width)
+    out = augment(clip, crop)
+    assert out.dtype == torch.uint8
+    assert out.shape == (3, 3, crop, crop)
+    for frame in out[1:]:
+        assert torch.equal(frame, out[0])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_draws_differ_and_the_seed_decides(mode):
+    augment = Augmentation(crop=mode, brightness=0.4, hue=0.2)
+    clip = noise(32, 40)
+
+    def draw(seed):
+        torch.manual_seed(seed)
+        return augment.reading_short_side(20), augment(clip, 20)
+
+    draws = [draw(seed) for seed in range(8)]
+    for seed, (short_side, out) in enumerate(draws):
+        again_side, again = draw(seed)
+        assert again_side == short_side
+        assert torch.equal(again, out)
+        assert sum(torch.equal(out, other) for _, other in draws) == 1
+    if mode == "short_side":
+        assert len({short_side for short_side, _ in draws}) > 2
+
+
+def cut_of(out):
+    """Left, top, width and height of the part of a gradient that fills a picture.
+
+    Its corner pixels lie half a pixel of the picture inside the part.
+    """
+    size = out.shape[-1]
+    red, green = out[0, 0].double().mean(0), out[0, 1].double().mean(1)
+    width, height = ((line[-1] - line[0]) * size / (size - 1) for line in (red, green))
+    left, top = (line[0] + 0.5 - extent / size / 2 for line, extent in ((red, width), (green, height)))
+    return float(left), float(top), float(width), float(height)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    share=st.floats(0.2, 0.7), ratio=st.floats(0.75, 1.3), seed=st.integers(0, 2**32), data=st.data()
+)
+def test_resized_cuts_the_share_and_ratio_it_is_told(share, ratio, seed, data):
+    height, width = data.draw(st.sampled_from([(240, 240), (200, 250)]))
+    augment = Augmentation(scale=(share, share), ratio=(ratio, ratio), flip=0)
+    torch.manual_seed(seed)
+    left, top, across, down = cut_of(augment(gradient(height, width), 50))
+    assert across == pytest.approx(math.sqrt(share * height * width * ratio), abs=3)
+    assert down == pytest.approx(math.sqrt(share * height * width / ratio), abs=3)
+    assert -2 <= left <= width - across + 2
+    assert -2 <= top <= height - down + 2
+
+
+def test_resized_cuts_range_over_shares_and_places():
+    augment = Augmentation(scale=(0.3, 0.8), flip=0)
+    torch.manual_seed(0)
+    cuts = torch.tensor([cut_of(augment(gradient(240, 240), 60)) for _ in range(200)])
+    left, top, across, down = cuts.T
+    share = across * down / 240**2
+    assert 0.27 < share.min() < 0.35
+    assert 0.7 < share.max() < 0.83
+    assert share.mean() == pytest.approx(0.55, abs=0.05)
+    assert 0.7 < (across / down).min() < 0.8
+    assert 1.25 < (across / down).max() < 1.4
+    for place, extent in ((left, across), (top, down)):
+        assert place.min() < 10
+        assert (place + extent).max() > 230
+
+
+def test_resized_can_take_the_whole_picture():
+    augment = Augmentation(scale=(1, 1), ratio=(2, 2), flip=0)
+    left, top, across, down = cut_of(augment(gradient(100, 200), 50))
+    assert (left, top, across, down) == pytest.approx((0, 0, 200, 100), abs=2)
+
+
+def test_short_side_cuts_a_square_without_scaling_it():
+    clip = gradient(70, 90)
+    augment = Augmentation(crop="short_side", flip=0)
+    torch.manual_seed(0)
+    places = set()
+    for _ in range(300):
+        out = augment(clip, 64)
+        left, top = int(out[0, 0, 0, 0]), int(out[0, 1, 0, 0])
+        assert torch.equal(out, clip[:, :, top : top + 64, left : left + 64])
+        places.add((left, top))
+    assert {left for left, _ in places} == set(range(27))
+    assert {top for _, top in places} == set(range(7))
+
+
+def test_reading_short_side_is_drawn_from_its_range():
+    augment = Augmentation(crop="short_side", short_side=(1.0, 1.5))
+    torch.manual_seed(0)
+    sides = [augment.reading_short_side(100) for _ in range(2000)]
+    assert set(sides) == set(range(100, 151))
+    assert sum(sides) / 2000 == pytest.approx(125, abs=1.5)  # 4 standard errors
+    assert Augmentation(crop="short_side", short_side=(1, 1)).reading_short_side(64) == 64
+
+
+@given(
+    share=st.floats(0.05, 1), crop=st.integers(1, 256), stretch=st.floats(1, 3), tall=st.booleans()
+)
+def test_reading_short_side_suffices_for_square_cuts(share, crop, stretch, tall):
+    """The least cut, if square, has at least the crop's pixels, and one pixel less would not do."""
+    short = Augmentation(scale=(share, 1)).reading_short_side(crop)
+    height, width = (short * stretch, short) if tall else (short, short * stretch)
+    assert math.sqrt(share * height * width) >= crop * (1 - 1e-9)
+    assert math.sqrt(share) * (short - 1) < crop
+
+
+def flipped(augment, seed):
+    """Whether the columns of a clip come out the other way round."""
+    torch.manual_seed(seed)
+    red = augment(gradient(40, 40), 24)[0, 0].float().mean(0)
+    return bool(red[0] > red[-1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_flip_is_a_probability(mode):
+    count = {
+        p: sum(flipped(Augmentation(crop=mode, flip=p), seed) for seed in range(100))
+        for p in (0.0, 0.25, 0.5, 1.0)
+    }
+    assert count[0.0] == 0
+    assert count[1.0] == 100
+    assert 12 <= count[0.25] <= 38  # 3 standard deviations
+    assert 35 <= count[0.5] <= 65
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+def test_colour_jitter_changes_colours_and_only_when_told(name):
+    clip = gradient(40, 40)
+    plain = Augmentation(crop="short_side", flip=0)
+    jittered = Augmentation(crop="short_side", flip=0, **{name: 0.5})
+    changes = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        before = plain(clip, 40)
+        assert torch.equal(before, clip)
+        after = jittered(clip, 40)
+        changes.append((after.float() - before.float()).abs().mean())
+        if name == "brightness":  # a factor, up to clipping and rounding
+            factor = after[:, 2].float() / 100
+            assert factor.max() - factor.min() < 0.02
+            assert 0.5 <= factor.mean() <= 1.5
+    assert max(changes) > 3
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"scale": (0.0, 1.0)}, r"scale .*\(0\.0, 1\.0\)"),
+        ({"scale": (0.5, 1.1)}, r"scale .*\(0\.5, 1\.1\)"),
+        ({"scale": (0.8, 0.4)}, r"scale .*\(0\.8, 0\.4\)"),
+        ({"scale": (math.nan, 1.0)}, r"scale .*\(nan, 1\.0\)"),
+        ({"ratio": (0.0, 1.0)}, r"ratio .*\(0\.0, 1\.0\)"),
+        ({"ratio": (-1.0, 1.0)}, r"ratio .*\(-1\.0, 1\.0\)"),
+        ({"ratio": (2.0, 1.0)}, r"ratio .*\(2\.0, 1\.0\)"),
+        ({"short_side": (0.9, 1.2)}, r"short_side .*\(0\.9, 1\.2\)"),
+        ({"short_side": (1.5, 1.2)}, r"short_side .*\(1\.5, 1\.2\)"),
+        ({"flip": -0.1}, r"flip .*-0\.1"),
+        ({"flip": 1.5}, r"flip .*1\.5"),
+        ({"flip": math.nan}, "flip .*nan"),
+        ({"brightness": -1.0}, r"brightness .*-1\.0"),
+        ({"contrast": 1.2}, r"contrast .*1\.2"),
+        ({"saturation": -0.5}, r"saturation .*-0\.5"),
+        ({"hue": 0.6}, r"hue .*0\.6"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(values, named):
+    with pytest.raises(ConfigError, match=rf"^augment\.{named}$"):
+        Augmentation(**values)
+
+
+@given(height=st.integers(8, 60), width=st.integers(8, 60), crop=st.integers(1, 8))
+def test_crop_views_are_at_the_edges_and_in_the_middle(height, width, crop):
+    clip = gradient(height, width)
+    one = crop_views(clip, crop, 1)
+    three = crop_views(clip, crop, 3)
+    assert one.shape == (1, 2, 3, crop, crop)
+    assert three.shape == (3, 2, 3, crop, crop)
+    assert one.dtype == three.dtype == torch.uint8
+    assert torch.equal(three[1], one[0])
+    lefts, tops = three[:, 0, 0, 0, 0].tolist(), three[:, 0, 1, 0, 0].tolist()
+    for view, left, top in zip(three, lefts, tops, strict=True):
+        assert torch.equal(view, clip[:, :, top : top + crop, left : left + crop])
+    along, across = (tops, lefts) if height > width else (lefts, tops)
+    assert along[0] == 0
+    assert along[2] == max(height, width) - crop
+    assert abs(along[1] - (max(height, width) - crop) / 2) <= 0.5
+    assert len(set(across)) == 1
+    assert abs(across[0] - (min(height, width) - crop) / 2) <= 0.5
+
+
+def test_crop_views_by_hand():
+    wide = crop_views(gradient(10, 20), 8, 3)
+    assert [(int(v[0, 0, 0, 0]), int(v[0, 1, 0, 0])) for v in wide] == [(0, 1), (6, 1), (12, 1)]
+    tall = crop_views(gradient(20, 10), 8, 3)
+    assert [(int(v[0, 0, 0, 0]), int(v[0, 1, 0, 0])) for v in tall] == [(1, 0), (1, 6), (1, 12)]
+
+
+@pytest.mark.parametrize("crops", [0, 2, 4, -1])
+def test_other_numbers_of_crops_are_named(crops):
+    with pytest.raises(ConfigError, match=f"crops={crops}$"):
+        crop_views(gradient(10, 20), 8, crops)
+
+
+def test_normalize_beside_float64():
+    values = torch.arange(256, dtype=torch.uint8)
+    clips = torch.stack([values, values.flip(0), values.roll(9)]).view(1, 3, 4, 8, 8)
+    clips = torch.cat([clips, clips.flip(2)])
+    before = clips.clone()
+    out = normalize(clips, MEAN, STD)
+    assert out.dtype == torch.float32
+    assert out.shape == clips.shape
+    for channel in range(3):
+        exact = (clips[:, channel].double() / 255 - MEAN[channel]) / STD[channel]
+        assert (out[:, channel].double() - exact).abs().max() < 1e-6
+    assert torch.equal(clips, before)
+
+
+def test_normalize_by_hand():
+    clips = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1, 1)
+    out = normalize(clips, (0.5, 0.2, 0.0), (0.5, 0.1, 0.25))
+    assert out.flatten().tolist() == pytest.approx([-1, 0, 4], abs=1e-6)
