@@ -12,8 +12,8 @@ TINY = {
         "init_args": {
             "frames": 4,
             "stride": 2,
-            "crop": 16,
-            "short_side": 20,
+            "crop": 32,
+            "short_side": 36,
             "batch_size": 6,
             "test_clips": 3,
             "test_crops": 3,
@@ -24,7 +24,8 @@ TINY = {
     "model": {
         "backbone": "r3d_18",
         "width": 4,
-        "lr": 0.05,
+        "optimizer": "adamw",
+        "lr": 0.003,
         "lr_schedule": "constant",
     },
     "trainer": {
@@ -48,9 +49,10 @@ def recipe(colours, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(recipe, tmp_path_factory):
-    """The run folder of a training of eight epochs, which learns the colours."""
+    """The run folder of a training of twelve epochs, which learns the colours."""
     root = tmp_path_factory.mktemp("runs")
-    options = ["--run.root", str(root), "--trainer.max_epochs", "8"]
+    options = ["--run.root", str(root), "--trainer.max_epochs", "12"]
+    options += ["--model.lr_schedule", "cosine"]
     assert main(["fit", "--config", str(recipe), *options]) == 0
     return root / "tiny" / "fit_0"
 

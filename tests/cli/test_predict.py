@@ -1,6 +1,5 @@
 """``vidpool predict`` on real files, with a checkpoint and nothing else."""
 
-import csv
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tables import read_csv
 
 from vidpool.cli import main
 from vidpool.predict import find_videos, load_classifier, predict
@@ -24,7 +24,7 @@ def test_classes_and_probabilities(checkpoint, colours, tmp_path, capsys):
     alone = shutil.copy(checkpoint, tmp_path / "alone.ckpt")
     video = colours / "Blue/v_Blue_g01_c01.avi"
     assert main(["predict", "--ckpt_path", str(alone), str(video), "--output", "out.json"]) == 0
-    (found,) = json.load(open("out.json"))
+    (found,) = json.loads(Path("out.json").read_text())
     assert found["file"] == str(video)
     probabilities = [entry["probability"] for entry in found["predictions"]]
     assert len(probabilities) == 5
@@ -42,7 +42,7 @@ def test_prediction_is_the_mean_softmax_over_the_views(checkpoint, colours):
     (found,) = predict(checkpoint, [video], top=6)
     classifier, names, preprocessing = load_classifier(checkpoint)
     views = read_views(video, preprocessing)
-    assert views.shape == (9, 3, 4, 16, 16)  # three clips, three crops
+    assert views.shape == (9, 3, 4, 32, 32)  # three clips, three crops
     with torch.no_grad():
         clips = normalize(views, preprocessing.mean, preprocessing.std)
         expected = classifier(clips).softmax(1).mean(0)
@@ -58,7 +58,7 @@ def test_folders_csv_and_broken_files(checkpoint, colours, tmp_path, capsys):
     (folder / "text.mp4").write_text("no video")
     (folder / ".hidden.mp4").write_text("no video")
     assert main(["predict", "--ckpt_path", str(checkpoint), str(folder), "--output", "o.csv"]) == 1
-    rows = list(csv.DictReader(open("o.csv")))
+    rows = read_csv("o.csv")
     assert len(rows) == 5 * 5 + 1
     (bad,) = [row for row in rows if row["error"]]
     assert bad["file"] == str(folder / "text.mp4")
@@ -73,7 +73,7 @@ def test_output_is_not_overwritten_unasked(checkpoint, colours, capsys):
     assert "out.json exists; give --overwrite" in capsys.readouterr().err
     assert Path("out.json").read_text() == "mine"
     assert main([*command, "--output", "out.json", "--overwrite"]) == 0
-    assert len(json.load(open("out.json"))) == 1
+    assert len(json.loads(Path("out.json").read_text())) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numbered_set import LABELS, LENGTHS
 from numbered_video import numbers, write_video
-from torch.utils.data import DataLoader
 
 from vidpool.data.dataset import (
     EvaluationViews,
@@ -92,7 +91,9 @@ def test_a_request_gives_one_clip_whatever_is_around_it(numbered, mode):
     torch.manual_seed(2)
     state = torch.get_rng_state()
     together = dataset[[request(0, 5), request(3, 77), request(3, 78)]]["clip"]
-    assert torch.equal(torch.get_rng_state(), state)  # nothing outside has an influence, nor feels one
+    assert torch.equal(
+        torch.get_rng_state(), state
+    )  # nothing outside has an influence, nor feels one
     assert torch.equal(together[1], alone)
     assert not torch.equal(together[2], alone)
 
@@ -184,21 +185,6 @@ def test_settings_are_not_substituted(numbered):
     dataset = TrainingClips(numbered, WHOLE, decoder="opencv", on_undecodable="substitute")
     with pytest.raises(ConfigError, match="'opencv'"):
         dataset[[request(0)]]
-
-
-@pytest.mark.parametrize("on_undecodable", ["error", "substitute"])
-def test_errors_come_out_of_a_worker(broken, on_undecodable):
-    dataset = TrainingClips(broken, WHOLE, on_undecodable=on_undecodable)
-    loader = DataLoader(
-        dataset,
-        sampler=ScheduledSampler(dataset, ConstantSchedule(SHAPE, 3)),
-        batch_size=None,
-        num_workers=1,
-        multiprocessing_context="fork",
-        timeout=60,
-    )
-    with pytest.raises(VideoError, match="|".join(video.path for video in broken)):
-        list(loader)
 
 
 @given(length=st.integers(1, 300), clips=st.integers(1, 12))

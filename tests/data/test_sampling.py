@@ -53,9 +53,7 @@ def test_short_videos_begin_at_the_start_and_repeat_the_last_frame(frames, strid
 def test_every_start_is_equally_likely():
     length, frames, stride, draws = 20, 4, 3, 5000
     generator = torch.Generator().manual_seed(0)
-    starts = Counter(
-        int(random_clip(length, frames, stride, generator)[0]) for _ in range(draws)
-    )
+    starts = Counter(int(random_clip(length, frames, stride, generator)[0]) for _ in range(draws))
     assert set(starts) == set(range(11))  # 0 … 20 - (3 * 3 + 1)
     expected = draws / 11
     chi_square = sum((count - expected) ** 2 / expected for count in starts.values())

@@ -90,7 +90,9 @@ def test_official_classes(official_tree, official_lists):
 
 
 @pytest.mark.parametrize("folder", ["HandstandPushups", "HandStandPushups", "handstandpushups"])
-@pytest.mark.parametrize("file", ["v_HandStandPushups_g01_c01.avi", "v_HandstandPushups_g01_c01.AVI"])
+@pytest.mark.parametrize(
+    "file", ["v_HandStandPushups_g01_c01.avi", "v_HandstandPushups_g01_c01.AVI"]
+)
 def test_handstand_pushups_in_any_case(official_lists, tmp_path, folder, file):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / file).touch()

@@ -45,20 +45,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run: Callable[[str, list[str]], int] = import_module(module).main
         return run(verb, arguments[1:])
-    except VidpoolError as error:
-        if os.environ.get("VIDPOOL_TRACEBACK"):
-            raise
-        print(f"vidpool {verb}: error: {_message(error)}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"vidpool {verb}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        told = _told(error)
+        if told is None or os.environ.get("VIDPOOL_TRACEBACK"):
+            raise
+        print(f"vidpool {verb}: error: {told}", file=sys.stderr)
+        return 1
 
 
-def _message(error: VidpoolError) -> str:
-    """The error's own words; a loader process wraps them in its traceback."""
+def _told(error: BaseException | None) -> str | None:
+    """What an error, or one that it was raised from, tells the user; None for a bug.
+
+    jsonargparse wraps the errors of the classes that it makes in its own.
+    """
+    while error is not None and not isinstance(error, VidpoolError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
     text = str(error)
-    if text.startswith("Caught "):
+    if text.startswith("Caught "):  # a loader process put its traceback before the words
         marker = f"{type(error).__name__}: "
         text = text[text.rindex(marker) + len(marker) :].strip()
     return text

@@ -64,7 +64,8 @@ TEST_GROUPS = {1: range(1, 6), 2: range(6, 11), 3: range(11, 16)}
 
 WIDTH, HEIGHT, FPS = 320, 240, 25
 MIN_FRAMES, MAX_FRAMES = 50, 100  # 2-4 s
-MIN_SIZE, MAX_SIZE = 50.0, 150.0  # the object's diameter, pixels
+MIN_SIZE, MAX_SIZE = 60.0, 160.0  # the object's diameter, pixels
+REACH = 80.0  # how far its centre may be from the picture's, in each direction, pixels
 OBJECTS_PER_GROUP = 6
 TEXTURE_SIZE = 160
 
@@ -157,9 +158,10 @@ def draw_clip(clip: DemoClip, seed: int = 0) -> Tensor:
     background = _background(clip.group, rng)
     texture = _object_texture(clip.group, int(rng.integers(OBJECTS_PER_GROUP)), seed)
     x, y, size, angle = _motion(CLASSES[clip.label], rng)
-    frames = background.mul(255).round().byte().permute(1, 2, 0).repeat(len(x), 1, 1, 1)
-    # The object is drawn in a square window around it, which is cheaper than in the whole frame.
-    window = math.ceil(float(size.max()) * math.sqrt(2)) + 2
+    picture = background.mul(255).round().byte().permute(1, 2, 0).contiguous()
+    frames = picture.repeat(len(x), 1, 1, 1)
+    # The object, which is round, is drawn in a square window around it and not in whole frames.
+    window = math.ceil(float(size.max())) + 2
     left, top = x.floor().int() - window // 2, y.floor().int() - window // 2
     steps = torch.arange(window)
     across = (steps + left[:, None] - x[:, None])[:, None, :]  # offsets from the centre, pixels
@@ -328,8 +330,8 @@ def _motion(name: str, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor
             return torch.full((frames,), start + still)
         return start + distance * (time if direction > 0 else 1 - time)
 
-    x = path(0.12 * WIDTH, 0.88 * WIDTH, {"MoveRight": 1, "MoveLeft": -1}.get(name, 0))
-    y = path(0.12 * HEIGHT, 0.88 * HEIGHT, {"MoveDown": 1, "MoveUp": -1}.get(name, 0))
+    x = WIDTH / 2 + path(-REACH, REACH, {"MoveRight": 1, "MoveLeft": -1}.get(name, 0))
+    y = HEIGHT / 2 + path(-REACH, REACH, {"MoveDown": 1, "MoveUp": -1}.get(name, 0))
     size = path(math.log(MIN_SIZE), math.log(MAX_SIZE), {"Grow": 1, "Shrink": -1}.get(name, 0))
     turn = {"TurnClockwise": 1, "TurnAnticlockwise": -1}.get(name, 0)
     speed = math.radians(rng.uniform(60, 120)) / FPS  # a frame

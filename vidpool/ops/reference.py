@@ -59,8 +59,8 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         peak = cells.detach().amax(-1)
         # A window without any value has the peak -inf, which nothing may be subtracted from.
         shift = peak.clamp_min(torch.finfo(peak.dtype).min)
-        z = cells - shift.unsqueeze(-1)
-        z = z.masked_fill(z < NEGLIGIBLE, NEGLIGIBLE)  # unlike a clamp, NaN keeps its gradient
+        # unlike a clamp, the threshold lets NaN keep its gradient
+        z = F.threshold(cells - shift.unsqueeze(-1), NEGLIGIBLE, NEGLIGIBLE, inplace=True)
         weight = z.exp()
         if gradient == "paper":
             weight = weight.detach()

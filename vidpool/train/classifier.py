@@ -138,6 +138,16 @@ class VideoClassifier(pl.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Let the base learning rate be the present one: a resumed optimiser brings the old one."""
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        scheduler.base_lrs = [self.hparams["lr"]] * len(scheduler.base_lrs)
+        for group, factor in zip(
+            scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = self.hparams["lr"] * factor(0)
+
     def on_train_epoch_start(self) -> None:
         """An epoch begins: nothing of it is done."""
         self._batch_idx = -1
@@ -195,10 +205,11 @@ class VideoClassifier(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log loss and accuracy over videos; write the confusion matrix and accuracy by class."""
         scores, labels, metrics = self._log_scores("test")
-        if self.trainer.is_global_zero and self.trainer.log_dir is not None:
+        folder = self.trainer.log_dir  # asked on every rank, since it is broadcast
+        if self.trainer.is_global_zero and folder is not None:
             names = self.description["class_names"] if self.description else None
             write_test_report(
-                Path(self.trainer.log_dir),
+                Path(folder),
                 confusion_matrix(scores, labels).cpu(),
                 names or [str(i) for i in range(self.hparams["num_classes"])],
                 {**metrics, "videos": len(labels)},

@@ -1,0 +1,120 @@
+"""Which part of the package may import which: ``ops → nn → models → train → cli``."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "vidpool"
+FREE = {"errors", "__init__"}  # what every part may import: the errors, and the version
+BEFORE = {
+    "ops": set(),
+    "nn": {"ops"},
+    "models": {"ops", "nn"},
+    "data": set(),
+    "train": {"ops", "nn", "models", "data"},
+    "predict": {"ops", "nn", "models", "data", "train"},
+    "cli": {"ops", "nn", "models", "data", "train", "predict"},
+    "__main__": {"cli"},
+    "errors": set(),
+    "__init__": set(),
+}
+
+
+def part_of(path):
+    """The part of the package that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """(line, module) for whatever a file imports of the package, at whichever depth."""
+    package = ["vidpool", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from vidpool import nn` imports a part, `from vidpool import __version__` does not
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "vidpool")
+
+
+def wrong_imports(path):
+    """What a file imports though it may not."""
+    own = part_of(path)
+    wrong = []
+    for line, name in imported(path):
+        parts = name.split(".")[1:]
+        part = parts[0] if parts and parts[0] in BEFORE else "__init__"
+        if part not in {own} | FREE | BEFORE[own]:
+            wrong.append(f"{path}:{line} imports {name}")
+    return wrong
+
+
+@pytest.mark.parametrize("part", BEFORE)
+def test_every_part_imports_only_those_before_it(part):
+    files = [path for path in PACKAGE.rglob("*.py") if part_of(path) == part]
+    assert files
+    assert [wrong for path in files for wrong in wrong_imports(path)] == []
+
+
+def test_every_part_has_its_place():
+    parts = {part_of(path) for path in PACKAGE.rglob("*.py")}
+    assert parts == set(BEFORE), "say in BEFORE what the new parts may import"
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("nn/layer.py", "from vidpool.models import create_model"),
+        ("nn/layer.py", "import vidpool.train"),
+        ("nn/layer.py", "from vidpool import models"),
+        ("nn/layer.py", "from ..models.registry import list_models"),
+        ("nn/layer.py", "from .. import models"),
+        ("nn/layer.py", "def late():\n    from vidpool import data"),
+        ("data/dataset.py", "from vidpool.nn import SoftPool3d"),
+        ("data/decode/base.py", "from ...train import metrics"),
+        ("train/metrics.py", "from vidpool.cli import main"),
+        ("predict.py", "import vidpool.cli.training"),
+        ("errors.py", "from vidpool.data import dataset"),
+    ],
+)
+def test_a_wrong_import_is_found(monkeypatch, tmp_path, file, line):
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(line)
+    assert len(wrong_imports(path)) == 1
+    path.write_text("from vidpool import __version__\nfrom vidpool.errors import DataError\n")
+    assert wrong_imports(path) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no_such_verb"], []])
+def test_the_command_line_answers_without_torch(arguments):
+    code = f"""
+import sys
+from vidpool.cli import main
+try:
+    main({arguments})
+except SystemExit as end:
+    status = end.code or 0
+heavy = {{"torch", "torchvision", "pytorch_lightning", "numpy", "av", "decord"}} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(status)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    asked = arguments[:1] in (["--help"], ["--version"])
+    assert run.returncode == (0 if asked else 2), run.stderr
+    assert "vidpool" in (run.stdout if asked else run.stderr)
