@@ -195,6 +195,7 @@ def test_length_follows_the_epoch():
     assert len(set(lengths)) > 1
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_loader_hands_out_the_samplers_batches(workers):
     (sampler,) = samplers(30, Varying(), 1, shuffle=True, epoch=1)

@@ -252,7 +252,7 @@ class VideoClassifier(pl.LightningModule):
 
     def _log_scores(self, stage: str) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Mean scores, labels and metrics of the videos seen; the metrics are logged."""
-        scores, labels = self.scores.compute()
+        scores, labels = self.scores.mean_scores()
         likelihood = scores.gather(1, labels[:, None]).clamp_min(torch.finfo(scores.dtype).tiny)
         metrics = {"loss": -likelihood.log().mean(), **accuracies(scores, labels)}
         for name, value in metrics.items():

@@ -55,6 +55,11 @@ class VideoScores(Metric):
         seen = self.views > 0
         return self.scores[seen] / self.views[seen, None], self.labels[seen]
 
+    def mean_scores(self) -> tuple[Tensor, Tensor]:
+        """What :meth:`compute` says, also for a single video, whose label torchmetrics squeezes."""
+        scores, labels = self.compute()
+        return scores, labels.reshape(-1)
+
 
 def accuracies(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """``top1`` and, where there are more than five classes, ``top5``; over videos, in [0, 1].

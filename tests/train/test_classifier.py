@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from vidpool.errors import ConfigError
+from vidpool.nn import SoftPool3d
+from vidpool.train.classifier import VideoClassifier
+
+
+def classifier(**options):
+    return VideoClassifier("r3d_18", num_classes=6, width=4, **options)
+
+
+def test_pooling_is_swapped_or_kept():
+    soft = classifier(pooling_options={"gradient": "paper"})
+    assert isinstance(soft.model.pool, SoftPool3d)
+    assert soft.model.pool.gradient == "paper"
+    assert isinstance(classifier(pooling=None).model.pool, torch.nn.MaxPool3d)
+
+
+def test_memory_format_changes_nothing_but_speed():
+    torch.manual_seed(0)
+    first = classifier().eval()
+    second = classifier(channels_last=True).eval()
+    second.load_state_dict(first.state_dict())
+    assert second.model.stem[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    clip = torch.randn(2, 3, 4, 32, 32)
+    torch.testing.assert_close(first(clip), second(clip), rtol=1e-4, atol=1e-5)
+
+
+def test_state_dict_holds_the_network_alone():
+    assert all(key.startswith("model.") for key in classifier().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1}, "model.lr must be positive, got -1"),
+        ({"momentum": 1.0}, r"within \[0, 1\)"),
+        ({"weight_decay": -1}, "must not be negative"),
+        ({"warmup_epochs": -1}, "warmup_epochs must not be negative, got -1"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must lie within \[0, 1\), got 1"),
+        ({"dropout": 1.5}, "dropout"),
+        ({"pooling": "lip"}, "unknown pooling 'lip'"),
+    ],
+)
+def test_values_that_cannot_work(options, message):
+    with pytest.raises(ConfigError, match=message):
+        classifier(**options)
