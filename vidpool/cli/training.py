@@ -66,6 +66,12 @@ class VidpoolCLI(LightningCLI):
             "test": {"model", "dataloaders", "datamodule"},
         }
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Lightning's groups of options, but model and data before the trainer's many."""
+        parser.add_lightning_class_args(self._model_class, "model")
+        parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True)
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Name of the run; the number of classes follows from the data."""
         parser.add_argument("--run.name", default="default", help="Name of the run's folder.")
