@@ -45,7 +45,8 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
     ndim = len(window.kernel_size)
     check_input(x, ndim)
-    values = x if x.dtype == torch.float64 else x.float()
+    # channels-last input is copied: cells of a window that lie far apart cost more than the copy
+    values = (x if x.dtype == torch.float64 else x.float()).contiguous()
 
     # A window is pooled axis by axis. What passes from one axis to the next is, of the cells so
     # far, the maximum m, the mass sum(e^(a - m)) and the moment sum(e^(a - m) (a - m)); then
