@@ -103,7 +103,7 @@ class VidpoolCLI(LightningCLI):
         _refuse_float16_on_cpu(trainer)
         callbacks: list[pl.Callback] = list(trainer.callbacks or [])
         if trainer.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar())
+            callbacks.append(ProgressBar())
         if trainer.logger is None:
             run = self._get(self.config, "run")
             folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
@@ -134,6 +134,18 @@ class VidpoolCLI(LightningCLI):
                 )
         trainer.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich bar without the run's number, of which it shows the last letters."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands at the end of the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 @rank_zero_only

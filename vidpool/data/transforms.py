@@ -43,6 +43,8 @@ class Augmentation:
     hue: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.crop not in ("resized", "short_side"):
+            raise ConfigError(f"augment.crop must be resized or short_side, got {self.crop!r}")
         low, high = self.scale
         if not 0 < low <= high <= 1:
             raise ConfigError(f"augment.scale must lie within (0, 1] and rise, got {self.scale}")
