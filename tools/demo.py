@@ -85,13 +85,13 @@ def newest_checkpoint() -> Path | None:
 def test(checkpoint: Path, name: str, *options: str) -> Path:
     """Test a checkpoint unless that is done; the report lies in the run's own folder."""
     run = checkpoint.parents[1]
-    metrics = run / name / "test_0/metrics.json"
-    if metrics.is_file():
-        print(f"\ntested already: {metrics}")
-    else:
-        place = ("--run.root", run, "--run.name", name)
-        vidpool("test", "--config", RECIPE, "--ckpt_path", checkpoint, *place, *options)
-    return metrics
+    done = sorted((run / name).glob("test_*/metrics.json"))
+    if done:
+        print(f"\ntested already: {done[0]}")
+        return done[0]
+    place = ("--run.root", run, "--run.name", name)
+    vidpool("test", "--config", RECIPE, "--ckpt_path", checkpoint, *place, *options)
+    return next((run / name).glob("test_*/metrics.json"))
 
 
 def read(metrics: Path) -> dict[str, float]:

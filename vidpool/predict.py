@@ -136,7 +136,13 @@ def load_classifier(
         for name, value in checkpoint["hyper_parameters"].items()
         if not name.startswith("_")
     }
-    classifier = VideoClassifier(**settings)
-    classifier.load_state_dict(checkpoint["state_dict"])
-    preprocessing = Preprocessing.from_dict(description["preprocessing"])
-    return classifier.eval(), description["class_names"], preprocessing
+    try:
+        classifier = VideoClassifier(**settings)
+        classifier.load_state_dict(checkpoint["state_dict"])
+        preprocessing = Preprocessing.from_dict(description["preprocessing"])
+        class_names = description["class_names"]
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{ckpt_path}: does not fit this version of vidpool ({error})"
+        ) from error
+    return classifier.eval(), class_names, preprocessing

@@ -62,7 +62,7 @@ def _told(error: BaseException | None) -> str | None:
     jsonargparse wraps the errors of the classes that it makes in its own.
     """
     while error is not None and not isinstance(error, VidpoolError):
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if error is None:
         return None
     text = str(error)

@@ -8,13 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import (
-    LearningRateMonitor,
     ModelCheckpoint,
     RichProgressBar,
 )
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vidpool.cli.recipes import expand_bases
 from vidpool.data.datamodule import VideoDataModule
@@ -32,21 +32,24 @@ DESCRIPTIONS = {
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run one of Lightning's verbs; see :class:`VidpoolCLI`."""
-    arguments = [verb, *expand_bases(arguments)]
-    # LightningCLI reads sys.argv, also in the processes that distributed training starts
-    sys.argv = ["vidpool", *arguments]
+    # distributed training starts its other processes with this command line
+    sys.argv = [sys.argv[0], verb, *arguments]
     usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
-    VidpoolCLI(
-        VideoClassifier,
-        VideoDataModule,
-        subclass_mode_data=True,
-        seed_everything_default=1,
-        auto_configure_optimizers=False,
-        parser_kwargs={
-            name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
-            for name in VidpoolCLI.subcommands()
-        },
-    )
+    try:
+        VidpoolCLI(
+            VideoClassifier,
+            VideoDataModule,
+            subclass_mode_data=True,
+            seed_everything_default=1,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
+                for name in VidpoolCLI.subcommands()
+            },
+            args=[verb, *expand_bases(arguments)],
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(f"Lightning cannot run this: {error}") from error
     return 0
 
 
@@ -78,6 +81,10 @@ class VidpoolCLI(LightningCLI):
         parser.add_argument("--run.root", default="runs", help="Where the runs' folders lie.")
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse ``args`` without Lightning's warning that ``sys.argv`` says something else."""
+        self.config = parser.parse_args(args)
+
     def _parse_ckpt_path(self) -> None:
         """Decide what a checkpoint's own settings mean.
 
@@ -101,42 +108,48 @@ class VidpoolCLI(LightningCLI):
         """A trainer with loggers, checkpoints and progress bar; those of a config come first."""
         trainer = self._get(self.config_init, "trainer")
         _refuse_float16_on_cpu(trainer)
-        callbacks: list[pl.Callback] = list(trainer.callbacks or [])
-        if trainer.enable_progress_bar is not False:
-            callbacks.append(ProgressBar())
+        given = trainer.callbacks or []
+        callbacks: list[pl.Callback] = list(given) if isinstance(given, list) else [given]
+
+        def lacks(kind: type[pl.Callback]) -> bool:
+            return not any(isinstance(callback, kind) for callback in callbacks)
+
+        if trainer.enable_progress_bar is not False and lacks(pl.callbacks.ProgressBar):
+            callbacks.append(RunProgressBar())
+        run = self._get(self.config, "run")
+        folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
+        # where reports and the config go without a logger
+        trainer.default_root_dir = trainer.default_root_dir or str(folder)
         if trainer.logger is None:
-            run = self._get(self.config, "run")
-            folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
             place = {"save_dir": run.root, "name": run.name, "version": folder.name}
             trainer.logger = [
                 TensorBoardLogger(**place, default_hp_metric=False),
                 CSVLogger(**place),
             ]
-            rank_zero_info(f"this run's folder: {folder}")
-            # it is new, and the two loggers share it
+            # the folder is new, and the two loggers share it
             warnings.filterwarnings(
                 "ignore", "Experiment logs directory .* exists and is not empty"
             )
-        if self.subcommand == "fit":
-            if trainer.logger is not False:
-                callbacks.append(LearningRateMonitor("step"))
-            if trainer.enable_checkpointing is not False and not any(
-                isinstance(callback, ModelCheckpoint) for callback in callbacks
-            ):
-                callbacks.append(
-                    ModelCheckpoint(
-                        filename="best",
-                        monitor="val/top1",
-                        mode="max",
-                        save_last=True,
-                        enable_version_counter=False,
-                    )
-                )
+        rank_zero_info(f"this run's folder: {folder}")
+        if self.subcommand != "fit":
+            # callbacks that only training needs
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
+        if (
+            self.subcommand == "fit"
+            and trainer.enable_checkpointing is not False
+            and lacks(ModelCheckpoint)
+        ):
+            # Lightning's own `save_last` saves only where the monitored value is a new best one.
+            best = {"filename": "best", "monitor": "val/top1", "mode": "max"}
+            last = {"filename": "last", "save_on_train_epoch_end": True}
+            callbacks += [
+                ModelCheckpoint(**kind, enable_version_counter=False) for kind in (best, last)
+            ]
         trainer.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
 
 
-class ProgressBar(RichProgressBar):
+class RunProgressBar(RichProgressBar):
     """Lightning's rich bar without the run's number, of which it shows the last letters."""
 
     def get_metrics(
@@ -161,9 +174,9 @@ def new_run_folder(parent: Path, verb: str) -> Path:
         if not folder.exists():
             try:
                 _make(folder)
+                return folder
             except FileExistsError:  # another run was faster
-                continue
-            return folder
+                pass
         number += 1
 
 

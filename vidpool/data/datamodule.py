@@ -1,7 +1,7 @@
 """What all datamodules share: clip shape, augmentation, views, loaders."""
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import (
     Batch,
     EvaluationViews,
@@ -29,7 +30,7 @@ MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
 
 
-class VideoDataModule(pl.LightningDataModule):
+class VideoDataModule(pl.LightningDataModule, ABC):
     """Clips of labelled videos for training, validation and testing.
 
     A subclass says which videos there are (:meth:`videos`) and what the classes are called
@@ -50,8 +51,9 @@ class VideoDataModule(pl.LightningDataModule):
         test_crops: Crops of each of these clips, 1 or 3.
         augment: How training clips are varied.
         decoder: How videos are read, see :func:`vidpool.data.decode.open_video`.
-        on_undecodable: In training, ``error`` stops at a video that cannot be decoded;
-            ``substitute`` takes another video's clip, counts it and logs the count.
+        on_undecodable: ``error`` stops at a video that cannot be decoded; ``substitute`` takes
+            another video's clip in training and leaves the clip out in evaluation, counts it and
+            logs the count.
         workers: Loader processes; by default one a CPU, at most 8.
         worker_start: How they start: ``fork``, ``spawn`` or ``forkserver``; by default as the
             platform does.
@@ -95,7 +97,7 @@ class VideoDataModule(pl.LightningDataModule):
         self.augment = augment
         self.decoder = decoder
         self.on_undecodable: OnUndecodable = on_undecodable
-        self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
+        self.workers = min(8, usable_cpus()) if workers is None else workers
         self.worker_start = worker_start
         self.static = static
 
@@ -122,7 +124,7 @@ class VideoDataModule(pl.LightningDataModule):
         return {"class_names": self.class_names, "preprocessing": self.preprocessing.to_dict()}
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random, augmented clips; Lightning calls it anew after a change of schedule."""
+        """Random, augmented clips."""
         dataset = TrainingClips(
             self._some_videos("train"), self.augment, self.decoder, self.on_undecodable
         )
@@ -150,7 +152,11 @@ class VideoDataModule(pl.LightningDataModule):
     def _evaluation(self, split: Split, clips: int, crops: int) -> DataLoader[Batch]:
         preprocessing = replace(self.preprocessing, clips=clips, crops=crops)
         dataset = EvaluationViews(
-            self._some_videos(split), preprocessing, self.decoder, self.static
+            self._some_videos(split),
+            preprocessing,
+            self.decoder,
+            self.on_undecodable,
+            self.static,
         )
         return self._loader(dataset, self.eval_schedule, shuffle=False)
 

@@ -136,7 +136,7 @@ class TrainingClips(Dataset[Batch]):
         clips, indices, substituted = [], [], 0
         for request in requests:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(request.seed)
+                torch.default_generator.manual_seed(request.seed)  # the CPU's alone
                 clip, index, tries = self._read(request)
             clips.append(clip)
             indices.append(index)
@@ -176,6 +176,7 @@ class EvaluationViews(Dataset[Batch]):
         videos: The videos.
         preprocessing: Size, clips and crops.
         decoder: See :func:`vidpool.data.decode.open_video`.
+        on_undecodable: ``"error"``, or ``"substitute"``: put a black clip that is not counted.
         static: Show the middle frame of each clip only, repeated; what accuracy remains does not
             come from motion.
     """
@@ -185,11 +186,13 @@ class EvaluationViews(Dataset[Batch]):
         videos: Sequence[LabelledVideo],
         preprocessing: Preprocessing,
         decoder: str = "auto",
+        on_undecodable: OnUndecodable = "error",
         static: bool = False,
     ) -> None:
         self.videos = videos
         self.preprocessing = preprocessing
         self.decoder = decoder
+        self.on_undecodable = on_undecodable
         self.static = static
 
     def __len__(self) -> int:
@@ -200,21 +203,38 @@ class EvaluationViews(Dataset[Batch]):
         """Read a batch of clips with all their crops.
 
         Raises:
-            VideoError: A video cannot be decoded.
+            VideoError: A video cannot be decoded, and ``on_undecodable`` is ``"error"``.
         """
-        views, indices, counted = [], [], []
+        p = self.preprocessing
+        views: list[Tensor] = []
+        indices: list[int] = []
+        counted: list[bool] = []
+        substituted = 0
         for request in requests:
-            index, clip = divmod(request.index, self.preprocessing.clips)
-            with open_video(self.videos[index].path, self.decoder) as video:
-                where = clip_positions(len(video), self.preprocessing)[clip]
-                if self.static:
-                    where = where[len(where) // 2].expand_as(where)
-                frames = video.frames(where.tolist(), self.preprocessing.short_side)
-            for view in crop_views(frames, self.preprocessing.crop, self.preprocessing.crops):
-                views.append(view)
-                indices.append(index)
-                counted.append(request.counted)
-        return _collate(views, indices, self.videos, counted)
+            index, clip = divmod(request.index, p.clips)
+            decoded = True
+            try:
+                crops = self._read_crops(self.videos[index].path, clip)
+            except VideoError:
+                if self.on_undecodable == "error":
+                    raise
+                crops = torch.zeros(p.crops, p.frames, 3, p.crop, p.crop, dtype=torch.uint8)
+                decoded = False
+                substituted += 1
+            views += crops
+            indices += [index] * p.crops
+            counted += [request.counted and decoded] * p.crops
+        return _collate(views, indices, self.videos, counted, substituted)
+
+    def _read_crops(self, path: str, clip: int) -> Tensor:
+        """The crops of one clip of a video, (crops, T, C, H, W)."""
+        p = self.preprocessing
+        with open_video(path, self.decoder) as video:
+            where = clip_positions(len(video), p)[clip]
+            if self.static:
+                where = where[len(where) // 2].expand_as(where)
+            frames = video.frames(where.tolist(), p.short_side)
+        return crop_views(frames, p.crop, p.crops)
 
 
 def clip_positions(video_length: int, preprocessing: Preprocessing) -> Tensor:

@@ -26,6 +26,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidpool.data.cpus import usable_cpus
 from vidpool.errors import ConfigError, DataError
 
 CLASSES = (
@@ -119,7 +120,7 @@ def make_demo(
     if not 1 <= clips_per_group <= 99:
         raise ConfigError(f"clips_per_group must be from 1 to 99, got {clips_per_group}")
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        workers = usable_cpus()
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     root = Path(out)
@@ -262,7 +263,7 @@ def _photograph(group: int) -> Tensor:
     except ImportError:
         raise ConfigError(
             "the demo data set is drawn from scikit-image's photographs, and scikit-image is not "
-            "installed: pip install 'vidpool[demo]'"
+            "installed: pip install scikit-image"
         ) from None
     image = getattr(data, PHOTOGRAPHS[group - 1])()
     if isinstance(image, tuple):  # a stereo pair and its disparity

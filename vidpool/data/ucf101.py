@@ -73,7 +73,7 @@ class UCF101DataModule(VideoDataModule):
         folders = _names_in(self.root)
         files: dict[str, dict[str, str]] = {}
         videos, missing = [], []
-        for number, line in enumerate(_lines(listing), start=1):
+        for number, line in _lines(listing):
             path, _, listed_label = line.rpartition(" ") if kind == "train" else (line, "", "")
             folder, _, name = path.rpartition("/")
             label = label_of.get(folder.casefold())
@@ -119,26 +119,28 @@ def read_class_index(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         DataError: The file is missing, or its numbers are not 1, 2, 3, ….
     """
-    names = []
-    for number, line in enumerate(_lines(Path(path)), start=1):
+    names: list[str] = []
+    for number, line in _lines(Path(path)):
         fields = line.split(maxsplit=1)
-        if len(fields) != 2 or fields[0] != str(number):
-            raise DataError(f"{path}, line {number}: expected '{number} ClassName', got {line!r}")
+        wanted = str(len(names) + 1)
+        if len(fields) != 2 or fields[0] != wanted:
+            raise DataError(f"{path}, line {number}: expected '{wanted} ClassName', got {line!r}")
         names.append(fields[1])
     if not names:
         raise DataError(f"{path}: the class index is empty")
     return names
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines that are not blank, without line ends (the official lists have CRLF)."""
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, by number, without line ends (the official ones are CRLF)."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such list") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a list ({error})") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = enumerate(text.splitlines(), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
 def _names_in(folder: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from torch import Tensor, nn
 
@@ -30,6 +30,8 @@ class _SoftPoolNd(nn.Module):
         gradient: Gradient = "exact",
     ) -> None:
         super().__init__()
+        if gradient not in get_args(Gradient):
+            raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding

@@ -6,9 +6,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from vidpool.data.datamodule import VideoDataModule
@@ -17,7 +17,7 @@ from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.checkpoint import init_from as load_init
-from vidpool.train.metrics import VideoScores, accuracies, confusion_matrix
+from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
 from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
 from vidpool.train.report import write_test_report
 
@@ -53,7 +53,7 @@ class VideoClassifier(pl.LightningModule):
         ConfigError: An unknown network, or a value that cannot work.
     """
 
-    model: torch.nn.Module
+    model: nn.Module
 
     def __init__(
         self,
@@ -85,6 +85,10 @@ class VideoClassifier(pl.LightningModule):
             )
         if warmup_epochs < 0:
             raise ConfigError(f"model.warmup_epochs must not be negative, got {warmup_epochs}")
+        if num_classes < 2:
+            raise ConfigError(f"a classifier needs at least 2 classes, got {num_classes}")
+        if lr_schedule == "step" and not milestones:
+            raise ConfigError("model.lr_schedule step needs model.milestones, epochs like [40, 80]")
         if not 0 <= label_smoothing < 1:
             raise ConfigError(
                 f"model.label_smoothing must lie within [0, 1), got {label_smoothing}"
@@ -92,95 +96,94 @@ class VideoClassifier(pl.LightningModule):
         self.save_hyperparameters()
         self.model = create_model(backbone, num_classes=num_classes, width=width, dropout=dropout)
         if pooling is not None:
-            swap_pooling(self.model, pooling, **(pooling_options or {}))
+            try:
+                swap_pooling(self.model, pooling, **(pooling_options or {}))
+            except (TypeError, ValueError) as error:
+                if isinstance(error, ConfigError):
+                    raise
+                raise ConfigError(f"model.pooling_options {pooling_options}: {error}") from error
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
-        self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
+        self.train_loss = MeanMetric()
+        self.train_accuracies = MetricCollection(
+            {
+                f"top{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro")
+                for k in TOP_K
+                if k == 1 or k < num_classes
+            },
+            prefix="train/",
+        )
         # class names and preprocessing, which travel in the checkpoint
         self.description: dict[str, Any] | None = None
-        self._batch_idx = -1
+        self._resumable: tuple[str, ...] = ARCHITECTURE
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
-        return self.model(clip.contiguous(memory_format=self.memory_format))
+        dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
+        return self.model(clip.to(dtype=dtype, memory_format=self.memory_format))
 
     def setup(self, stage: str) -> None:
         """Take the data's description; start from ``init_from`` unless a run is being resumed."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
+        if stage == "fit":
+            self._resumable = (*ARCHITECTURE, "optimizer")
         if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
             load_init(self.model, self.hparams["init_from"])
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, and a schedule that follows the share of the epoch that is done."""
-        h = self.hparams
-        optimizer = make_optimizer(
-            self.model, h["optimizer"], h["lr"], h["momentum"], h["weight_decay"]
-        )
-        max_epochs = self.trainer.max_epochs or 1
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser; :meth:`on_train_batch_start` sets its learning rate.
 
-        def factor(_: int) -> float:
-            # Steps are not counted: an epoch's length may vary (see vidpool.data.schedule).
-            done = (self._batch_idx + 1) / self.trainer.num_training_batches
-            return lr_factor(
-                self.current_epoch + done,
-                h["lr_schedule"],
-                max_epochs,
-                h["warmup_epochs"],
-                h["milestones"] or (),
-                h["gamma"],
-            )
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        Raises:
+            ConfigError: A cosine schedule without a number of epochs to fall over.
+        """
+        if self.hparams["lr_schedule"] == "cosine" and (self.trainer.max_epochs or -1) < 1:
+            raise ConfigError("model.lr_schedule cosine needs trainer.max_epochs")
+        return self._new_optimizer()
 
     def on_train_start(self) -> None:
-        """Let the base learning rate be the present one: a resumed optimiser brings the old one."""
-        scheduler = self.lr_schedulers()
-        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
-        scheduler.base_lrs = [self.hparams["lr"]] * len(scheduler.base_lrs)
-        for group, factor in zip(
-            scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True
-        ):
-            group["lr"] = self.hparams["lr"] * factor(0)
+        """Let the present settings count: a resumed optimiser brings those of the old run."""
+        resumed = self.trainer.optimizers[0].param_groups
+        for group, new in zip(resumed, self._new_optimizer().param_groups, strict=True):
+            group.update({k: new[k] for k in ("momentum", "nesterov", "weight_decay") if k in new})
 
-    def on_train_epoch_start(self) -> None:
-        """An epoch begins: nothing of it is done."""
-        self._batch_idx = -1
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate by the share of the training that is done.
+
+        Steps are not counted: an epoch's length may vary (see :mod:`vidpool.data.schedule`).
+        """
+        h = self.hparams
+        lr = h["lr"] * lr_factor(
+            self.current_epoch + batch_idx / self.trainer.num_training_batches,
+            h["lr_schedule"],
+            self.trainer.max_epochs or 1,
+            h["warmup_epochs"],
+            h["milestones"] or (),
+            h["gamma"],
+        )
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = lr
+        self.log("lr", lr, batch_size=len(batch["label"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch of augmented clips."""
-        self._batch_idx = batch_idx
         logits = self(batch["clip"])
         label = batch["label"]
         loss = F.cross_entropy(logits, label, label_smoothing=self.hparams["label_smoothing"])
-        self.train_top1(logits, label)
         size = len(label)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
-        self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
-        self.log(
-            "train/substituted",
-            batch["substituted"].float(),
-            on_step=False,
-            on_epoch=True,
-            reduce_fx="sum",
-            sync_dist=True,
-            batch_size=size,
-        )
+        self.log("train/loss_step", loss, prog_bar=True, batch_size=size)
+        self.train_loss.update(loss.detach(), size)
+        epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": size}
+        self.log("train/loss", self.train_loss, **epoch)
+        self.train_accuracies.update(logits, label)
+        self.log_dict(self.train_accuracies, **epoch)
+        self._log_substituted("train", batch)
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Say how many clips stood in for videos that could not be decoded."""
-        substituted = int(self.trainer.callback_metrics.get("train/substituted", 0))
-        if substituted:
-            rank_zero_warn(
-                f"epoch {self.current_epoch}: {substituted} clips stood in for videos that could "
-                "not be decoded"
-            )
+        self._warn_of_substituted("train", "clips stood in for videos that could not be decoded")
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the scores of every video."""
@@ -188,11 +191,12 @@ class VideoClassifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of views to their videos' scores."""
-        self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
+        self._add_scores("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy over videos."""
         self._log_scores("val")
+        self._warn_of_substituted("val", "clips could not be decoded and are left out")
 
     def on_test_epoch_start(self) -> None:
         """Make room for the scores of every video."""
@@ -200,11 +204,12 @@ class VideoClassifier(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of views to their videos' scores."""
-        self.validation_step(batch, batch_idx)
+        self._add_scores("test", batch)
 
     def on_test_epoch_end(self) -> None:
         """Log loss and accuracy over videos; write the confusion matrix and accuracy by class."""
         scores, labels, metrics = self._log_scores("test")
+        self._warn_of_substituted("test", "clips could not be decoded and are left out")
         folder = self.trainer.log_dir  # asked on every rank, since it is broadcast
         if self.trainer.is_global_zero and folder is not None:
             names = self.description["class_names"] if self.description else None
@@ -228,7 +233,7 @@ class VideoClassifier(pl.LightningModule):
         saved = checkpoint.get("hyper_parameters", {})
         differing = [
             f"{name} is {saved[name]!r} in the checkpoint and {self.hparams[name]!r} here"
-            for name in ARCHITECTURE
+            for name in self._resumable
             if name in saved and saved[name] != self.hparams[name]
         ]
         if differing:
@@ -250,6 +255,30 @@ class VideoClassifier(pl.LightningModule):
     def _empty_scores(self, loader: Any) -> VideoScores:
         return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
 
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        h = self.hparams
+        return make_optimizer(self.model, h["optimizer"], h["lr"], h["momentum"], h["weight_decay"])
+
+    def _add_scores(self, stage: str, batch: Batch) -> None:
+        self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
+        self._log_substituted(stage, batch)
+
+    def _log_substituted(self, stage: str, batch: Batch) -> None:
+        self.log(
+            f"{stage}/substituted",
+            batch["substituted"].float(),
+            on_step=False,
+            on_epoch=True,
+            reduce_fx="sum",
+            sync_dist=True,
+            batch_size=len(batch["label"]),
+        )
+
+    def _warn_of_substituted(self, stage: str, what: str) -> None:
+        count = int(self.trainer.callback_metrics.get(f"{stage}/substituted", 0))
+        if count:
+            rank_zero_warn(f"epoch {self.current_epoch}, {stage}: {count} {what}")
+
     def _log_scores(self, stage: str) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Mean scores, labels and metrics of the videos seen; the metrics are logged."""
         scores, labels = self.scores.mean_scores()
@@ -257,5 +286,5 @@ class VideoClassifier(pl.LightningModule):
         metrics = {"loss": -likelihood.log().mean(), **accuracies(scores, labels)}
         for name, value in metrics.items():
             # every rank has the same value, computed from the scores of all
-            self.log(f"{stage}/{name}", value, prog_bar=name == "top1", rank_zero_only=False)
+            self.log(f"{stage}/{name}", value, prog_bar=name == "top1", sync_dist=True)
         return scores, labels, {name: float(value) for name, value in metrics.items()}

@@ -10,6 +10,8 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
+TOP_K = (1, 5)
+
 
 class VideoScores(Metric):
     """Averages softmax scores over each video's views, wherever the views were computed.
@@ -71,7 +73,7 @@ def accuracies(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     num_classes = scores.shape[1]
     return {
         f"top{k}": multiclass_accuracy(scores, labels, num_classes, average="micro", top_k=k)
-        for k in (1, 5)
+        for k in TOP_K
         if k == 1 or k < num_classes
     }
 
