@@ -1,8 +1,8 @@
 """The demo data set: eight classes of real video files that only motion tells apart.
 
-A textured object moves over a photograph: left, right, up, down, clockwise, anticlockwise, growing
-or shrinking. Position, size, angle and texture have the same distribution in every class at a
-random moment of a clip, so that a single frame says nothing about the class.
+A textured object moves over a photograph: left, right, up, down, in circles clockwise or
+anticlockwise, growing or shrinking. Position, size, angle and texture have the same distribution
+in every class at a random moment of a clip, so that a single frame says nothing about the class.
 
 The files lie as UCF-101's do, and are split into groups as UCF-101's are: a group has one
 photograph and its own objects, and a whole group belongs to training or to testing.
@@ -30,14 +30,14 @@ from vidpool.data.cpus import usable_cpus
 from vidpool.errors import ConfigError, DataError
 
 CLASSES = (
+    "CircleAnticlockwise",
+    "CircleClockwise",
     "Grow",
     "MoveDown",
     "MoveLeft",
     "MoveRight",
     "MoveUp",
     "Shrink",
-    "TurnAnticlockwise",
-    "TurnClockwise",
 )
 # One photograph of scikit-image a group; those of groups 1-5 are the test set of split 1,
 # those of 6-10 of split 2, those of 11-15 of split 3.
@@ -66,7 +66,8 @@ TEST_GROUPS = {1: range(1, 6), 2: range(6, 11), 3: range(11, 16)}
 WIDTH, HEIGHT, FPS = 320, 240, 25
 MIN_FRAMES, MAX_FRAMES = 50, 100  # 2-4 s
 MIN_SIZE, MAX_SIZE = 60.0, 160.0  # the object's diameter, pixels
-REACH = 80.0  # how far its centre may be from the picture's, in each direction, pixels
+REACH = 60.0  # how far from the picture's centre a straight path leads, pixels
+RADIUS = 35.0  # of the circular path, pixels
 OBJECTS_PER_GROUP = 6
 TEXTURE_SIZE = 160
 
@@ -305,7 +306,7 @@ def _object_texture(group: int, number: int, seed: int) -> Tensor:
     first, second = torch.from_numpy(rng.random((2, 3, 1, 1))).float()
     second = torch.where((first - second).abs().mean() < 0.3, 1 - first, second)
     colour = first + mix * (second - first)
-    # the outline is a circle with bumps, so that turning shows at the border as well
+    # the outline is a circle with bumps
     theta, radius = torch.atan2(v, u), torch.hypot(u, v)
     bumps, phase = int(rng.integers(2, 6)), rng.uniform(0, 2 * math.pi)
     outline = 0.8 + 0.15 * torch.sin(bumps * theta + phase)
@@ -316,9 +317,10 @@ def _object_texture(group: int, number: int, seed: int) -> Tensor:
 def _motion(name: str, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Centre x and y, size (pixels) and angle (radians, clockwise on the screen), each (T,).
 
-    Along each quantity an object would travel a random distance D from a random start. In the
-    classes that do not move along it, the object stands at a random point of such a path, which
-    gives every class the same distribution at a random moment.
+    The centre is a point of a straight path plus a point of a circle. Along each quantity an object
+    would travel a random distance from a random start; in the classes that do not move along it,
+    the object stands at a random point of such a path. This gives every class the same distribution
+    at a random moment.
     """
     frames = int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1))
     time = torch.linspace(0, 1, frames)
@@ -334,7 +336,8 @@ def _motion(name: str, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor
     x = WIDTH / 2 + path(-REACH, REACH, {"MoveRight": 1, "MoveLeft": -1}.get(name, 0))
     y = HEIGHT / 2 + path(-REACH, REACH, {"MoveDown": 1, "MoveUp": -1}.get(name, 0))
     size = path(math.log(MIN_SIZE), math.log(MAX_SIZE), {"Grow": 1, "Shrink": -1}.get(name, 0))
-    turn = {"TurnClockwise": 1, "TurnAnticlockwise": -1}.get(name, 0)
-    speed = math.radians(rng.uniform(60, 120)) / FPS  # a frame
-    angle = rng.uniform(0, 2 * math.pi) + turn * speed * torch.arange(frames)
-    return x, y, size.exp(), angle
+    turn = {"CircleClockwise": 1, "CircleAnticlockwise": -1}.get(name, 0)
+    speed = math.radians(rng.uniform(90, 150)) / FPS  # a frame
+    phase = rng.uniform(0, 2 * math.pi) + turn * speed * torch.arange(frames)
+    angle = torch.full((frames,), rng.uniform(0, 2 * math.pi))
+    return x + RADIUS * phase.cos(), y + RADIUS * phase.sin(), size.exp(), angle
