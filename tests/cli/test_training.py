@@ -1,6 +1,7 @@
 """``vidpool fit | validate | test`` on real video files, run as a user would."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -48,6 +49,13 @@ def test_fit_leaves_checkpoints_logs_and_config(trained):
     assert list(trained.glob("events.out.tfevents.*"))
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch(recipe):
+    # a rate too small to change anything: no epoch is better than the first
+    options = ["--model.lr", "1e-12", "--trainer.check_val_every_n_epoch", "2"]
+    assert fit(recipe, "--trainer.max_epochs", "3", *options) == 0
+    assert torch.load(last("fit_0"), weights_only=True)["epoch"] == 2
+
+
 def test_checkpoint_loads_safely_and_says_what_prediction_needs(trained):
     checkpoint = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     described = checkpoint["vidpool"]
@@ -89,6 +97,27 @@ def test_a_resumed_run_keeps_what_the_command_line_says(recipe, trained):
     assert rates
 
 
+def test_a_resumed_optimiser_takes_the_present_settings(recipe, trained):
+    options = ["--ckpt_path", str(trained / "checkpoints/last.ckpt")]
+    options += ["--model.weight_decay", "0.3", "--trainer.max_epochs", "13"]
+    assert fit(recipe, *options) == 0
+    (optimizer,) = torch.load(last("fit_0"), weights_only=True)["optimizer_states"]
+    assert [group["weight_decay"] for group in optimizer["param_groups"]] == [0.3, 0]
+
+
+def test_another_optimiser_cannot_resume(recipe, trained, capsys):
+    options = ["--ckpt_path", str(trained / "checkpoints/last.ckpt"), "--model.optimizer", "sgd"]
+    assert fit(recipe, *options) == 1
+    assert "optimizer is 'adamw' in the checkpoint and 'sgd' here" in capsys.readouterr().err
+
+
+def test_without_a_logger_reports_still_go_to_the_runs_folder(recipe, trained):
+    command = ["test", "--config", str(recipe), "--trainer.logger", "false"]
+    assert main([*command, "--ckpt_path", str(trained / "checkpoints/last.ckpt")]) == 0
+    assert Path("runs/tiny/test_0/metrics.json").is_file()
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+
+
 def test_test_writes_its_report(recipe, trained):
     command = ["test", "--config", str(recipe), "--model.width", "64"]  # the checkpoint's is 4
     assert main([*command, "--ckpt_path", str(trained / "checkpoints/last.ckpt")]) == 0
@@ -108,9 +137,13 @@ def test_validate(recipe, trained, capsys):
     assert "val/top1" in capsys.readouterr().out
 
 
-def test_results_are_the_same_on_two_processes(recipe, trained):
-    command = [sys.executable, "-m", "vidpool", "test", "--config", str(recipe)]
-    command += ["--ckpt_path", str(trained / "checkpoints/last.ckpt"), "--data.eval_batch_size"]
+def test_results_are_the_same_on_two_processes(recipe, trained, tmp_path):
+    # the installed command and a recipe with a base: the second process is started with the same
+    command = [str(Path(sys.executable).with_name("vidpool")), "test", "--config"]
+    based = tmp_path / "based.yaml"
+    based.write_text(yaml.safe_dump({"base": [str(recipe)], "run": {"name": "tiny"}}))
+    command += [str(based), "--ckpt_path", str(trained / "checkpoints/last.ckpt")]
+    command += ["--data.eval_batch_size"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # 36 clips in batches of 5: the views of a video fall on both ranks, and the last batch is short
     for options in (["7"], ["5", "--trainer.devices", "2", "--trainer.strategy", "ddp"]):
@@ -157,6 +190,17 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
         (["--data.split", "4"], "splits 1, 2 and 3, got split=4"),
         (["--data.root", "nowhere"], "nowhere: no such folder"),
         (["--data.augment.flip", "2"], "augment.flip is a probability, got 2"),
+        (["--model.pooling_options", "{gradient: papre}"], "gradient must be one of .*'papre'"),
+        (
+            ["--model.pooling_options", "{gardient: paper}"],
+            "unexpected keyword argument 'gardient'",
+        ),
+        (["--model.lr_schedule", "step"], "step needs model.milestones"),
+        (
+            ["--model.lr_schedule", "cosine", "--trainer.max_epochs", "-1"],
+            "needs trainer.max_epochs",
+        ),
+        (["--trainer.accelerator", "gpu"], "Lightning cannot run this: .*gpu"),
         (["--trainer.precision", "16-mixed"], "16-mixed does not exist on a CPU; use bf16-mixed"),
         (["--ckpt_path", "none.ckpt"], "none.ckpt: no such checkpoint file"),
         (["--config", "none.yaml"], "none.yaml: no such config file"),
@@ -207,13 +251,13 @@ def test_classes_in_another_order_are_refused(recipe, trained, colours, tmp_path
     assert "class 0 is 'Red' in the checkpoint and 'Green' in the data" in capsys.readouterr().err
 
 
-def with_a_broken_video(colours, folder):
-    """A copy of the colours, as links, one of whose training videos is a text."""
+def with_a_broken_video(colours, folder, name="Red/v_Red_g03_c01.avi"):
+    """A copy of the colours, as links, one of whose videos is a text."""
     for path in colours.rglob("*.*"):
         copy = folder / path.relative_to(colours)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.symlink_to(path)
-    broken = folder / "Red/v_Red_g03_c01.avi"
+    broken = folder / name
     broken.unlink()
     broken.write_text("not a video")
     return broken
@@ -234,6 +278,24 @@ def test_an_undecodable_video_can_be_substituted_and_is_counted(recipe, colours,
         assert fit(recipe, *options) == 0
     rows = read_csv("runs/tiny/fit_0/metrics.csv")
     assert [float(row["train/substituted"]) for row in rows if row["train/substituted"]] == [1]
+
+
+def test_an_undecodable_video_can_be_left_out_of_a_test(recipe, trained, colours, tmp_path):
+    with_a_broken_video(colours, tmp_path / "copy", "Red/v_Red_g01_c01.avi")
+    command = ["test", "--config", str(recipe), "--data.root", str(tmp_path / "copy")]
+    command += ["--ckpt_path", str(trained / "checkpoints/last.ckpt")]
+    assert main(command) == 1
+    with pytest.warns(UserWarning, match="test: 3 clips could not be decoded"):
+        assert main([*command, "--data.on_undecodable", "substitute"]) == 0
+    metrics = json.loads(Path("runs/tiny/test_1/metrics.json").read_text())
+    assert metrics["videos"] == 11
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_precisions_of_the_cpu(recipe, precision):
+    assert fit(recipe, "--trainer.precision", precision) == 0
+    rows = read_csv("runs/tiny/fit_0/metrics.csv")
+    assert all(math.isfinite(float(row["train/loss"])) for row in rows if row["train/loss"])
 
 
 def test_run_folders_are_never_used_twice(tmp_path):
