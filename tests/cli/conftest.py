@@ -49,9 +49,9 @@ def recipe(colours, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(recipe, tmp_path_factory):
-    """The run folder of a training of twelve epochs, which learns the colours."""
+    """The run folder of a training of 24 epochs, which learns the colours."""
     root = tmp_path_factory.mktemp("runs")
-    options = ["--run.root", str(root), "--trainer.max_epochs", "12"]
+    options = ["--run.root", str(root), "--trainer.max_epochs", "24"]
     options += ["--model.lr_schedule", "cosine"]
     assert main(["fit", "--config", str(recipe), *options]) == 0
     return root / "tiny" / "fit_0"
