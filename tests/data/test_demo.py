@@ -49,7 +49,7 @@ def clip_of(path):
 
 def test_paths_are_those_of_ucf101():
     assert DemoClip(3, 7, 12).path == "MoveDown/v_MoveDown_g07_c12.mp4"
-    assert DemoClip(0, 18, 1).path == "Grow/v_Grow_g18_c01.avi"
+    assert DemoClip(2, 18, 1).path == "Grow/v_Grow_g18_c01.avi"
     for name in names(3):
         assert clip_of(name).path == name
 
