@@ -11,8 +11,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from numbered_set import LABELS
-from torch import nn
 from torch.utils.data import DistributedSampler
+from watched import watch
 
 from vidpool.data.datamodule import MEAN, STD, VideoDataModule
 from vidpool.data.schedule import ClipShape, Step
@@ -233,43 +233,17 @@ def test_a_broken_data_set_ends_the_run_though_substituting(broken):
     assert "check the data set" in message
 
 
-class Watched(pl.LightningModule):
-    """Records the shapes of the clips, epoch by epoch."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.seen = {}
-
-    def training_step(self, batch):
-        assert batch["clip"].dtype == torch.float32
-        self.seen.setdefault(self.current_epoch, []).append(tuple(batch["clip"].shape))
-        return self.weight * 1.0
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
 def test_a_schedule_that_varies_runs_under_lightning(numbered, tmp_path):
     data = Videos(numbered)
     data.schedule = Varying()
-    model = Watched()
-    trainer = pl.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        reload_dataloaders_every_n_epochs=1,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # few workers, many cores
-        trainer.fit(model, data)
+    model, trainer = watch(data, tmp_path, reload_dataloaders_every_n_epochs=1)
+    seen = {
+        epoch: [tuple(batch["clip"].shape) for batch in batches]
+        for epoch, batches in model.seen.items()
+    }
+    assert {batch["clip"].dtype for batch in chain(*model.seen.values())} == {torch.float32}
     # shapes are N C T H W; T grows with the step, the crop with the epoch
-    assert model.seen == {
+    assert seen == {
         0: [(1, 3, 2, 16, 16), (2, 3, 3, 16, 16), (2, 3, 4, 16, 16)],
         1: [(2, 3, 2, 24, 24), (3, 3, 3, 24, 24)],
         2: [(3, 3, 2, 32, 32), (1, 3, 3, 32, 32), (1, 3, 4, 32, 32)],

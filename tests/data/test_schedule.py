@@ -1,15 +1,13 @@
 """What each rank is given at each step of training and of evaluation."""
 
-import warnings
 from itertools import chain
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from watched import watch
 
 from vidpool.data.schedule import ClipShape, ConstantSchedule, ScheduledSampler, Step
 from vidpool.errors import ConfigError
@@ -211,45 +209,15 @@ def test_a_loader_hands_out_the_samplers_batches(workers):
     assert len(loader) == len(sampler)
 
 
-class Watched(pl.LightningModule):
-    """Records what a loader gives it, epoch by epoch."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.seen = {}
-
-    def training_step(self, batch):
-        self.seen.setdefault(self.current_epoch, []).append(batch)
-        return self.weight * 1.0
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
 @pytest.mark.parametrize("strategy", ["auto", "ddp"])
 def test_lightning_leaves_it_alone_and_tells_it_the_epoch(strategy, tmp_path, monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "")  # so that they are put back
         monkeypatch.delenv(name)
     (sampler,) = samplers(13, ConstantSchedule(SHAPE, 4), 1, shuffle=True)
-    model = Watched()
-    trainer = pl.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        devices=1,
-        strategy=strategy,
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     loader = DataLoader(Plain(13), sampler=sampler, batch_size=None)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # few workers, many cores
-            trainer.fit(model, loader)
+        model, trainer = watch(loader, tmp_path, strategy=strategy)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,9 +99,9 @@ class VideoClassifier(pl.LightningModule):
         if pooling is not None:
             try:
                 swap_pooling(self.model, pooling, **(pooling_options or {}))
+            except ConfigError:
+                raise
             except (TypeError, ValueError) as error:
-                if isinstance(error, ConfigError):
-                    raise
                 raise ConfigError(f"model.pooling_options {pooling_options}: {error}") from error
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
@@ -115,7 +116,6 @@ class VideoClassifier(pl.LightningModule):
         )
         # class names and preprocessing, which travel in the checkpoint
         self.description: dict[str, Any] | None = None
-        self._resumable: tuple[str, ...] = ARCHITECTURE
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
@@ -127,8 +127,6 @@ class VideoClassifier(pl.LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
-        if stage == "fit":
-            self._resumable = (*ARCHITECTURE, "optimizer")
         if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
             load_init(self.model, self.hparams["init_from"])
 
@@ -231,9 +229,11 @@ class VideoClassifier(pl.LightningModule):
             CheckpointError: It does not fit; the message says in what, and how to fine-tune.
         """
         saved = checkpoint.get("hyper_parameters", {})
+        resuming = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        has_to_fit = (*ARCHITECTURE, "optimizer") if resuming else ARCHITECTURE
         differing = [
             f"{name} is {saved[name]!r} in the checkpoint and {self.hparams[name]!r} here"
-            for name in self._resumable
+            for name in has_to_fit
             if name in saved and saved[name] != self.hparams[name]
         ]
         if differing:
