@@ -1,0 +1,373 @@
+// SoftPool on the CPU: what is the same for every instruction set.
+//
+// A map is pooled plane by plane. A plane is first copied into scratch memory, in the type that is
+// computed in, padded with -inf and split into phases: the cells whose row and column have the same
+// remainder by the stride lie together. There each of a window's cells has a constant distance from
+// the window's first, and windows that lie side by side are the lanes of vectors, for any kernel
+// size, stride, dilation and padding, and across the ends of narrow rows. The positions between
+// two rows, which are no windows, are computed too and not used.
+//
+// Every window takes its own maximum m off its values: z = a - m, with which
+//     out = m + sum(e^z z) / sum(e^z)
+// is exact for any spread and offset. That takes one exponential a window and cell.
+//
+// Included once for every instruction set, after vector.h and elements.h.
+#pragma once
+
+namespace {
+
+using vidpool::Gradient;
+using vidpool::PhaseSplit;
+using vidpool::Pooling;
+using vidpool::Scratch;
+using vidpool::Tile;
+using vidpool::Tiling;
+
+template <class Real>
+constexpr Real minus_infinity = -Real(__builtin_inf());
+template <class Real>
+constexpr Real lowest = sizeof(Real) == 4 ? Real(-__FLT_MAX__) : Real(-__DBL_MAX__);
+
+// The two phases of a row under stride 2, from the row's first cell on instead of its padding's.
+template <class Real>
+struct Pair {
+  Real *even, *odd;
+  Pair(Real* phases, int64_t distance, int64_t padding)
+      : even(phases + padding % 2 * distance + padding / 2),
+        odd(phases + (padding + 1) % 2 * distance + (padding + 1) / 2) {}
+};
+
+// Copy a row of the input into its phases.
+//
+// Vectors may run over the end of a phase's row: the next is written afterwards, and there is room
+// behind the last. They may read beyond a row of the input, but not beyond `input_end`; else the
+// row's rest is first copied to `row`.
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void split_row(const Pooling& p, const Tile& tile, const Element* input,
+                              const Element* input_end, Real* phases, Real* row) {
+  using V = typename Vector<Real, bytes>::type;
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  const int64_t stride = tile.w.stride, length = tile.pitch, unit = tile.unit;
+  const int64_t padding = p.w.padding, cells = tile.cells_read;
+  if (unit == 1 && stride == 1) {
+    copy<bytes>(input, phases + padding, cells);
+    fill(phases, minus_infinity<Real>, padding);
+    fill(phases + padding + cells, minus_infinity<Real>, length - padding - cells);
+    return;
+  }
+  if (unit == 1 && stride == 2 && tile.w.phases == 2) {
+    const Pair<Real> pair(phases, tile.phase_size, padding);
+    for (int64_t i = 0; i < cells; i += 2 * lanes) {
+      V first, second, even, odd;
+      if (input_end - input >= i + 2 * lanes) {
+        first = read<bytes>(input + i);
+        second = read<bytes>(input + i + lanes);
+      } else {
+        copy<bytes>(input + i, row, cells - i);
+        first = load<V>(row);
+        second = load<V>(row + lanes);
+      }
+      split_pair(first, second, even, odd, typename MakeLanes<lanes>::type());
+      store(pair.even + i / 2, even);
+      store(pair.odd + i / 2, odd);
+    }
+    for (int64_t q = 0; q < padding; ++q)
+      phases[q % 2 * tile.phase_size + q / 2] = minus_infinity<Real>;
+    for (int64_t q = padding + cells; q < 2 * length; ++q)
+      phases[q % 2 * tile.phase_size + q / 2] = minus_infinity<Real>;
+    return;
+  }
+  for (int64_t phase = 0; phase < tile.w.phases; ++phase) {
+    int64_t w = tile.w.remainder(phase) - p.w.padding;
+    Real* to = phases + phase * tile.phase_size;
+    for (int64_t i = 0; i < length; ++i, w += stride, to += unit) {
+      if (w >= 0 && w < p.w.size)
+        copy<bytes>(input + w * p.channels, to, unit);
+      else
+        fill(to, minus_infinity<Real>, unit);
+    }
+  }
+}
+
+// Set n elements to 0, with the help of `row`.
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void clear(Element* output, int64_t n, Real* row) {
+  fill(row, Real(0), n);
+  copy<bytes>(row, output, n);
+}
+
+// Copy a row of phases back to a row of the input's shape; cells of no window are 0.
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void merge_row(const Pooling& p, const Tile& tile, const Real* phases,
+                              Element* output, Real* row) {
+  using V = typename Vector<Real, bytes>::type;
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  const int64_t stride = tile.w.stride, length = tile.pitch, unit = tile.unit;
+  const int64_t cells = tile.cells_read;
+  if (unit == 1 && stride == 1) {
+    copy<bytes>(phases + p.w.padding, output, cells);
+    if (cells < p.w.size) clear<bytes>(output + cells, p.w.size - cells, row);
+    return;
+  }
+  if (unit == 1 && stride == 2 && tile.w.phases == 2) {
+    const Pair<const Real> pair(phases, tile.phase_size, p.w.padding);
+    for (int64_t i = 0; i < cells; i += 2 * lanes) {
+      V first, second;
+      merge_pair(load<V>(pair.even + i / 2), load<V>(pair.odd + i / 2), first, second,
+                 typename MakeLanes<lanes>::type());
+      if (i + 2 * lanes <= cells) {
+        write<bytes>(output + i, first);
+        write<bytes>(output + i + lanes, second);
+      } else {
+        store(row, first);
+        store(row + lanes, second);
+        copy<bytes>(row, output + i, cells - i);
+      }
+    }
+    if (cells < p.w.size) clear<bytes>(output + cells, p.w.size - cells, row);
+    return;
+  }
+  const bool complete = tile.w.phases == stride && cells == p.w.size;
+  if (!complete)
+    for (int64_t w = 0; w < p.w.size; ++w) clear<bytes>(output + w * p.channels, unit, row);
+  for (int64_t phase = 0; phase < tile.w.phases; ++phase) {
+    int64_t w = tile.w.remainder(phase) - p.w.padding;
+    const Real* from = phases + phase * tile.phase_size;
+    for (int64_t i = 0; i < length; ++i, w += stride, from += unit)
+      if (w >= 0 && w < p.w.size) copy<bytes>(from, output + w * p.channels, unit);
+  }
+}
+
+// Copy plane t of the input, as far as the tile's windows reach, into its phases.
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void split_plane(const Pooling& p, const Tile& tile, const Element* input,
+                                const Element* input_end, Real* phases, Real* row) {
+  const int64_t row_size = tile.pitch * tile.unit;
+  for (int64_t phase = 0; phase < tile.h.phases; ++phase) {
+    Real* to = phases + phase * tile.w.phases * tile.phase_size;
+    int64_t h = tile.first * p.h.stride + tile.h.remainder(phase) - p.h.padding;
+    for (int64_t i = 0; i < tile.rows; ++i, h += p.h.stride, to += row_size) {
+      if (h >= 0 && h < p.h.size)
+        split_row<bytes>(p, tile, input + h * p.w.size * p.channels, input_end, to, row);
+      else
+        for (int64_t k = 0; k < tile.w.phases; ++k)
+          fill(to + k * tile.phase_size, minus_infinity<Real>, row_size);
+    }
+  }
+}
+
+// Copy the tile's own rows of the gradient from its phases, or 0, to a plane of the result.
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void merge_plane(const Pooling& p, const Tile& tile, const Real* phases,
+                                Element* output, Real* row) {
+  const int64_t row_size = tile.pitch * tile.unit;
+  for (int64_t h = tile.own_begin; h < tile.own_end; ++h) {
+    Element* to = output + h * p.w.size * p.channels;
+    const int64_t padded = h + p.h.padding - tile.first * p.h.stride;
+    const int64_t phase = padded < 0 ? -1 : tile.h.phase_of(padded % p.h.stride);
+    if (phases != nullptr && phase >= 0 && padded / p.h.stride < tile.rows) {
+      merge_row<bytes>(p, tile,
+                       phases + phase * tile.w.phases * tile.phase_size +
+                           padded / p.h.stride * row_size,
+                       to, row);
+    } else {
+      for (int64_t w = 0; w < p.w.size; ++w) clear<bytes>(to + w * p.channels, tile.unit, row);
+    }
+  }
+}
+
+// Pool `size` positions; cell c of position i is cells[c][i].
+template <int bytes, class Real>
+VIDPOOL_INLINE void pool(const Real* const* cells, int64_t count, int64_t size, Real* out) {
+  using V = typename Vector<Real, bytes>::type;
+  const V bound = V{} + negligible<Real>;
+  for (int64_t i = 0; i < size; i += Vector<Real, bytes>::lanes) {
+    V peak = V{} + minus_infinity<Real>;
+    for (int64_t c = 0; c < count; ++c) peak = at_least(peak, load<V>(cells[c] + i));
+    const V shift = at_least(V{} + lowest<Real>, peak);
+    V mass = V{}, moment = V{};
+    for (int64_t c = 0; c < count; ++c) {
+      const V z = at_least(bound, load<V>(cells[c] + i) - shift);
+      const V weight = exp_weight<bytes>(z);
+      mass += weight;
+      moment += weight * z;
+    }
+    store(out + i, peak + moment / at_least(V{} + Real(1), mass));
+  }
+}
+
+// Add to `sums` the gradients of the cells of `size` positions, whose own gradients are `grad`;
+// where windows are disjoint, set them.
+template <int bytes, bool exact, bool disjoint, class Real>
+VIDPOOL_INLINE void pool_backward(const Real* const* cells, Real* const* sums, int64_t count,
+                                  int64_t size, const Real* grad, const Real* is_window,
+                                  Real* weights) {
+  using V = typename Vector<Real, bytes>::type;
+  using Bits = typename Vector<Real, bytes>::bits;
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  const V bound = V{} + negligible<Real>;
+  for (int64_t i = 0; i < size; i += lanes) {
+    V peak = V{} + minus_infinity<Real>;
+    for (int64_t c = 0; c < count; ++c) peak = at_least(peak, load<V>(cells[c] + i));
+    const V shift = at_least(V{} + lowest<Real>, peak);
+    V mass = V{}, moment = V{};
+    for (int64_t c = 0; c < count; ++c) {
+      const V z = at_least(bound, load<V>(cells[c] + i) - shift);
+      const V weight = z <= bound ? V{} : exp_weight<bytes>(z);
+      store(weights + c * lanes, weight);
+      mass += weight;
+      if (exact) moment += weight * z;
+    }
+    mass = at_least(V{} + Real(1), mass);
+    const V scale = load<V>(grad + i) / mass;
+    const V offset = Real(1) - moment / mass;
+    const Bits used = load<Bits>(is_window + i);
+    for (int64_t c = 0; c < count; ++c) {
+      V part = scale * load<V>(weights + c * lanes);
+      if (exact) part *= at_least(bound, load<V>(cells[c] + i) - shift) + offset;
+      // where there is no window a NaN must not reach the cells of others
+      part = (V)((Bits)part & used);
+      if (!disjoint) part += load<V>(sums[c] + i);
+      store(sums[c] + i, part);
+    }
+  }
+}
+
+// Copy the rows of windows between `rows`, a pitch apart, and a plane of the output's shape.
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void read_windows(const Pooling& p, const Tile& tile, const Element* plane,
+                                 Real* rows) {
+  for (int64_t i = 0; i < tile.windows; ++i, rows += tile.pitch * tile.unit) {
+    const Element* from = plane + (tile.first + i) * p.w.count * p.channels;
+    if (tile.unit == p.channels)
+      copy<bytes>(from, rows, p.w.count * tile.unit);
+    else
+      for (int64_t w = 0; w < p.w.count; ++w)
+        copy<bytes>(from + w * p.channels, rows + w * tile.unit, tile.unit);
+  }
+}
+
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void write_windows(const Pooling& p, const Tile& tile, const Real* rows,
+                                  Element* plane) {
+  for (int64_t i = 0; i < tile.windows; ++i, rows += tile.pitch * tile.unit) {
+    Element* to = plane + (tile.first + i) * p.w.count * p.channels;
+    if (tile.unit == p.channels)
+      copy<bytes>(rows, to, p.w.count * tile.unit);
+    else
+      for (int64_t w = 0; w < p.w.count; ++w)
+        copy<bytes>(rows + w * tile.unit, to + w * p.channels, tile.unit);
+  }
+}
+
+// The addresses of the cells of the tile's first window in row `to`, in the ring of `planes`;
+// cells in planes outside the input are left out.
+template <class Real>
+VIDPOOL_INLINE int64_t list_cells(const Pooling& p, const Tile& tile, int64_t to,
+                                  const int64_t* offsets, Real* planes, Real** cells) {
+  const int64_t plane_cells = p.h.kernel * p.w.kernel;
+  int64_t count = 0;
+  for (int64_t kt = 0; kt < p.t.kernel; ++kt) {
+    const int64_t t = to * p.t.stride + kt * p.t.dilation - p.t.padding;
+    if (t < 0 || t >= p.t.size) continue;
+    Real* plane = planes + t % tile.planes * tile.plane_size;
+    for (int64_t cell = 0; cell < plane_cells; ++cell) cells[count++] = plane + offsets[cell];
+  }
+  return count;
+}
+
+template <int bytes, class Element>
+void forward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end, const void* x,
+             void* result) {
+  using Real = typename Compute<Element>::type;
+  Scratch<Real> scratch(p, tiling);
+  const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = tiling[index];
+    const Element* input =
+        static_cast<const Element*>(x) + tile.outer * p.input_volume() + tile.channel;
+    Element* out = static_cast<Element*>(result) + tile.outer * p.output_volume() + tile.channel;
+    tile.list_offsets(scratch.offsets);
+    int64_t next = 0;  // planes before it are in the ring, or were, or are in no window
+    for (int64_t to = 0; to < p.t.count; ++to) {
+      for (; next < p.t.window_end(to); ++next)
+        if (p.t.in_window(next))
+          split_plane<bytes>(p, tile, input + next * p.input_plane(), input_end,
+                             scratch.values + next % tile.planes * tile.plane_size, scratch.row);
+      const int64_t count =
+          list_cells(p, tile, to, scratch.offsets, scratch.values, scratch.value_cells);
+      pool<bytes>(scratch.value_cells, count, tile.positions(), scratch.pooled);
+      write_windows<bytes>(p, tile, scratch.pooled, out + to * p.output_plane());
+    }
+  }
+}
+
+template <int bytes, bool exact, bool disjoint, class Element>
+void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
+                    const void* gradient, const void* x, void* result) {
+  using Real = typename Compute<Element>::type;
+  Scratch<Real> scratch(p, tiling);
+  const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = tiling[index];
+    const int64_t map = tile.outer * p.input_volume() + tile.channel;
+    const Element* input = static_cast<const Element*>(x) + map;
+    Element* out = static_cast<Element*>(result) + map;
+    const Element* grad =
+        static_cast<const Element*>(gradient) + tile.outer * p.output_volume() + tile.channel;
+    const int64_t row = tile.pitch * tile.unit, used = p.w.count * tile.unit;
+    fill(scratch.is_window, Real(0), tile.windows * row + bytes / int64_t(sizeof(Real)));
+    for (int64_t i = 0; i < tile.windows; ++i)
+      __builtin_memset(scratch.is_window + i * row, 0xff, used * sizeof(Real));
+    tile.list_offsets(scratch.offsets);
+
+    int64_t next = 0, written = 0;
+    for (int64_t to = 0; to < p.t.count; ++to) {
+      for (; next < p.t.window_end(to); ++next) {
+        if (!p.t.in_window(next)) continue;
+        const int64_t place = next % tile.planes * tile.plane_size;
+        split_plane<bytes>(p, tile, input + next * p.input_plane(), input_end,
+                           scratch.values + place, scratch.row);
+        if (!disjoint) fill(scratch.sums + place, Real(0), tile.plane_size);
+      }
+      read_windows<bytes>(p, tile, grad + to * p.output_plane(), scratch.pooled);
+      const int64_t count =
+          list_cells(p, tile, to, scratch.offsets, scratch.values, scratch.value_cells);
+      list_cells(p, tile, to, scratch.offsets, scratch.sums, scratch.sum_cells);
+      pool_backward<bytes, exact, disjoint>(scratch.value_cells, scratch.sum_cells, count,
+                                            tile.positions(), scratch.pooled, scratch.is_window,
+                                            scratch.weights);
+      // the planes before the next window's first are complete
+      const int64_t complete = to + 1 < p.t.count ? p.t.window_begin(to + 1) : p.t.size;
+      for (; written < complete; ++written)
+        merge_plane<bytes>(
+            p, tile,
+            p.t.in_window(written) ? scratch.sums + written % tile.planes * tile.plane_size
+                                   : nullptr,
+            out + written * p.input_plane(), scratch.row);
+    }
+  }
+}
+
+template <int bytes, class Element>
+void backward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
+              const void* gradient, const void* x, void* result) {
+  const bool exact = p.gradient == Gradient::exact;
+  const bool disjoint = p.t.is_disjoint() && p.h.is_disjoint() && p.w.is_disjoint();
+  const auto run = exact ? disjoint ? backward_tiles<bytes, true, true, Element>
+                                    : backward_tiles<bytes, true, false, Element>
+                   : disjoint ? backward_tiles<bytes, false, true, Element>
+                              : backward_tiles<bytes, false, false, Element>;
+  run(p, tiling, begin, end, gradient, x, result);
+}
+
+}  // namespace
+
+// Define the kernels of one instruction set, with vectors of `bytes`.
+#define VIDPOOL_DEFINE_KERNELS(name, bytes)                                          \
+  const vidpool::Kernels vidpool::name = {                                           \
+      #name,                                                                         \
+      {forward<bytes, float>, forward<bytes, double>, forward<bytes, Half>,          \
+       forward<bytes, BFloat16>},                                                    \
+      {backward<bytes, float>, backward<bytes, double>, backward<bytes, Half>,       \
+       backward<bytes, BFloat16>}}

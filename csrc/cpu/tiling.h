@@ -1,0 +1,190 @@
+// How the work is cut into tiles, and the scratch memory that a tile needs.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+
+#include "../pooling.h"
+
+namespace vidpool {
+
+// Elements of room behind a row or plane for the rest of a vector that begins inside.
+constexpr int64_t slack = 16;
+
+// Cells of one dimension by their remainder by the stride; only remainders that occur are phases.
+struct PhaseSplit {
+  int64_t kernel, stride, dilation, period, phases, overhang;
+
+  explicit PhaseSplit(const Axis& axis)
+      : kernel(axis.kernel),
+        stride(axis.stride),
+        dilation(axis.dilation),
+        period(axis.stride / std::gcd(axis.stride, axis.dilation)),
+        phases(std::min(axis.kernel, period)),
+        overhang(offset(axis.kernel - 1)) {}
+
+  int64_t remainder(int64_t phase) const { return phase * dilation % stride; }
+  // the phase with a remainder, or -1
+  int64_t phase_of(int64_t wanted) const {
+    for (int64_t phase = 0; phase < phases; ++phase)
+      if (remainder(phase) == wanted) return phase;
+    return -1;
+  }
+  // where a window's cell lies: its phase, and its distance there from the window's own position
+  int64_t phase(int64_t cell) const { return cell % period; }
+  int64_t offset(int64_t cell) const { return cell * dilation / stride; }
+};
+
+// Some rows of the windows of one map, of one or of some channels.
+struct Tile {
+  PhaseSplit h, w;
+  int64_t outer = 0, channel = 0;      // which map, and the first channel
+  int64_t unit = 1;                    // channels side by side
+  int64_t first = 0, windows = 0;      // first row of windows, and how many
+  int64_t own_begin = 0, own_end = 0;  // rows of the input whose gradient it writes
+  int64_t planes = 1;                  // planes of the input that a window reaches over
+  int64_t rows = 0, pitch = 0;         // rows and columns of a phase
+  int64_t width = 0;                   // windows in a row
+  int64_t cells_read = 0;              // of a row of the input, those that windows reach
+  int64_t phase_size = 0, plane_size = 0;
+
+  Tile(const PhaseSplit& h, const PhaseSplit& w) : h(h), w(w) {}
+
+  int64_t positions() const { return windows ? ((windows - 1) * pitch + width) * unit : 0; }
+  // where in a plane the cells of the first window lie
+  void list_offsets(int64_t* offsets) const {
+    for (int64_t kh = 0; kh < h.kernel; ++kh)
+      for (int64_t kw = 0; kw < w.kernel; ++kw)
+        *offsets++ = (h.phase(kh) * w.phases + w.phase(kw)) * phase_size +
+                     (h.offset(kh) * pitch + w.offset(kw)) * unit;
+  }
+};
+
+class Tiling {
+ public:
+  // `backward` also needs sums; with `threads` > 1 there are enough tiles for all
+  Tiling(const Pooling& p, bool backward, int64_t threads)
+      : p_(p), backward_(backward), h_(p.h), w_(p.w) {
+    blocks_ = (p.channels + max_unit - 1) / max_unit;
+    unit_ = (p.channels + blocks_ - 1) / blocks_;
+    if (unit_ > 1) unit_ = std::min((unit_ + 15) / 16 * 16, p.channels);
+    blocks_ = (p.channels + unit_ - 1) / unit_;
+    const int64_t row = p.t.extent() * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
+    int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
+    if (threads > 1) {
+      const int64_t wanted = (4 * threads + p.outer * blocks_ - 1) / (p.outer * blocks_);
+      windows = std::min(windows, (p.h.count + wanted - 1) / wanted);
+    }
+    windows = std::max(windows, 4 * (h_.overhang + 1));  // below, neighbours repeat too much
+    windows = std::min(windows, p.h.count);
+    const int64_t rows = backward ? p.h.size : p.h.count;
+    bands_ = (p.h.count + windows - 1) / windows;
+    band_ = (rows + bands_ - 1) / bands_;
+    bands_ = (rows + band_ - 1) / band_;
+  }
+
+  int64_t size() const { return p_.outer * blocks_ * bands_; }
+
+  Tile operator[](int64_t index) const {
+    const int64_t band = index % bands_, block = index / bands_ % blocks_;
+    Tile tile(h_, w_);
+    tile.outer = index / bands_ / blocks_;
+    tile.channel = block * unit_;
+    tile.unit = std::min(unit_, p_.channels - tile.channel);
+    const int64_t begin = band * band_;
+    if (backward_) {
+      const Axis& h = p_.h;
+      tile.own_begin = begin;
+      tile.own_end = std::min(begin + band_, h.size);
+      // every window that reaches into these rows
+      tile.first = std::max<int64_t>(0, begin + h.padding - h.extent() + h.stride) / h.stride;
+      const int64_t end = std::min((tile.own_end - 1 + h.padding) / h.stride + 1, h.count);
+      tile.windows = std::max<int64_t>(0, end - tile.first);
+    } else {
+      tile.first = begin;
+      tile.windows = std::min(band_, p_.h.count - begin);
+    }
+    tile.planes = p_.t.extent();
+    tile.rows = tile.windows + h_.overhang;
+    tile.width = p_.w.count;
+    tile.pitch = p_.w.count + w_.overhang;
+    tile.cells_read = std::min(p_.w.size, w_.stride * tile.pitch - p_.w.padding);
+    tile.phase_size = tile.rows * tile.pitch * tile.unit + slack;
+    tile.plane_size = h_.phases * w_.phases * tile.phase_size;
+    return tile;
+  }
+
+  // more windows and more channels than in any tile
+  Tile largest() const {
+    Tile tile = (*this)[0];
+    tile.unit = unit_;
+    tile.windows = backward_ ? std::min(band_ / p_.h.stride + h_.overhang + 2, p_.h.count) : band_;
+    tile.rows = tile.windows + h_.overhang;
+    tile.phase_size = tile.rows * tile.pitch * unit_ + slack;
+    tile.plane_size = h_.phases * w_.phases * tile.phase_size;
+    return tile;
+  }
+
+  bool backward() const { return backward_; }
+
+ private:
+  static constexpr int64_t max_unit = 64;        // channels; 256 bytes of float32
+  static constexpr int64_t max_values = 1 << 16;  // in scratch memory, so that caches hold it
+
+  Pooling p_;
+  bool backward_;
+  PhaseSplit h_, w_;
+  int64_t blocks_, unit_, bands_, band_;
+};
+
+// Memory for any of a tiling's tiles.
+template <class Real>
+class Scratch {
+ public:
+  Scratch(const Pooling& p, const Tiling& tiling) {
+    const Tile tile = tiling.largest();
+    const bool backward = tiling.backward();
+    const int64_t windows = tile.windows * tile.pitch * tile.unit + slack;
+    const int64_t values_size = tile.planes * tile.plane_size + slack;
+    const int64_t row_size =
+        std::max({tile.w.stride * tile.pitch, p.w.padding + p.w.size, tile.unit}) + 2 * slack;
+    const int64_t plane_cells = p.h.kernel * p.w.kernel, cells = p.t.kernel * plane_cells;
+    memory_.reset(new Real[values_size + windows + row_size +
+                           (backward ? values_size + windows + cells * slack : 0)]);
+    pointers_.reset(new Real*[(backward ? 2 : 1) * cells]);
+    offsets_.reset(new int64_t[plane_cells]);
+    values = memory_.get();
+    pooled = values + values_size;
+    row = pooled + windows;
+    sums = row + row_size;
+    is_window = sums + values_size;
+    weights = is_window + windows;
+    value_cells = pointers_.get();
+    sum_cells = value_cells + cells;
+    offsets = offsets_.get();
+    // Lanes that are computed but not used read what nobody wrote. Let it be no denormal: slow.
+    std::fill(values, values + values_size, Real(0));
+    std::fill(pooled, pooled + windows, Real(0));
+  }
+
+  Real* values;  // the planes of the input that a window needs, in phases, as a ring
+  Real* pooled;  // results, or gradients of results
+  Real* row;     // one row of the input, padded
+  // of the backward pass alone
+  Real* sums;       // the gradient of `values`
+  Real* is_window;  // all bits set where `pooled` is that of a window, else none
+  Real* weights;    // of the cells of one vector of windows
+  // addresses of a window's cells in `values` and `sums`
+  Real** value_cells;
+  Real** sum_cells;
+  int64_t* offsets;
+
+ private:
+  std::unique_ptr<Real[]> memory_;
+  std::unique_ptr<Real*[]> pointers_;
+  std::unique_ptr<int64_t[]> offsets_;
+};
+
+}  // namespace vidpool
