@@ -93,9 +93,10 @@ Call::Call(const Tensor& x, const Options& options) : input(x) {
     Axis& axis = *axes[3 - pooled + i];
     axis = make_axis(options, i, sizes[first + i]);
     output_sizes[first + i] = axis.count;
-    STD_TORCH_CHECK(axis.count > 0, "calculated output size is too small: kernel_size ",
-                    to_string(options.kernel_size), " has no room in input of shape ",
-                    to_string(sizes));
+    STD_TORCH_CHECK(axis.count > 0, "Given input size ",
+                    to_string({sizes.begin() + int64_t(first), sizes.end()}), ", kernel_size ",
+                    to_string(options.kernel_size), " and dilation ", to_string(options.dilation),
+                    ": calculated output size is too small");
   }
   channels_last = batched && x.stride(1) == 1 && !x.is_contiguous();
   input = in_layout(x);

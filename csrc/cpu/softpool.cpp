@@ -64,15 +64,15 @@ ElementType element_type(const Tensor& x) {
 // Call `run(tiling, begin, end)` on PyTorch's threads until all tiles are done.
 template <class Run>
 void for_tiles(const Pooling& pooling, bool backward, const Run& run) {
-  if (pooling.outer == 0) return;
   constexpr int64_t worth_a_thread = 1 << 15;  // cells that windows visit
   const int64_t work = pooling.outer * pooling.output_volume() * pooling.t.kernel *
                        pooling.h.kernel * pooling.w.kernel;
+  if (work == 0) return;  // no batch
   const int64_t threads =
       std::clamp<int64_t>(work / worth_a_thread, 1, torch::stable::get_num_threads());
   const Tiling tiling(pooling, backward, threads);
   if (threads == 1) return run(tiling, 0, tiling.size());
-  const int64_t grain = std::max<int64_t>(1, tiling.size() / (work / worth_a_thread));
+  const int64_t grain = std::max<int64_t>(1, tiling.size() * worth_a_thread / work);
   torch::stable::parallel_for(0, tiling.size(), grain, [&](int64_t begin, int64_t end) {
     run(tiling, begin, end);
   });

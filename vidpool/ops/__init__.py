@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vidpool.ops.geometry import make_window
-from vidpool.ops.reference import Gradient, soft_pool
+from vidpool.ops.operator import soft_pool
+from vidpool.ops.reference import Gradient
 
 __all__ = ["Gradient", "soft_pool1d", "soft_pool2d", "soft_pool3d"]
 

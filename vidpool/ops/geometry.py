@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -75,6 +76,28 @@ def make_window(
         TypeError: If a size is neither an int nor a sequence of ints.
         RuntimeError: If a sequence has the wrong length or a value is out of range.
     """
+    arguments = (ndim, kernel_size, stride, padding, dilation, ceil_mode)
+    # checking would take as long as pooling a small map does
+    if torch.compiler.is_compiling() or not all(map(_is_plain, arguments)):
+        return _check_window(*arguments)
+    return _remembered_window(*arguments)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is equal only to what is checked alike (2.0 == 2, but is no size)."""
+    if type(value) is tuple:
+        return all(type(entry) is int for entry in value)
+    return value is None or type(value) in (int, bool)
+
+
+def _check_window(
+    ndim: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+    ceil_mode: bool,
+) -> Window:
     window = Window(
         kernel_size=_expand("kernel_size", kernel_size, ndim),
         stride=_expand("stride", kernel_size if stride is None else stride, ndim),
@@ -93,6 +116,9 @@ def make_window(
                 f"but got padding={window.padding} and kernel_size={window.kernel_size}"
             )
     return window
+
+
+_remembered_window = lru_cache(_check_window)
 
 
 def check_input(x: Tensor, ndim: int) -> None:
@@ -114,6 +140,11 @@ def check_input(x: Tensor, ndim: int) -> None:
         )
     if x.dtype not in _DTYPES:
         raise NotImplementedError(f"soft pooling is not implemented for {x.dtype}")
+
+
+def is_channels_last(x: Tensor, ndim: int) -> bool:
+    """Whether the result of pooling x over its last `ndim` dimensions is channels-last."""
+    return x.ndim == ndim + 2 and x.stride(1) == 1 and not x.is_contiguous()
 
 
 def _expand(name: str, value: int | Sequence[int], ndim: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpool.ops.geometry import Window, check_input
+from vidpool.ops.geometry import Window, check_input, is_channels_last
 
 Gradient: TypeAlias = Literal["exact", "paper"]
 
@@ -77,7 +77,7 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     out = (peak + moment / mass.clamp_min(1)).to(x.dtype)
 
     # Spelt without memory_format because that is not implemented under vmap.
-    if x.ndim == ndim + 2 and x.stride(1) == 1 and not x.is_contiguous():
+    if is_channels_last(x, ndim):
         return out.movedim(1, -1).contiguous().movedim(-1, 1)
     return out
 

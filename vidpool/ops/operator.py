@@ -1,0 +1,144 @@
+"""The operators `torch.ops.vidpool.soft_pool` and `soft_pool_backward`, and who computes them.
+
+The compiled kernels of `csrc/` take tensors on devices that they were built for. Everywhere else
+the reference does the same in plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from vidpool.ops import reference
+from vidpool.ops.geometry import Window, check_input, is_channels_last
+from vidpool.ops.reference import Gradient
+
+_OPTIONS = (
+    "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, str gradient"
+)
+torch.library.define("vidpool::soft_pool", f"(Tensor x, {_OPTIONS}) -> Tensor")
+torch.library.define(
+    "vidpool::soft_pool_backward", f"(Tensor grad, Tensor x, {_OPTIONS}) -> Tensor"
+)
+
+
+def _load_libraries() -> set[str]:
+    """Load the compiled kernels that there are; return the types of device that they serve."""
+    wanted = ["cpu"]
+    if torch.version.cuda is not None:  # its library needs PyTorch's CUDA part
+        wanted.append("cuda")
+    loaded = set()
+    for device in wanted:
+        for path in Path(__file__).parent.glob(f"_{device}.*"):
+            try:
+                torch.ops.load_library(path)
+            except OSError as error:
+                warnings.warn(
+                    f"vidpool: {path} cannot be loaded, so SoftPool runs as plain PyTorch on "
+                    f"{device}, which is slower. Build it again for this PyTorch, "
+                    f"{torch.__version__}. The reason: {error}",
+                    stacklevel=2,
+                )
+            else:
+                loaded.add(device)
+    return loaded
+
+
+COMPILED = frozenset(_load_libraries())
+"""Types of device that compiled kernels were loaded for."""
+
+
+def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
+    """Pool as :func:`vidpool.ops.reference.soft_pool` does, by compiled kernels where there are.
+
+    The backward pass needs nothing but the input. It is deterministic. The sums are in float32, or
+    float64 for float64. Below a weight of e^-64 (e^-640 in float64), relative to its window's
+    largest, a cell's gradient is 0.
+
+    Args, returns and raises: as the reference.
+    """
+    if x.device.type not in COMPILED:
+        return reference.soft_pool(x, window, gradient)
+    if gradient not in get_args(Gradient):
+        raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
+    check_input(x, len(window.kernel_size))
+    result: Tensor = torch.ops.vidpool.soft_pool(x, *window, gradient)
+    return result
+
+
+@torch.library.register_fake("vidpool::soft_pool")
+def _soft_pool_shape(x: Tensor, *options: Any) -> Tensor:
+    window = Window(*options[:-1])
+    ndim = len(window.kernel_size)
+    counts = window.output_size(x.shape[-ndim:])
+    return _new_empty(x, (*x.shape[:-ndim], *counts), ndim)
+
+
+@torch.library.register_fake("vidpool::soft_pool_backward")
+def _soft_pool_backward_shape(_grad: Tensor, x: Tensor, *options: Any) -> Tensor:
+    return _new_empty(x, x.shape, len(options[0]))
+
+
+def _new_empty(x: Tensor, shape: Sequence[int], ndim: int) -> Tensor:
+    """An uninitialised tensor in the memory layout that the kernels give for input x."""
+    if is_channels_last(x, ndim):
+        return x.new_empty((shape[0], *shape[2:], shape[1])).movedim(-1, 1)
+    return x.new_empty(shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    x, *ctx.options = inputs
+    ctx.save_for_backward(x)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (x,) = ctx.saved_tensors
+    if torch.is_grad_enabled():  # create_graph: the reference can be differentiated again
+        *window, gradient = ctx.options
+        out = reference.soft_pool(x, Window(*window), gradient)
+        (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
+    else:
+        grad_x = torch.ops.vidpool.soft_pool_backward(grad, x, *ctx.options)
+    return (grad_x, *(None for _ in ctx.options))
+
+
+torch.library.register_autograd("vidpool::soft_pool", _backward, setup_context=_setup_context)
+
+
+@torch.library.register_vmap("vidpool::soft_pool")
+def _soft_pool_vmap(
+    info: Any,  # noqa: ARG001
+    in_dims: Sequence[int | None],
+    x: Tensor,
+    *options: Any,
+) -> tuple[Tensor, int]:
+    x, batch = _fold(x, in_dims[0], len(options[0]))
+    return torch.ops.vidpool.soft_pool(x, *options).unflatten(0, batch), 0
+
+
+@torch.library.register_vmap("vidpool::soft_pool_backward")
+def _soft_pool_backward_vmap(
+    info: Any, in_dims: Sequence[int | None], grad: Tensor, x: Tensor, *options: Any
+) -> tuple[Tensor, int]:
+    ndim = len(options[0])
+    if in_dims[0] is None:
+        grad = grad.expand(info.batch_size, *grad.shape)
+    if in_dims[1] is None:
+        x = x.expand(info.batch_size, *x.shape)
+    grad, _ = _fold(grad, in_dims[0] or 0, ndim)
+    x, batch = _fold(x, in_dims[1] or 0, ndim)
+    return torch.ops.vidpool.soft_pool_backward(grad, x, *options).unflatten(0, batch), 0
+
+
+def _fold(x: Tensor, dim: int | None, ndim: int) -> tuple[Tensor, tuple[int, ...]]:
+    """Bring the mapped dimension into N; return also what N has to become again."""
+    assert dim is not None
+    x = x.movedim(dim, 0)
+    if x.ndim == ndim + 2:  # maps without N
+        return x, (x.shape[0],)
+    return x.flatten(0, 1), (x.shape[0], x.shape[1])
