@@ -25,11 +25,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
-from build_backend import find_torch  # noqa: E402
+from build_backend import find_torch
 
 TORCH_MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
 COMPILER_FLAGS = ["-std=c++20", "-O3", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra"]
-HEADERS = sorted(map(str, Path("csrc").rglob("*.h"))) + sorted(map(str, Path("csrc").rglob("*.cuh")))
+HEADERS = [str(path) for kind in ("h", "cuh") for path in sorted(Path("csrc").rglob(f"*.{kind}"))]
 
 
 class BuildKernels(build_ext):
@@ -53,8 +53,16 @@ class BuildKernels(build_ext):
         macros = [f"-D{name}" + (f"={value}" if value else "") for name, value in ext.define_macros]
         host_flags = ",".join([*COMPILER_FLAGS[2:], "-fPIC", "-Wno-unknown-pragmas"])
         command = [
-            *(nvcc() or "nvcc", "-shared", "-o", str(output), "-std=c++20", "-O3", "-cudart=static"),
-            *("--threads", "0", "-Xcompiler", host_flags, *cuda_targets(), *macros),
+            *(nvcc() or "nvcc", "-shared", "-o", str(output), "-std=c++20", "-O3"),
+            *(
+                "-cudart=static",
+                "--threads",
+                "0",
+                "-Xcompiler",
+                host_flags,
+                *cuda_targets(),
+                *macros,
+            ),
             *(f"-isystem={path}" for path in ext.include_dirs),
             *(f"-L{path}" for path in ext.library_dirs),
             *(f"-l{library}" for library in ext.libraries),
@@ -71,7 +79,7 @@ def nvcc() -> str | None:
 
 
 def cuda_targets() -> list[str]:
-    """nvcc's options for the architectures to compile for."""
+    """Nvcc's options for the architectures to compile for."""
     options = []
     for name in cuda_architectures():
         number = name.removesuffix("+PTX").replace(".", "")
@@ -81,7 +89,7 @@ def cuda_targets() -> list[str]:
 
 
 def cuda_architectures() -> list[str]:
-    """Architectures like `9.0` or `9.0+PTX`: those asked for, or those of the GPUs that are there."""
+    """Architectures like `9.0` or `9.0+PTX`: those asked for, or those of the GPUs here."""
     asked = os.environ.get("VIDPOOL_CUDA_ARCHS", "").replace(";", " ").split()
     if asked or shutil.which("nvidia-smi") is None:
         return asked

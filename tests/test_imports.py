@@ -16,7 +16,8 @@ BEFORE = {
     "data": set(),
     "train": {"ops", "nn", "models", "data"},
     "predict": {"ops", "nn", "models", "data", "train"},
-    "cli": {"ops", "nn", "models", "data", "train", "predict"},
+    "bench": {"ops", "nn"},
+    "cli": {"ops", "nn", "models", "data", "train", "predict", "bench"},
     "__main__": {"cli"},
     "errors": set(),
     "__init__": set(),
@@ -81,6 +82,8 @@ def test_every_part_has_its_place():
         ("data/decode/base.py", "from ...train import metrics"),
         ("train/metrics.py", "from vidpool.cli import main"),
         ("predict.py", "import vidpool.cli.training"),
+        ("bench/pool.py", "from vidpool.models import create_model"),
+        ("ops/operator.py", "from vidpool.bench import timing"),
         ("errors.py", "from vidpool.data import dataset"),
     ],
 )

@@ -19,6 +19,7 @@ VERBS = {
     "test": ("vidpool.cli.training", "accuracy on the test videos, over several views each"),
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "data": ("vidpool.cli.data", "make data sets (vidpool data demo)"),
+    "bench": ("vidpool.cli.bench", "time the pooling operators here (vidpool bench pool)"),
 }
 
 

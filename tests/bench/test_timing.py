@@ -1,0 +1,150 @@
+"""The timing loop, by clocks that the tests turn."""
+
+import pytest
+import torch
+
+from vidpool.bench.timing import (
+    LEAST,
+    MOST,
+    SECONDS,
+    CudaStopwatch,
+    Times,
+    cpu_seconds,
+    cuda_peak,
+    interleave,
+    warm_up,
+)
+
+
+class Clock:
+    """A clock that only stands still, or is moved on by calls that it makes."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.called = []
+
+    def __call__(self):
+        return self.now
+
+    def call(self, name, *seconds):
+        """A call that takes the given seconds in turn, and then the last of them."""
+        left = list(seconds)
+
+        def run():
+            self.called.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
+
+    def seconds_of(self, call):
+        return cpu_seconds(call, self)
+
+
+def test_each_round_holds_each_call_once():
+    clock = Clock()
+    calls = {name: clock.call(name, 0.5) for name in "abcd"}
+    interleave(calls, clock.seconds_of, rounds=50, clock=clock)
+    rounds = [tuple(clock.called[i : i + 4]) for i in range(0, 200, 4)]
+    assert len(clock.called) == 200
+    assert {"".join(sorted(each)) for each in rounds} == {"abcd"}
+    for place in range(4):  # nothing always follows the same call
+        assert {each[place] for each in rounds} == set("abcd")
+
+
+def test_each_call_gets_its_own_times():
+    clock = Clock()
+    calls = {"slow": clock.call("slow", 4, 1, 2, 3, 100), "fast": clock.call("fast", 0.25)}
+    times = interleave(calls, clock.seconds_of, rounds=5, clock=clock)
+    assert times["slow"].rounds == (4, 1, 2, 3, 100)
+    assert times["slow"].median == 3
+    assert times["slow"].quartiles == (2, 4)
+    assert times["slow"].spread == pytest.approx(2 / 3)
+    assert times["fast"] == Times((0.25,) * 5)
+    assert times["fast"].spread == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounds"),
+    [(10 * SECONDS, LEAST), (SECONDS / 20, 10), (0, MOST)],  # two calls a round
+)
+def test_rounds_fit_into_the_time(seconds, rounds):
+    clock = Clock()
+    calls = {name: clock.call(name, seconds) for name in "ab"}
+    times = interleave(calls, clock.seconds_of, clock=clock)
+    assert len(times["a"].rounds) == len(times["b"].rounds) == pytest.approx(rounds, abs=1)
+    assert LEAST <= len(times["a"].rounds) <= MOST
+
+
+def test_one_round_has_quartiles_too():
+    assert Times((2.0,)).as_dict() == {
+        "median": 2,
+        "lower_quartile": 2,
+        "upper_quartile": 2,
+        "rounds": [2],
+    }
+
+
+def test_the_result_is_freed_after_the_clock_is_read():
+    clock = Clock()
+
+    class Result:
+        def __del__(self):
+            clock.now += 10
+
+    assert cpu_seconds(Result, clock) == 0
+    assert clock.now == 110
+
+
+def test_the_warm_up_finds_what_cannot_be_called():
+    def none():
+        raise NotImplementedError("no kernel\nhere")
+
+    def bug():
+        raise KeyError("bug")
+
+    clock = Clock()
+    calls = {"none": none, "silent": RuntimeError, "a": clock.call("a", 1)}
+    assert warm_up(calls) == {"none": "no kernel"}
+    assert clock.called == ["a"]
+    with pytest.raises(KeyError):
+        warm_up({"bug": bug})
+
+
+def test_cuda_calls_are_timed_by_events(monkeypatch):
+    """In order: the cache is overwritten, then the call stands between two events."""
+    happened = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+            happened.append(self)
+
+        def record(self):
+            happened.append("record")
+
+        def synchronize(self):
+            assert self is happened[1]
+            happened.append("synchronise")
+
+        def elapsed_time(self, end):
+            assert (self, end) == (happened[0], happened[1])
+            return 12.0  # milliseconds
+
+    class Filler:
+        def zero_(self):
+            happened.append("fill")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: Filler())
+    assert CudaStopwatch()(lambda: happened.append("call")) == 0.012
+    assert happened[2:] == ["fill", "record", "call", "record", "synchronise"]
+
+
+def test_cuda_memory_is_the_peak_beyond_what_was_there(monkeypatch):
+    held = {"now": 1000, "peak": 9000}
+    monkeypatch.setattr(
+        torch.cuda, "reset_peak_memory_stats", lambda: held.update(peak=held["now"])
+    )
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: held["now"])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: held["peak"])
+    assert cuda_peak(lambda: held.update(peak=1500)) == 500

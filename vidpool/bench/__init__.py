@@ -1,0 +1,1 @@
+"""Benchmarks: what the pooling operators cost beside PyTorch's own, measured in one process."""

@@ -1,0 +1,273 @@
+"""``vidpool bench``: how fast the pooling operators are here, as a table, a file and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+
+from vidpool.bench.chart import ratio_chart
+from vidpool.bench.machine import describe, keep_heap_warm
+from vidpool.bench.pool import (
+    CASES,
+    CLONE,
+    DTYPES,
+    PASSES,
+    VALUES,
+    Case,
+    Layout,
+    Measured,
+    Result,
+    measure,
+)
+from vidpool.errors import ConfigError
+
+WIDE = 132  # columns of the table where no terminal says how many there are
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Run ``vidpool bench pool``; the exit status is 1 if SoftPool could not be measured."""
+    args = _parser(verb).parse_args(arguments)
+    cases = _cases(args)
+    for name in ("rounds", "threads"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ConfigError(f"{name} must be at least 1, got {getattr(args, name)}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device 'cuda' cannot be used: PyTorch {torch.__version__} finds no GPU here; "
+            "give --device cpu"
+        )
+    output = Path(args.output) if args.output else None
+    if output:
+        _check_output(output, args.overwrite)
+
+    threads_before = torch.get_num_threads()
+    threads = args.threads or (1 if args.device == "cpu" else threads_before)
+    torch.set_num_threads(threads)
+    try:
+        machine = describe(args.device)
+        machine["heap_kept_warm"] = keep_heap_warm() if args.device == "cpu" else None
+        results = _measure_all(cases, args)
+    finally:
+        torch.set_num_threads(threads_before)
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    kernels = "compiled kernels" if machine["compiled_kernels"] else "plain PyTorch"
+    console.print(
+        f"{machine['device_name']}, PyTorch {machine['torch']}, CPU threads: {threads}, "
+        f"SoftPool: {kernels}",
+        markup=False,
+        highlight=False,
+    )
+    table = _table(results)
+    if console.measure(table, options=console.options.update(width=999)).maximum > console.width:
+        table = _table(results, narrow=True)
+    console.print(table)
+    for reason in _reasons(results):
+        console.print(reason, markup=False, highlight=False)
+    if output:
+        for path in write_results(output, machine, results):
+            print(f"wrote {path}")
+    return 1 if any(key.what == "soft" for result in results for key in result.missing) else 0
+
+
+def write_results(path: Path, machine: dict[str, Any], results: list[Result]) -> list[Path]:
+    """Write results as JSON, all times in seconds, and beside it a chart.
+
+    Args:
+        path: Ends in .json; the chart's ends in .png instead.
+        machine: What to say about the machine.
+        results: At least one.
+
+    Returns:
+        The files written.
+    """
+    content = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **machine,
+        "cases": [result.as_dict() for result in results],
+    }
+    text = json.dumps(content, indent=2)
+    # a list of numbers on one line: the rounds would fill most of the file's lines
+    text = re.sub(r"\[[\s\d.,e+-]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)
+    path.write_text(text + "\n", encoding="utf-8")
+    chart = path.with_suffix(".png")
+    ratio_chart(results, machine).savefig(chart, dpi=110)
+    return [path, chart]
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"vidpool {verb}", description="Measure speed.")
+    what = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    pool = what.add_parser(
+        "pool",
+        help="soft, max and average pooling, beside a copy",
+        description="Time forward and forward + backward of soft, max and average pooling and of "
+        "SoftPool in plain PyTorch, interleaved in one process, beside `x.clone()`.",
+        epilog=f"cases: {', '.join(CASES)}",
+    )
+    add = pool.add_argument
+    add("--case", action="append", metavar="NAME", help="a case, repeatable (default: all)")
+    add("--shape", metavar="N,C,T,H,W", help="a case of your own; also N,C,H,W and N,C,T")
+    add("--kernel_size", metavar="K", help="of --shape's windows: 3, or 1,3,3")
+    add("--stride", metavar="S", help="(default: the kernel size)")
+    add("--padding", metavar="P", help="(default: 0)")
+    several: dict[str, Iterable[str]] = {
+        "dtype": DTYPES,
+        "layout": get_args(Layout),
+        "values": VALUES,
+    }
+    defaults = {"dtype": ["float32"], "layout": list(get_args(Layout)), "values": ["randn"]}
+    explained = {
+        "dtype": "one or more",
+        "layout": "one or more",
+        "values": "one or more of randn, 30 randn, randn + 300 and 100 randn",
+    }
+    for name, choices in several.items():
+        add(
+            f"--{name}",
+            nargs="+",
+            choices=list(choices),
+            default=defaults[name],
+            help=f"{explained[name]} (default: {' '.join(defaults[name])})",
+        )
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: 1 with --device cpu)")
+    add("--rounds", type=int, metavar="N", help="(default: two seconds a case, 7 to 200 rounds)")
+    add("--compile", action="store_true", help="plain PyTorch under torch.compile too (slow)")
+    add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
+    add("--overwrite", action="store_true", help="replace these files")
+    return parser
+
+
+def _cases(args: argparse.Namespace) -> list[Case]:
+    """The cases asked for, the user's own one last, all checked.
+
+    Raises:
+        ConfigError: A case is unknown, or --shape and its window are incomplete or do not fit.
+    """
+    names = args.case or ([] if args.shape else list(CASES))
+    for name in names:
+        if name not in CASES:
+            raise ConfigError(f"case {name!r} is unknown; there are {', '.join(CASES)}")
+    cases = [CASES[name] for name in dict.fromkeys(names)]
+    if args.shape:
+        if not args.kernel_size:
+            raise ConfigError(f"--shape {args.shape} needs --kernel_size")
+        shape, kernel_size = _numbers(args, "shape"), _numbers(args, "kernel_size")
+        stride, padding = _numbers(args, "stride"), _numbers(args, "padding") or (0,)
+        geometry = {"k": kernel_size, "s": stride, "p": padding if any(padding) else ()}
+        suffix = "".join(k + ".".join(map(str, v)) for k, v in geometry.items() if v)
+        name = f"{'x'.join(map(str, shape))}_{suffix}"
+        cases.append(Case(name, shape, kernel_size, stride, padding))
+        _ = cases[-1].window  # checks it
+    else:
+        for name in ("kernel_size", "stride", "padding"):
+            if getattr(args, name):
+                raise ConfigError(f"--{name} {getattr(args, name)} is for --shape; give that too")
+    return cases
+
+
+def _numbers(args: argparse.Namespace, name: str) -> tuple[int, ...]:
+    """The comma-separated whole numbers of an option; none where it was not given."""
+    text = getattr(args, name)
+    try:
+        numbers = tuple(map(int, text.split(","))) if text else ()
+        if any(abs(number) >= 2**31 for number in numbers):  # more overflows in PyTorch
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"--{name} {text} must be whole numbers below 2^31 with commas between them"
+        ) from None
+    return numbers
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    if path.suffix != ".json":
+        raise ConfigError(f"{path}: --output must end in .json")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent}: no such folder to write the output to")
+    for file in (path, path.with_suffix(".png")):
+        if file.exists() and not overwrite:
+            raise ConfigError(f"{file} exists; give --overwrite to replace it")
+
+
+def _measure_all(cases: list[Case], args: argparse.Namespace) -> list[Result]:
+    """Measure every case in every layout, dtype and distribution that was asked for."""
+    lists = [list(dict.fromkeys(named)) for named in (args.layout, args.dtype, args.values)]
+    settings = list(product(cases, *lists))
+    results = []
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    # the thread that else draws the bar would disturb what is measured
+    with Progress(*columns, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=len(settings))
+        for case, layout, dtype, values in settings:
+            bar.update(task, description=f"{case.name} {layout} {dtype} {values}", refresh=True)
+            results.append(
+                measure(case, layout, dtype, values, args.device, args.rounds, args.compile)
+            )
+            bar.advance(task)
+    return results
+
+
+def _table(results: list[Result], narrow: bool = False) -> Table:
+    """Times of a copy in milliseconds; SoftPool as ratios to the others, by pass.
+
+    A narrow table has one column, of several lines, for what is measured.
+    """
+    peaks = any(result.peak_bytes for result in results)
+    rivals = {"forward": ("max", "avg"), "forward_backward": ("max", "avg", "reference")}
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="fwd: soft pooling forward, over what stands below it; f+b: forward + backward, "
+        "over the other's forward + backward (clone: its forward); ref: SoftPool in plain PyTorch. "
+        "spread: the widest interquartile range of the row's times, of its median.",
+        caption_justify="left",
+    )
+    for name in ("case",) if narrow else ("case", "layout", "dtype", "values"):
+        table.add_column(name, overflow="fold")
+    numbers = ["clone\nms", "spread\n"]
+    for to, short in zip(PASSES, ("fwd", "f+b"), strict=True):
+        numbers += [
+            f"{short}\n/{name.replace('reference', 'ref')}" for name in ("clone", *rivals[to])
+        ]
+    for name in [*numbers, *(["peak\nMiB"] if peaks else [])]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        spread = max(times.spread for times in result.times.values())
+        cells = [f"{1e3 * result.times[CLONE].median:#.3g}", f"{spread:.0%}"]
+        for to in PASSES:
+            soft = Measured("soft", to)
+            others = [CLONE, *(Measured(name, to) for name in rivals[to])]
+            ratios = [result.ratio(soft, other) for other in others]
+            cells += ["none" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        if peaks:
+            peak = result.peak_bytes.get(Measured("soft", "forward_backward"))
+            cells.append("none" if peak is None else f"{peak / 2**20:.1f}")
+        names = (result.case.name, result.layout, result.dtype, result.values)
+        table.add_row(*([" ".join(names)] if narrow else names), *cells)
+    return table
+
+
+def _reasons(results: list[Result]) -> list[str]:
+    """Why some columns say "none", each reason once."""
+    reasons = [
+        f"none: {key.what} of {result.dtype}: {reason}"
+        for result in results
+        for key, reason in result.missing.items()
+    ]
+    return list(dict.fromkeys(reasons))
