@@ -17,6 +17,7 @@
 namespace {
 
 using vidpool::Gradient;
+using vidpool::group;
 using vidpool::PhaseSplit;
 using vidpool::Pooling;
 using vidpool::Scratch;
@@ -71,10 +72,10 @@ VIDPOOL_INLINE void split_row(const Pooling& p, const Tile& tile, const Element*
       store(pair.even + i / 2, even);
       store(pair.odd + i / 2, odd);
     }
-    for (int64_t q = 0; q < padding; ++q)
-      phases[q % 2 * tile.phase_size + q / 2] = minus_infinity<Real>;
+    Real* const phase[] = {phases, phases + tile.phase_size};
+    for (int64_t q = 0; q < padding; ++q) phase[q & 1][q >> 1] = minus_infinity<Real>;
     for (int64_t q = padding + cells; q < 2 * length; ++q)
-      phases[q % 2 * tile.phase_size + q / 2] = minus_infinity<Real>;
+      phase[q & 1][q >> 1] = minus_infinity<Real>;
     return;
   }
   for (int64_t phase = 0; phase < tile.w.phases; ++phase) {
@@ -176,61 +177,122 @@ VIDPOOL_INLINE void merge_plane(const Pooling& p, const Tile& tile, const Real* 
   }
 }
 
-// Pool `size` positions; cell c of position i is cells[c][i].
-template <int bytes, class Real>
-VIDPOOL_INLINE void pool(const Real* const* cells, int64_t count, int64_t size, Real* out) {
+// Several vectors of windows, side by side: one alone would wait for its own results.
+template <class V, int n>
+struct Group {
+  V v[n];
+};
+
+template <int bytes, int n, class Real>
+VIDPOOL_INLINE Group<typename Vector<Real, bytes>::type, n> find_peaks(const Real* const* cells,
+                                                                       int64_t count, int64_t i) {
   using V = typename Vector<Real, bytes>::type;
-  const V bound = V{} + negligible<Real>;
-  for (int64_t i = 0; i < size; i += Vector<Real, bytes>::lanes) {
-    V peak = V{} + minus_infinity<Real>;
-    for (int64_t c = 0; c < count; ++c) peak = at_least(peak, load<V>(cells[c] + i));
-    const V shift = at_least(V{} + lowest<Real>, peak);
-    V mass = V{}, moment = V{};
-    for (int64_t c = 0; c < count; ++c) {
-      const V z = at_least(bound, load<V>(cells[c] + i) - shift);
-      const V weight = exp_weight<bytes>(z);
-      mass += weight;
-      moment += weight * z;
-    }
-    store(out + i, peak + moment / at_least(V{} + Real(1), mass));
-  }
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  Group<V, n> peak;
+  for (int k = 0; k < n; ++k) peak.v[k] = V{} + minus_infinity<Real>;
+  for (int64_t c = 0; c < count; ++c)
+    for (int k = 0; k < n; ++k)
+      peak.v[k] = at_least(peak.v[k], load<V>(cells[c] + i + k * lanes));
+  return peak;
 }
 
-// Add to `sums` the gradients of the cells of `size` positions, whose own gradients are `grad`;
-// where windows are disjoint, set them.
-template <int bytes, bool exact, bool disjoint, class Real>
-VIDPOOL_INLINE void pool_backward(const Real* const* cells, Real* const* sums, int64_t count,
-                                  int64_t size, const Real* grad, const Real* is_window,
-                                  Real* weights) {
+// Pool n vectors of windows from position i on; cell c of position i is cells[c][i].
+template <int bytes, int n, class Real>
+VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t i, Real* out) {
+  using V = typename Vector<Real, bytes>::type;
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  const V bound = V{} + negligible<Real>;
+  const auto peak = find_peaks<bytes, n>(cells, count, i);
+  V shift[n], mass[n], moment[n];
+  for (int k = 0; k < n; ++k) {
+    shift[k] = at_least(V{} + lowest<Real>, peak.v[k]);
+    mass[k] = moment[k] = V{};
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    for (int k = 0; k < n; ++k) {
+      const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
+      const V weight = exp_weight<bytes>(z);
+      mass[k] += weight;
+      moment[k] += weight * z;
+    }
+  }
+  for (int k = 0; k < n; ++k)
+    store(out + i + k * lanes, peak.v[k] + moment[k] / at_least(V{} + Real(1), mass[k]));
+}
+
+// Pool `size` positions.
+template <int bytes, class Real>
+VIDPOOL_INLINE void pool(const Real* const* cells, int64_t count, int64_t size, Real* out) {
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  int64_t i = 0;
+  for (; i + lanes * group < size + lanes; i += lanes * group)
+    pool_group<bytes, group>(cells, count, i, out);
+  for (; i < size; i += lanes) pool_group<bytes, 1>(cells, count, i, out);
+}
+
+// Add to `sums` the gradients of the cells of n vectors of windows, whose own are `grad`; where
+// windows are disjoint, set them.
+template <int bytes, int n, bool exact, bool disjoint, class Real>
+VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* sums, int64_t count,
+                                        int64_t i, const Real* grad, const Real* is_window,
+                                        Real* weights) {
   using V = typename Vector<Real, bytes>::type;
   using Bits = typename Vector<Real, bytes>::bits;
   constexpr int lanes = Vector<Real, bytes>::lanes;
   const V bound = V{} + negligible<Real>;
-  for (int64_t i = 0; i < size; i += lanes) {
-    V peak = V{} + minus_infinity<Real>;
-    for (int64_t c = 0; c < count; ++c) peak = at_least(peak, load<V>(cells[c] + i));
-    const V shift = at_least(V{} + lowest<Real>, peak);
-    V mass = V{}, moment = V{};
-    for (int64_t c = 0; c < count; ++c) {
-      const V z = at_least(bound, load<V>(cells[c] + i) - shift);
+  const auto peak = find_peaks<bytes, n>(cells, count, i);
+  // the gradient of a cell is scale * weight * z + level * weight, without the first if not exact
+  V shift[n], mass[n], moment[n], scale[n], level[n];
+  Bits used[n];
+  for (int k = 0; k < n; ++k) {
+    shift[k] = at_least(V{} + lowest<Real>, peak.v[k]);
+    mass[k] = moment[k] = V{};
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    for (int k = 0; k < n; ++k) {
+      const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
       const V weight = z <= bound ? V{} : exp_weight<bytes>(z);
-      store(weights + c * lanes, weight);
-      mass += weight;
-      if (exact) moment += weight * z;
-    }
-    mass = at_least(V{} + Real(1), mass);
-    const V scale = load<V>(grad + i) / mass;
-    const V offset = Real(1) - moment / mass;
-    const Bits used = load<Bits>(is_window + i);
-    for (int64_t c = 0; c < count; ++c) {
-      V part = scale * load<V>(weights + c * lanes);
-      if (exact) part *= at_least(bound, load<V>(cells[c] + i) - shift) + offset;
-      // where there is no window a NaN must not reach the cells of others
-      part = (V)((Bits)part & used);
-      if (!disjoint) part += load<V>(sums[c] + i);
-      store(sums[c] + i, part);
+      Real* const kept = weights + 2 * (c * n + k) * lanes;
+      store(kept, weight);
+      mass[k] += weight;
+      if (exact) {
+        const V product = weight * z;
+        store(kept + lanes, product);
+        moment[k] += product;
+      }
     }
   }
+  for (int k = 0; k < n; ++k) {
+    mass[k] = at_least(V{} + Real(1), mass[k]);
+    scale[k] = load<V>(grad + i + k * lanes) / mass[k];
+    level[k] = exact ? scale[k] * (Real(1) - moment[k] / mass[k]) : scale[k];
+    used[k] = load<Bits>(is_window + i + k * lanes);
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    for (int k = 0; k < n; ++k) {
+      const Real* const kept = weights + 2 * (c * n + k) * lanes;
+      V part = level[k] * load<V>(kept);
+      if (exact) part += scale[k] * load<V>(kept + lanes);
+      // where there is no window a NaN must not reach the cells of others
+      part = (V)((Bits)part & used[k]);
+      Real* const sum = sums[c] + i + k * lanes;
+      if (!disjoint) part += load<V>(sum);
+      store(sum, part);
+    }
+  }
+}
+
+template <int bytes, bool exact, bool disjoint, class Real>
+VIDPOOL_INLINE void pool_backward(const Real* const* cells, Real* const* sums, int64_t count,
+                                  int64_t size, const Real* grad, const Real* is_window,
+                                  Real* weights) {
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  int64_t i = 0;
+  for (; i + lanes * group < size + lanes; i += lanes * group)
+    pool_group_backward<bytes, group, exact, disjoint>(cells, sums, count, i, grad, is_window,
+                                                       weights);
+  for (; i < size; i += lanes)
+    pool_group_backward<bytes, 1, exact, disjoint>(cells, sums, count, i, grad, is_window, weights);
 }
 
 // Copy the rows of windows between `rows`, a pitch apart, and a plane of the output's shape.
@@ -262,18 +324,23 @@ VIDPOOL_INLINE void write_windows(const Pooling& p, const Tile& tile, const Real
 
 // The addresses of the cells of the tile's first window in row `to`, in the ring of `planes`;
 // cells in planes outside the input are left out.
+//
+// Cells of neighbouring columns are far apart in this order: their places overlap, and a processor
+// waits where it reads what it only just wrote in part.
 template <class Real>
 VIDPOOL_INLINE int64_t list_cells(const Pooling& p, const Tile& tile, int64_t to,
                                   const int64_t* offsets, Real* planes, Real** cells) {
   const int64_t plane_cells = p.h.kernel * p.w.kernel;
-  int64_t count = 0;
-  for (int64_t kt = 0; kt < p.t.kernel; ++kt) {
-    const int64_t t = to * p.t.stride + kt * p.t.dilation - p.t.padding;
-    if (t < 0 || t >= p.t.size) continue;
-    Real* plane = planes + t % tile.planes * tile.plane_size;
-    for (int64_t cell = 0; cell < plane_cells; ++cell) cells[count++] = plane + offsets[cell];
+  const int64_t first = to * p.t.stride - p.t.padding;
+  const int64_t begin = first < 0 ? (-first + p.t.dilation - 1) / p.t.dilation : 0;
+  int64_t end = p.t.kernel;
+  while (end > begin && first + (end - 1) * p.t.dilation >= p.t.size) --end;
+  for (int64_t kt = begin; kt < end; ++kt) {
+    Real* plane = planes + (first + kt * p.t.dilation) % tile.planes * tile.plane_size;
+    for (int64_t cell = 0; cell < plane_cells; ++cell)
+      cells[cell * (end - begin) + kt - begin] = plane + offsets[cell];
   }
-  return count;
+  return end > begin ? plane_cells * (end - begin) : 0;
 }
 
 template <int bytes, class Element>
@@ -308,6 +375,7 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
   using Real = typename Compute<Element>::type;
   Scratch<Real> scratch(p, tiling);
   const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
+  int64_t marked = -1;  // positions that `is_window` was made for
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tiling[index];
     const int64_t map = tile.outer * p.input_volume() + tile.channel;
@@ -316,9 +384,12 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
     const Element* grad =
         static_cast<const Element*>(gradient) + tile.outer * p.output_volume() + tile.channel;
     const int64_t row = tile.pitch * tile.unit, used = p.w.count * tile.unit;
-    fill(scratch.is_window, Real(0), tile.windows * row + bytes / int64_t(sizeof(Real)));
-    for (int64_t i = 0; i < tile.windows; ++i)
-      __builtin_memset(scratch.is_window + i * row, 0xff, used * sizeof(Real));
+    if (tile.windows * row != marked) {
+      marked = tile.windows * row;
+      fill(scratch.is_window, Real(0), marked + bytes / int64_t(sizeof(Real)));
+      for (int64_t i = 0; i < tile.windows; ++i)
+        __builtin_memset(scratch.is_window + i * row, 0xff, used * sizeof(Real));
+    }
     tile.list_offsets(scratch.offsets);
 
     int64_t next = 0, written = 0;

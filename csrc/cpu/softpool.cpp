@@ -61,18 +61,17 @@ ElementType element_type(const Tensor& x) {
   }
 }
 
-// Call `run(tiling, begin, end)` on PyTorch's threads until all tiles are done.
+// Call `run(tiling, begin, end)` on PyTorch's threads, for all tiles together.
 template <class Run>
 void for_tiles(const Pooling& pooling, bool backward, const Run& run) {
   constexpr int64_t worth_a_thread = 1 << 15;  // cells that windows visit
   const int64_t work = pooling.outer * pooling.output_volume() * pooling.t.kernel *
                        pooling.h.kernel * pooling.w.kernel;
   if (work == 0) return;  // no batch
-  const int64_t threads =
-      std::clamp<int64_t>(work / worth_a_thread, 1, torch::stable::get_num_threads());
-  const Tiling tiling(pooling, backward, threads);
-  if (threads == 1) return run(tiling, 0, tiling.size());
+  // Not by the number of threads: the order of sums, and so the last bit, should not depend on it.
+  const Tiling tiling(pooling, backward, std::clamp<int64_t>(work / worth_a_thread, 1, 64));
   const int64_t grain = std::max<int64_t>(1, tiling.size() * worth_a_thread / work);
+  if (grain >= tiling.size()) return run(tiling, 0, tiling.size());
   torch::stable::parallel_for(0, tiling.size(), grain, [&](int64_t begin, int64_t end) {
     run(tiling, begin, end);
   });

@@ -12,6 +12,8 @@ namespace vidpool {
 
 // Elements of room behind a row or plane for the rest of a vector that begins inside.
 constexpr int64_t slack = 16;
+// Vectors that are computed side by side.
+constexpr int group = 2;
 
 // Cells of one dimension by their remainder by the stride; only remainders that occur are phases.
 struct PhaseSplit {
@@ -55,8 +57,8 @@ struct Tile {
   int64_t positions() const { return windows ? ((windows - 1) * pitch + width) * unit : 0; }
   // where in a plane the cells of the first window lie
   void list_offsets(int64_t* offsets) const {
-    for (int64_t kh = 0; kh < h.kernel; ++kh)
-      for (int64_t kw = 0; kw < w.kernel; ++kw)
+    for (int64_t kw = 0; kw < w.kernel; ++kw)
+      for (int64_t kh = 0; kh < h.kernel; ++kh)
         *offsets++ = (h.phase(kh) * w.phases + w.phase(kw)) * phase_size +
                      (h.offset(kh) * pitch + w.offset(kw)) * unit;
   }
@@ -64,8 +66,8 @@ struct Tile {
 
 class Tiling {
  public:
-  // `backward` also needs sums; with `threads` > 1 there are enough tiles for all
-  Tiling(const Pooling& p, bool backward, int64_t threads)
+  // `backward` also needs sums; `wanted` tiles or more, if that does not cut too small
+  Tiling(const Pooling& p, bool backward, int64_t wanted)
       : p_(p), backward_(backward), h_(p.h), w_(p.w) {
     blocks_ = (p.channels + max_unit - 1) / max_unit;
     unit_ = (p.channels + blocks_ - 1) / blocks_;
@@ -73,10 +75,8 @@ class Tiling {
     blocks_ = (p.channels + unit_ - 1) / unit_;
     const int64_t row = p.t.extent() * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
-    if (threads > 1) {
-      const int64_t wanted = (4 * threads + p.outer * blocks_ - 1) / (p.outer * blocks_);
-      windows = std::min(windows, (p.h.count + wanted - 1) / wanted);
-    }
+    const int64_t maps = p.outer * blocks_, bands = (wanted + maps - 1) / maps;
+    windows = std::min(windows, (p.h.count + bands - 1) / bands);
     windows = std::max(windows, 4 * (h_.overhang + 1));  // below, neighbours repeat too much
     windows = std::min(windows, p.h.count);
     const int64_t rows = backward ? p.h.size : p.h.count;
@@ -130,7 +130,7 @@ class Tiling {
   bool backward() const { return backward_; }
 
  private:
-  static constexpr int64_t max_unit = 64;        // channels; 256 bytes of float32
+  static constexpr int64_t max_unit = 128;        // channels; 512 bytes of float32
   static constexpr int64_t max_values = 1 << 16;  // in scratch memory, so that caches hold it
 
   Pooling p_;
@@ -152,7 +152,7 @@ class Scratch {
         std::max({tile.w.stride * tile.pitch, p.w.padding + p.w.size, tile.unit}) + 2 * slack;
     const int64_t plane_cells = p.h.kernel * p.w.kernel, cells = p.t.kernel * plane_cells;
     memory_.reset(new Real[values_size + windows + row_size +
-                           (backward ? values_size + windows + cells * slack : 0)]);
+                           (backward ? values_size + windows + 2 * cells * group * slack : 0)]);
     pointers_.reset(new Real*[(backward ? 2 : 1) * cells]);
     offsets_.reset(new int64_t[plane_cells]);
     values = memory_.get();
@@ -175,7 +175,7 @@ class Scratch {
   // of the backward pass alone
   Real* sums;       // the gradient of `values`
   Real* is_window;  // all bits set where `pooled` is that of a window, else none
-  Real* weights;    // of the cells of one vector of windows
+  Real* weights;    // of the cells of a group of vectors of windows, and their products with z
   // addresses of a window's cells in `values` and `sums`
   Real** value_cells;
   Real** sum_cells;

@@ -1,0 +1,209 @@
+// Which threads are run for a Pooling, as a host sees it.
+//
+// A Launcher has
+//   run(count, body): body(i) for 0 <= i < count, each by a thread of its own;
+//   clear(to, bytes): zeros;
+//   scratch<Real>(count): memory that lives as long as the Launcher;
+//   limit(): so many elements are counted in 32 bits.
+// It does them one after the other.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <type_traits>
+
+#include "../pooling.h"
+#include "softpool_threads.cuh"
+
+namespace vidpool {
+
+// A map that is pooled over w alone counts as one map a row: pieces can be cut off it.
+inline Pooling split_rows(Pooling p) {
+  if (p.t.size == 1 && p.t.count == 1 && p.t.kernel == 1 && !p.h.is_pooled()) {
+    p.outer *= p.h.size;
+    p.h = Axis{};
+  }
+  return p;
+}
+
+inline bool is_disjoint(const Pooling& p) {
+  return p.t.is_disjoint() && p.h.is_disjoint() && p.w.is_disjoint();
+}
+
+// Whether every cell is in a window, where windows are disjoint.
+inline bool covers(const Axis& axis) {
+  return axis.kernel == axis.stride && axis.count * axis.stride - axis.padding >= axis.size;
+}
+
+inline bool has_window(const Axis& axis, int64_t kernel, int64_t stride, int64_t padding) {
+  return axis.kernel == kernel && axis.stride == stride && axis.padding == padding &&
+         (axis.dilation == 1 || kernel == 1);
+}
+
+template <int kt, int k>
+bool has_shape(const Pooling& p) {
+  using S = Shape<kt, k>;
+  return has_window(p.t, kt, S::stride_t, S::padding_t) &&
+         has_window(p.h, k, S::stride, S::padding) && has_window(p.w, k, S::stride, S::padding);
+}
+
+template <class Index>
+Dim<Index> make_dim(const Axis& axis) {
+  return {Index(axis.size),    Index(axis.count),    Index(axis.kernel),
+          Index(axis.padding), Index(axis.dilation), Divisor<Index>(axis.stride)};
+}
+
+template <class Index>
+Map<Index> make_map(const Pooling& p) {
+  const Index c = Index(p.channels);
+  const auto t = make_dim<Index>(p.t), h = make_dim<Index>(p.h), w = make_dim<Index>(p.w);
+  return {t,           h,
+          w,           c,
+          w.size * c,  h.size * w.size * c,
+          t.size * h.size * w.size * c,
+          w.count * c, h.count * w.count * c,
+          t.count * h.count * w.count * c};
+}
+
+// The threads of a kernel, `t` x `h` x `w` for each map and Access::channels of its channels.
+template <class Access, class Index>
+struct Threads {
+  int64_t count;
+  Numbering<Index> numbering;
+
+  Threads(const Pooling& p, int64_t t, int64_t h, int64_t w)
+      : count(p.outer * t * h * w * (p.channels / Access::channels)),
+        numbering{Divisor<Index>(t), Divisor<Index>(h), Divisor<Index>(w),
+                  Divisor<Index>(p.channels / Access::channels)} {}
+};
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class Shape, class Access, class Index>
+Threads<Access, Index> window_threads(const Pooling& p) {
+  return {p, p.t.count, divide_up(p.h.count, Shape::run), p.w.count / Access::side};
+}
+
+// One thread for a block of cells, or for each.
+template <class Shape, class Access, class Index>
+Threads<Access, Index> cell_threads(const Pooling& p) {
+  if constexpr (std::is_same_v<Shape, AnyShape>)
+    return {p, p.t.size, p.h.size, p.w.size};
+  else
+    return {p, divide_up(p.t.size, Shape::stride_t), divide_up(p.h.size, Shape::stride),
+            divide_up(p.w.size, Shape::stride * Access::side)};
+}
+
+// Call run(Shape(), Access(), Index()) with what suits the pooling and the addresses best.
+template <class Element, class Run>
+void choose(const Pooling& p, int64_t limit, std::initializer_list<const Element*> tensors,
+            const Run& run) {
+  int64_t largest = std::max(p.input_volume(), p.output_volume());
+  for (const Axis& axis : {p.t, p.h, p.w})
+    largest = std::max(largest, axis.size + axis.count * axis.stride + axis.extent());
+  if (largest > limit) return run(AnyShape(), Single(), int64_t());
+  const auto is_aligned = [&](size_t elements) {
+    return std::all_of(tensors.begin(), tensors.end(), [&](const Element* tensor) {
+      return uintptr_t(tensor) % (elements * sizeof(Element)) == 0;
+    });
+  };
+  const auto with_access = [&](auto shape) {
+    constexpr int64_t columns = Columns::side * decltype(shape)::stride;
+    if (p.channels == 1 && p.w.size % columns == 0 && is_aligned(columns) &&
+        p.w.count * decltype(shape)::stride == p.w.size)
+      run(shape, Columns(), int32_t());
+    else if (p.channels % Channels::channels == 0 && is_aligned(Channels::channels))
+      run(shape, Channels(), int32_t());
+    else
+      run(shape, Single(), int32_t());
+  };
+  if constexpr (!std::is_same_v<Element, double>) {
+    if (has_shape<2, 2>(p)) return with_access(Shape<2, 2>());
+    if (has_shape<1, 2>(p)) return with_access(Shape<1, 2>());
+    if (has_shape<3, 3>(p)) return with_access(Shape<3, 3>());
+    if (has_shape<1, 3>(p)) return with_access(Shape<1, 3>());
+  }
+  run(AnyShape(), Single(), int32_t());
+}
+
+// Call run(part, first) for parts of so many maps that `limit` is not exceeded, if one map's
+// elements do not.
+template <class Run>
+void for_parts(const Pooling& p, int64_t limit, const Run& run) {
+  const int64_t volume = std::max(p.input_volume(), p.output_volume());
+  const int64_t maps = std::max<int64_t>(1, limit / volume);
+  Pooling part = p;
+  for (int64_t first = 0; first < p.outer; first += maps) {
+    part.outer = std::min(maps, p.outer - first);
+    run(part, first);
+  }
+}
+
+template <class Element, class Launcher>
+void forward(const Pooling& pooling, const Element* x, Element* out, Launcher& launcher) {
+  const int64_t limit = launcher.limit();
+  for_parts(split_rows(pooling), limit, [&](const Pooling& p, int64_t first) {
+    const Element* const input = x + first * p.input_volume();
+    Element* const output = out + first * p.output_volume();
+    choose<Element>(p, limit, {input, output}, [&](auto shape, auto access, auto index) {
+      using S = decltype(shape);
+      using A = decltype(access);
+      using I = decltype(index);
+      const auto threads = window_threads<S, A, I>(p);
+      launcher.run(threads.count, Forward<S, A, Element, I>{make_map<I>(p), threads.numbering,
+                                                            input, output});
+    });
+  });
+}
+
+template <class Element, class Launcher>
+void backward(const Pooling& pooling, const Element* grad, const Element* x, Element* out,
+              Launcher& launcher) {
+  using Real = Compute<Element>;
+  const Pooling whole = split_rows(pooling);
+  const int64_t limit = launcher.limit();
+  const bool disjoint = is_disjoint(whole);
+  const Real slope = whole.gradient == Gradient::exact ? 1 : 0;
+  Windows<Real> windows{};
+  if (disjoint) {
+    if (!covers(whole.t) || !covers(whole.h) || !covers(whole.w))
+      launcher.clear(out, whole.outer * whole.input_volume() * int64_t(sizeof(Element)));
+  }
+  for_parts(whole, limit, [&](const Pooling& p, int64_t first) {
+    const int64_t count = p.outer * p.output_volume();
+    if (!disjoint && windows.peak == nullptr) {  // the first part is the largest
+      const int64_t aligned = divide_up(count, Channels::channels) * Channels::channels;
+      windows.peak = launcher.template scratch<Real>(3 * aligned);
+      windows.scale = windows.peak + aligned;
+      windows.offset = windows.scale + aligned;
+    }
+    const Element* const input = x + first * p.input_volume();
+    const Element* const gradient = grad + first * p.output_volume();
+    Element* const output = out + first * p.input_volume();
+    choose<Element>(p, limit, {input, gradient, output}, [&](auto shape, auto access, auto index) {
+      using S = decltype(shape);
+      using A = decltype(access);
+      using I = decltype(index);
+      const auto map = make_map<I>(p);
+      const auto of_windows = window_threads<S, A, I>(p);
+      if constexpr (S::may_be_disjoint) {
+        if (disjoint)
+          return launcher.run(of_windows.count,
+                              Spread<S, A, Element, I>{map, of_windows.numbering, gradient, input,
+                                                       slope, output});
+      }
+      if constexpr (S::may_overlap) {
+        const auto of_cells = cell_threads<S, A, I>(p);
+        launcher.run(of_windows.count,
+                     Prepare<S, A, Element, I>{map, of_windows.numbering, gradient, input, slope,
+                                               windows});
+        launcher.run(of_cells.count,
+                     Gather<S, A, Element, I>{map, of_cells.numbering, input, slope, windows,
+                                              output});
+      }
+    });
+  });
+}
+
+}  // namespace vidpool
