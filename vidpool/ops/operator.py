@@ -27,14 +27,14 @@ torch.library.define(
 )
 
 
-def _load_libraries() -> set[str]:
-    """Load the compiled kernels that there are; return the types of device that they serve."""
+def load_libraries(folder: Path) -> set[str]:
+    """Load the compiled kernels in `folder`; return the types of device that they serve."""
     wanted = ["cpu"]
     if torch.version.cuda is not None:  # its library needs PyTorch's CUDA part
         wanted.append("cuda")
     loaded = set()
     for device in wanted:
-        for path in Path(__file__).parent.glob(f"_{device}.*"):
+        for path in folder.glob(f"_{device}.*"):
             try:
                 torch.ops.load_library(path)
             except OSError as error:
@@ -49,7 +49,7 @@ def _load_libraries() -> set[str]:
     return loaded
 
 
-COMPILED = frozenset(_load_libraries())
+COMPILED = frozenset(load_libraries(Path(__file__).parent))
 """Types of device that compiled kernels were loaded for."""
 
 
@@ -62,13 +62,52 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
 
     Args, returns and raises: as the reference.
     """
-    if x.device.type not in COMPILED:
+    # PyTorch's custom operators do not know torch.func's derivatives
+    if x.device.type not in COMPILED or torch._C._are_functorch_transforms_active():
         return reference.soft_pool(x, window, gradient)
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
     check_input(x, len(window.kernel_size))
-    result: Tensor = torch.ops.vidpool.soft_pool(x, *window, gradient)
+    options = (*window, gradient)
+    if torch.compiler.is_compiling():
+        result: Tensor = torch.ops.vidpool.soft_pool(x, *options)
+    else:
+        result = _SoftPool.apply(x, options)
     return result
+
+
+class _SoftPool(torch.autograd.Function):
+    """The operator with what is registered for it below, at half the cost for a small map."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, options: tuple[Any, ...]) -> Tensor:
+        _setup_context(ctx, (x, *options))
+        with torch._C._AutoDispatchBelowAutograd():
+            out: Tensor = torch.ops.vidpool.soft_pool(x, *options)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
+        return _backward(ctx, grad)[0], None
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:  # noqa: ARG001
+    x, *ctx.options = inputs
+    ctx.save_for_backward(x)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (x,) = ctx.saved_tensors
+    if torch.is_grad_enabled():  # create_graph: the reference can be differentiated again
+        *window, gradient = ctx.options
+        out = reference.soft_pool(x, Window(*window), gradient)
+        (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
+    else:
+        grad_x = torch.ops.vidpool.soft_pool_backward(grad, x, *ctx.options)
+    return grad_x, *(None for _ in ctx.options)
+
+
+torch.library.register_autograd("vidpool::soft_pool", _backward, setup_context=_setup_context)
 
 
 @torch.library.register_fake("vidpool::soft_pool")
@@ -89,25 +128,6 @@ def _new_empty(x: Tensor, shape: Sequence[int], ndim: int) -> Tensor:
     if is_channels_last(x, ndim):
         return x.new_empty((shape[0], *shape[2:], shape[1])).movedim(-1, 1)
     return x.new_empty(shape)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    x, *ctx.options = inputs
-    ctx.save_for_backward(x)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (x,) = ctx.saved_tensors
-    if torch.is_grad_enabled():  # create_graph: the reference can be differentiated again
-        *window, gradient = ctx.options
-        out = reference.soft_pool(x, Window(*window), gradient)
-        (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
-    else:
-        grad_x = torch.ops.vidpool.soft_pool_backward(grad, x, *ctx.options)
-    return (grad_x, *(None for _ in ctx.options))
-
-
-torch.library.register_autograd("vidpool::soft_pool", _backward, setup_context=_setup_context)
 
 
 @torch.library.register_vmap("vidpool::soft_pool")

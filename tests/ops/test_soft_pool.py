@@ -1,4 +1,4 @@
-"""The definition of SoftPool against loops over Python floats, and against max pooling's rules."""
+"""SoftPool against loops over Python floats and max pooling's rules, whoever computes it."""
 
 import math
 from itertools import product
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vidpool.ops import soft_pool1d, soft_pool2d, soft_pool3d
 
+pytestmark = pytest.mark.usefixtures("implementation")
 SOFT = {1: soft_pool1d, 2: soft_pool2d, 3: soft_pool3d}
 MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
