@@ -1,0 +1,79 @@
+"""``vidpool env``: what this installation consists of, for bug reports and for the curious."""
+
+import argparse
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from vidpool import __version__
+from vidpool.bench.machine import cpu_name
+from vidpool.ops.operator import COMPILED
+
+PACKAGES = (
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "jsonargparse",
+    "av",
+    "decord",
+    "pytorchvideo",
+    "numpy",
+)
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Run ``vidpool env``."""
+    argparse.ArgumentParser(
+        prog=f"vidpool {verb}",
+        description="Print versions, processors, and which SoftPool kernels are compiled.",
+    ).parse_args(arguments)
+    lines = {
+        "vidpool": __version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "torch": f"{torch.__version__}, for CUDA {torch.version.cuda or '(none)'}",
+        **{name: _version(name) for name in PACKAGES},
+        "CPU": f"{cpu_name()}, {os.cpu_count()} threads, PyTorch uses {torch.get_num_threads()}",
+        "GPU": ", ".join(_gpus()) or "none that PyTorch can use",
+        "SoftPool on CPU": cpu_kernels(),
+        "SoftPool on CUDA": cuda_kernels(),
+    }
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def cpu_kernels() -> str:
+    """Who computes SoftPool on the CPU."""
+    if "cpu" in COMPILED:
+        return f"compiled kernels for {torch.ops.vidpool.cpu_capability()}"
+    return (
+        "plain PyTorch, which is slower: the kernels are not compiled. Install vidpool from a "
+        "wheel, or again from source where there is GCC or Clang"
+    )
+
+
+def cuda_kernels() -> str:
+    """Who computes SoftPool on GPUs, and on which."""
+    if torch.version.cuda is None:
+        return "none, since this PyTorch has no CUDA part"
+    if "cuda" in COMPILED:
+        return f"compiled kernels for compute capability {torch.ops.vidpool.cuda_architectures()}"
+    return (
+        "plain PyTorch, which is slower: the kernels are not compiled. Install vidpool from a "
+        "wheel, or again from source where there is a GPU and nvcc"
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _gpus() -> list[str]:
+    properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [f"{p.name} (compute capability {p.major}.{p.minor})" for p in properties]
