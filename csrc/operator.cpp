@@ -46,12 +46,8 @@ Tensor empty(const std::vector<int64_t>& sizes, bool channels_last, const Tensor
 
 // A window of one dimension, checked, and how often it fits.
 Axis make_axis(const Options& options, size_t i, int64_t size) {
-  Axis axis{size,
-            0,
-            options.kernel_size[i],
-            options.stride[i],
-            options.padding[i],
-            options.dilation[i]};
+  Axis axis{
+      size, 0, options.kernel_size[i], options.stride[i], options.padding[i], options.dilation[i]};
   STD_TORCH_CHECK(axis.kernel > 0 && axis.stride > 0 && axis.dilation > 0,
                   "kernel_size, stride and dilation should be greater than zero, but got ",
                   axis.kernel, ", ", axis.stride, " and ", axis.dilation);
@@ -72,11 +68,12 @@ Call::Call(const Tensor& x, const Options& options) : input(x) {
   const size_t pooled = options.kernel_size.size();
   STD_TORCH_CHECK(pooled >= 1 && pooled <= 3, "kernel_size should have 1, 2 or 3 entries, but got ",
                   to_string(options.kernel_size));
-  STD_TORCH_CHECK(options.stride.size() == pooled && options.padding.size() == pooled &&
-                      options.dilation.size() == pooled,
-                  "stride, padding and dilation should have as many entries as kernel_size, but got ",
-                  to_string(options.stride), ", ", to_string(options.padding), " and ",
-                  to_string(options.dilation));
+  STD_TORCH_CHECK(
+      options.stride.size() == pooled && options.padding.size() == pooled &&
+          options.dilation.size() == pooled,
+      "stride, padding and dilation should have as many entries as kernel_size, but got ",
+      to_string(options.stride), ", ", to_string(options.padding), " and ",
+      to_string(options.dilation));
   STD_TORCH_CHECK(options.gradient == "exact" || options.gradient == "paper",
                   "gradient should be 'exact' or 'paper', but got '", options.gradient, "'");
   const std::vector<int64_t> sizes = sizes_of(x);
@@ -125,8 +122,12 @@ Tensor Call::in_layout(const Tensor& tensor) const {
   return copy;
 }
 
-Tensor Call::new_output() const { return empty(output_sizes, channels_last, input); }
+Tensor Call::new_output() const {
+  return empty(output_sizes, channels_last, input);
+}
 
-Tensor Call::new_gradient() const { return empty(sizes_of(input), channels_last, input); }
+Tensor Call::new_gradient() const {
+  return empty(sizes_of(input), channels_last, input);
+}
 
 }  // namespace vidpool

@@ -167,10 +167,10 @@ VIDPOOL_INLINE void merge_plane(const Pooling& p, const Tile& tile, const Real* 
     const int64_t padded = h + p.h.padding - tile.first * p.h.stride;
     const int64_t phase = padded < 0 ? -1 : tile.h.phase_of(padded % p.h.stride);
     if (phases != nullptr && phase >= 0 && padded / p.h.stride < tile.rows) {
-      merge_row<bytes>(p, tile,
-                       phases + phase * tile.w.phases * tile.phase_size +
-                           padded / p.h.stride * row_size,
-                       to, row);
+      merge_row<bytes>(
+          p, tile,
+          phases + phase * tile.w.phases * tile.phase_size + padded / p.h.stride * row_size, to,
+          row);
     } else {
       for (int64_t w = 0; w < p.w.size; ++w) clear<bytes>(to + w * p.channels, tile.unit, row);
     }
@@ -191,8 +191,7 @@ VIDPOOL_INLINE Group<typename Vector<Real, bytes>::type, n> find_peaks(const Rea
   Group<V, n> peak;
   for (int k = 0; k < n; ++k) peak.v[k] = V{} + minus_infinity<Real>;
   for (int64_t c = 0; c < count; ++c)
-    for (int k = 0; k < n; ++k)
-      peak.v[k] = at_least(peak.v[k], load<V>(cells[c] + i + k * lanes));
+    for (int k = 0; k < n; ++k) peak.v[k] = at_least(peak.v[k], load<V>(cells[c] + i + k * lanes));
   return peak;
 }
 
@@ -411,11 +410,11 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
       // the planes before the next window's first are complete
       const int64_t complete = to + 1 < p.t.count ? p.t.window_begin(to + 1) : p.t.size;
       for (; written < complete; ++written)
-        merge_plane<bytes>(
-            p, tile,
-            p.t.in_window(written) ? scratch.sums + written % tile.planes * tile.plane_size
-                                   : nullptr,
-            out + written * p.input_plane(), scratch.row);
+        merge_plane<bytes>(p, tile,
+                           p.t.in_window(written)
+                               ? scratch.sums + written % tile.planes * tile.plane_size
+                               : nullptr,
+                           out + written * p.input_plane(), scratch.row);
     }
   }
 }
@@ -425,8 +424,8 @@ void backward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end
               const void* gradient, const void* x, void* result) {
   const bool exact = p.gradient == Gradient::exact;
   const bool disjoint = p.t.is_disjoint() && p.h.is_disjoint() && p.w.is_disjoint();
-  const auto run = exact ? disjoint ? backward_tiles<bytes, true, true, Element>
-                                    : backward_tiles<bytes, true, false, Element>
+  const auto run = exact      ? disjoint ? backward_tiles<bytes, true, true, Element>
+                                         : backward_tiles<bytes, true, false, Element>
                    : disjoint ? backward_tiles<bytes, false, true, Element>
                               : backward_tiles<bytes, false, false, Element>;
   run(p, tiling, begin, end, gradient, x, result);
@@ -435,10 +434,9 @@ void backward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end
 }  // namespace
 
 // Define the kernels of one instruction set, with vectors of `bytes`.
-#define VIDPOOL_DEFINE_KERNELS(name, bytes)                                          \
-  const vidpool::Kernels vidpool::name = {                                           \
-      #name,                                                                         \
-      {forward<bytes, float>, forward<bytes, double>, forward<bytes, Half>,          \
-       forward<bytes, BFloat16>},                                                    \
-      {backward<bytes, float>, backward<bytes, double>, backward<bytes, Half>,       \
-       backward<bytes, BFloat16>}}
+#define VIDPOOL_DEFINE_KERNELS(name, bytes)                                                 \
+  const vidpool::Kernels vidpool::name = {#name,                                            \
+                                          {forward<bytes, float>, forward<bytes, double>,   \
+                                           forward<bytes, Half>, forward<bytes, BFloat16>}, \
+                                          {backward<bytes, float>, backward<bytes, double>, \
+                                           backward<bytes, Half>, backward<bytes, BFloat16>}}

@@ -56,8 +56,9 @@ ElementType element_type(const Tensor& x) {
     case ScalarType::BFloat16:
       return bfloat16;
     default:
-      STD_TORCH_CHECK(false, "soft pooling is implemented for float16, bfloat16, float32 and "
-                             "float64 only");
+      STD_TORCH_CHECK(false,
+                      "soft pooling is implemented for float16, bfloat16, float32 and "
+                      "float64 only");
   }
 }
 
@@ -72,9 +73,8 @@ void for_tiles(const Pooling& pooling, bool backward, const Run& run) {
   const Tiling tiling(pooling, backward, std::clamp<int64_t>(work / worth_a_thread, 1, 64));
   const int64_t grain = std::max<int64_t>(1, tiling.size() * worth_a_thread / work);
   if (grain >= tiling.size()) return run(tiling, 0, tiling.size());
-  torch::stable::parallel_for(0, tiling.size(), grain, [&](int64_t begin, int64_t end) {
-    run(tiling, begin, end);
-  });
+  torch::stable::parallel_for(0, tiling.size(), grain,
+                              [&](int64_t begin, int64_t end) { run(tiling, begin, end); });
 }
 
 Tensor soft_pool(const Tensor& x, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
@@ -104,7 +104,9 @@ Tensor soft_pool_backward(const Tensor& grad, const Tensor& x, std::vector<int64
   return out;
 }
 
-std::string cpu_capability() { return kernels().name; }
+std::string cpu_capability() {
+  return kernels().name;
+}
 
 }  // namespace
 }  // namespace vidpool

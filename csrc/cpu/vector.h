@@ -85,7 +85,7 @@ VIDPOOL_INLINE typename Vector<float, bytes>::type exp_weight(
   const V shifted = z * 1.44269504f + magic;
   const V n = shifted - magic;
   const V r = z - n * 0.693147181f;  // |n| < 128, so one constant is exact enough
-  const V r2 = r * r;  // Estrin's order, which waits less than Horner's
+  const V r2 = r * r;                // Estrin's order, which waits less than Horner's
   const V high = r * 0.00829030573f + 0.0418979749f;
   const V middle = r * 0.166676372f + 0.499991506f;
   const V p = (high * r2 + middle) * r2 + (r * 0.999999702f + 1.f);
