@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
+CSRC := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow lint format wheel check-wheel clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,18 +23,27 @@ lint: $(VENV)/.dev  ## formatting, lint and types
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
+	$(RUN)/clang-format --dry-run --Werror $(CSRC)
 
 format: $(VENV)/.dev  ## format the code and mend what lint can mend
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .
+	$(RUN)/clang-format -i $(CSRC)
+
+wheel: $(VENV)/.dev  ## one wheel with CPU and CUDA kernels, into dist (needs nvcc)
+	$(RUN)/python tools/make_wheel.py
+
+check-wheel: $(VENV)/.dev  ## test that wheel in clean environments with old and new PyTorch
+	$(RUN)/python tools/check_wheel.py
 
 clean:  ## remove the virtual environment and caches, but neither data nor runs
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build vidpool/ops/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-# .demo and .dev are stamps of what the virtual environment holds; a change of pyproject.toml renews them
-$(VENV)/.%: pyproject.toml
+# .demo and .dev are stamps of what the virtual environment holds; a change of what is built renews them
+$(VENV)/.%: pyproject.toml setup.py $(CSRC)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "vidpool needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(RUN)/python -m pip install --quiet 'torch>=2.11'  # before what is built against it
 	$(RUN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
