@@ -18,12 +18,11 @@
 namespace vidpool {
 namespace {
 
-constexpr int block_size = 256;
+constexpr int block_size = 128;
 
-template <class Body>
+template <class Body, class Index>
 __global__ void __launch_bounds__(block_size)
-    run_body(const __grid_constant__ Body body, const typename Body::Index count) {
-  using Index = typename Body::Index;
+    run_body(const __grid_constant__ Body body, const Index count) {
   const Index i = Index(blockIdx.x) * block_size + Index(threadIdx.x);
   if (i < count) body(i);
 }
@@ -41,10 +40,10 @@ class Launcher {
     stream_ = static_cast<cudaStream_t>(stream);
   }
 
-  template <class Body>
-  void run(int64_t count, const Body& body) const {
-    const int64_t blocks = divide_up(count, block_size);
-    run_body<<<unsigned(blocks), block_size, 0, stream_>>>(body, typename Body::Index(count));
+  template <template <class...> class Body, class Shape, class Access, class Element, class Index>
+  void run(int64_t count, const Body<Shape, Access, Element, Index>& body) const {
+    const auto blocks = unsigned(divide_up(count, block_size));
+    run_body<<<blocks, block_size, 0, stream_>>>(body, Index(count));
     check(cudaGetLastError());
   }
 
@@ -53,12 +52,13 @@ class Launcher {
   template <class Real>
   Real* scratch(int64_t count) {
     using torch::headeronly::ScalarType;
-    scratch_ = torch::stable::new_empty(
-        x_, {count}, sizeof(Real) == 8 ? ScalarType::Double : ScalarType::Float);
+    scratch_ = torch::stable::new_empty(x_, {count},
+                                        sizeof(Real) == 8 ? ScalarType::Double : ScalarType::Float);
     return static_cast<Real*>(scratch_.data_ptr());
   }
 
-  int64_t limit() const { return INT32_MAX; }
+  // half of what int32_t holds, for a thread's block may reach beyond the tensor
+  int64_t limit() const { return INT32_MAX / 2; }
 
  private:
   Tensor x_, scratch_;
@@ -80,8 +80,9 @@ void with_element(const Tensor& x, const Run& run) {
     case ScalarType::BFloat16:
       return run(torch::headeronly::BFloat16());
     default:
-      STD_TORCH_CHECK(false, "soft pooling is implemented for float16, bfloat16, float32 and "
-                             "float64 only");
+      STD_TORCH_CHECK(false,
+                      "soft pooling is implemented for float16, bfloat16, float32 and "
+                      "float64 only");
   }
 }
 
@@ -118,8 +119,23 @@ Tensor soft_pool_backward(const Tensor& grad, const Tensor& x, std::vector<int64
   return out;
 }
 
+// What this library was compiled for, like "7.5 9.0"; newer GPUs compile the last one's PTX.
+std::string cuda_architectures() {
+  std::string names;
+  for (const int arch : {__CUDA_ARCH_LIST__}) {
+    if (!names.empty()) names += " ";
+    names += std::to_string(arch / 100) + "." + std::to_string(arch / 10 % 10);
+  }
+  return names;
+}
+
 }  // namespace
 }  // namespace vidpool
+
+STABLE_TORCH_LIBRARY_FRAGMENT(vidpool, m) {
+  m.def("cuda_architectures() -> str");
+  m.impl("cuda_architectures", TORCH_BOX(&vidpool::cuda_architectures));
+}
 
 STABLE_TORCH_LIBRARY_IMPL(vidpool, CUDA, m) {
   m.impl("soft_pool", TORCH_BOX(&vidpool::soft_pool));

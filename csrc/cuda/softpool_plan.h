@@ -1,11 +1,8 @@
-// Which threads are run for a Pooling, as a host sees it.
-//
-// A Launcher has
-//   run(count, body): body(i) for 0 <= i < count, each by a thread of its own;
-//   clear(to, bytes): zeros;
-//   scratch<Real>(count): memory that lives as long as the Launcher;
+// Which threads run for a Pooling. What launches them is a parameter, since tests have no GPU:
+//   run(count, body): call body(i) for 0 <= i < count, after what was launched before;
+//   clear(to, bytes): set bytes to 0, likewise;
+//   scratch<Real>(count): memory that what is launched may use;
 //   limit(): so many elements are counted in 32 bits.
-// It does them one after the other.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +15,7 @@
 
 namespace vidpool {
 
-// A map that is pooled over w alone counts as one map a row: pieces can be cut off it.
+// Where only w is pooled, each row is a map of its own; so there are enough to be cut into parts.
 inline Pooling split_rows(Pooling p) {
   if (p.t.size == 1 && p.t.count == 1 && p.t.kernel == 1 && !p.h.is_pooled()) {
     p.outer *= p.h.size;
@@ -58,15 +55,19 @@ template <class Index>
 Map<Index> make_map(const Pooling& p) {
   const Index c = Index(p.channels);
   const auto t = make_dim<Index>(p.t), h = make_dim<Index>(p.h), w = make_dim<Index>(p.w);
-  return {t,           h,
-          w,           c,
-          w.size * c,  h.size * w.size * c,
+  return {t,
+          h,
+          w,
+          c,
+          w.size * c,
+          h.size * w.size * c,
           t.size * h.size * w.size * c,
-          w.count * c, h.count * w.count * c,
+          w.count * c,
+          h.count * w.count * c,
           t.count * h.count * w.count * c};
 }
 
-// The threads of a kernel, `t` x `h` x `w` for each map and Access::channels of its channels.
+// `t` x `h` x `w` threads for each map and Access::channels channels.
 template <class Access, class Index>
 struct Threads {
   int64_t count;
@@ -78,24 +79,27 @@ struct Threads {
                   Divisor<Index>(p.channels / Access::channels)} {}
 };
 
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t divide_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 template <class Shape, class Access, class Index>
 Threads<Access, Index> window_threads(const Pooling& p) {
   return {p, p.t.count, divide_up(p.h.count, Shape::run), p.w.count / Access::side};
 }
 
-// One thread for a block of cells, or for each.
 template <class Shape, class Access, class Index>
 Threads<Access, Index> cell_threads(const Pooling& p) {
-  if constexpr (std::is_same_v<Shape, AnyShape>)
+  if constexpr (std::is_same_v<Shape, AnyShape>) {
     return {p, p.t.size, p.h.size, p.w.size};
-  else
-    return {p, divide_up(p.t.size, Shape::stride_t), divide_up(p.h.size, Shape::stride),
-            divide_up(p.w.size, Shape::stride * Access::side)};
+  } else {
+    using B = Block<Shape, Access>;
+    return {p, divide_up(p.t.size, B::planes), divide_up(p.h.size, B::rows),
+            divide_up(p.w.size, B::columns)};
+  }
 }
 
-// Call run(Shape(), Access(), Index()) with what suits the pooling and the addresses best.
+// Call run(Shape(), Access(), Index()) with what suits the windows and the tensors' addresses best.
 template <class Element, class Run>
 void choose(const Pooling& p, int64_t limit, std::initializer_list<const Element*> tensors,
             const Run& run) {
@@ -109,10 +113,11 @@ void choose(const Pooling& p, int64_t limit, std::initializer_list<const Element
     });
   };
   const auto with_access = [&](auto shape) {
-    constexpr int64_t columns = Columns::side * decltype(shape)::stride;
-    if (p.channels == 1 && p.w.size % columns == 0 && is_aligned(columns) &&
-        p.w.count * decltype(shape)::stride == p.w.size)
-      run(shape, Columns(), int32_t());
+    const bool by_columns = p.channels == 1 && p.w.count * shape.stride == p.w.size;
+    if (by_columns && p.w.size % 4 == 0 && is_aligned(4))
+      run(shape, Quads(), int32_t());
+    else if (by_columns && is_aligned(2))
+      run(shape, Pairs(), int32_t());
     else if (p.channels % Channels::channels == 0 && is_aligned(Channels::channels))
       run(shape, Channels(), int32_t());
     else
@@ -127,8 +132,7 @@ void choose(const Pooling& p, int64_t limit, std::initializer_list<const Element
   run(AnyShape(), Single(), int32_t());
 }
 
-// Call run(part, first) for parts of so many maps that `limit` is not exceeded, if one map's
-// elements do not.
+// Call run(part, first) for parts that begin with map `first`, of as many maps as `limit` allows.
 template <class Run>
 void for_parts(const Pooling& p, int64_t limit, const Run& run) {
   const int64_t volume = std::max(p.input_volume(), p.output_volume());
@@ -151,8 +155,8 @@ void forward(const Pooling& pooling, const Element* x, Element* out, Launcher& l
       using A = decltype(access);
       using I = decltype(index);
       const auto threads = window_threads<S, A, I>(p);
-      launcher.run(threads.count, Forward<S, A, Element, I>{make_map<I>(p), threads.numbering,
-                                                            input, output});
+      launcher.run(threads.count,
+                   Forward<S, A, Element, I>{make_map<I>(p), threads.numbering, input, output});
     });
   });
 }
@@ -166,10 +170,9 @@ void backward(const Pooling& pooling, const Element* grad, const Element* x, Ele
   const bool disjoint = is_disjoint(whole);
   const Real slope = whole.gradient == Gradient::exact ? 1 : 0;
   Windows<Real> windows{};
-  if (disjoint) {
-    if (!covers(whole.t) || !covers(whole.h) || !covers(whole.w))
-      launcher.clear(out, whole.outer * whole.input_volume() * int64_t(sizeof(Element)));
-  }
+  if (whole.outer == 0) return;
+  if (disjoint && !(covers(whole.t) && covers(whole.h) && covers(whole.w)))
+    launcher.clear(out, whole.outer * whole.input_volume() * int64_t(sizeof(Element)));
   for_parts(whole, limit, [&](const Pooling& p, int64_t first) {
     const int64_t count = p.outer * p.output_volume();
     if (!disjoint && windows.peak == nullptr) {  // the first part is the largest
@@ -189,18 +192,16 @@ void backward(const Pooling& pooling, const Element* grad, const Element* x, Ele
       const auto of_windows = window_threads<S, A, I>(p);
       if constexpr (S::may_be_disjoint) {
         if (disjoint)
-          return launcher.run(of_windows.count,
-                              Spread<S, A, Element, I>{map, of_windows.numbering, gradient, input,
-                                                       slope, output});
+          return launcher.run(
+              of_windows.count,
+              Spread<S, A, Element, I>{map, of_windows.numbering, gradient, input, slope, output});
       }
       if constexpr (S::may_overlap) {
         const auto of_cells = cell_threads<S, A, I>(p);
-        launcher.run(of_windows.count,
-                     Prepare<S, A, Element, I>{map, of_windows.numbering, gradient, input, slope,
-                                               windows});
-        launcher.run(of_cells.count,
-                     Gather<S, A, Element, I>{map, of_cells.numbering, input, slope, windows,
-                                              output});
+        launcher.run(of_windows.count, Prepare<S, A, Element, I>{map, of_windows.numbering,
+                                                                 gradient, input, slope, windows});
+        launcher.run(of_cells.count, Gather<S, A, Element, I>{map, of_cells.numbering, input, slope,
+                                                              windows, output});
       }
     });
   });

@@ -1,20 +1,20 @@
-// What one thread does, as functors that take the thread's number.
+// What each thread does, as functors that take the thread's number.
 //
-// Windows are those of Pooling: over maps of shape (t, h, w, channels), `outer` of them. With
-// z = a - peak, where peak is the largest of a window's cells,
-//     out = peak + mu,  mu = moment / mass = sum(e^z z) / sum(e^z),
-//     gradient = grad e^z / mass (1 + z - mu), or without the last factor (Gradient::paper).
-// All of it stays relative to the peak, so that neither large values nor large spreads cost
-// accuracy. Cells of -inf have e^z = 0, and z is kept finite so that 0 z is 0 and not NaN; a NaN
-// or +inf makes the mass NaN, and so everything that its window has a part in.
+// For a window whose largest cell is `peak`, with z = a - peak:
+//     mass = sum(e^z), moment = sum(e^z z), mu = moment / mass,
+//     out = peak + mu, gradient = grad e^z / mass (1 + z - mu), or without the last factor.
+// All of it is relative to the peak, so neither large values nor large spreads cost accuracy. Cells
+// of -inf have e^z = 0, and z is kept finite lest 0 z is NaN. NaN and +inf make the mass NaN, and
+// so whatever their window has a part in.
 //
-// The weights' error is below 3e-7 of a window's largest weight in float32 (ex2.approx: 2 ulp, and
-// the rounding of z log2(e) matters less the smaller the weight).
+// In float32 the error of e^z is below 3e-7: 2 ulp of ex2.approx, and z log2(e) is rounded, which
+// matters the less the smaller e^z is.
 //
-// Everything also compiles as plain C++: tests run the threads on the host.
+// All this compiles as plain C++ too, so tests can run the threads without a GPU.
 #pragma once
 
 #include <bit>
+#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -56,7 +56,9 @@ VIDPOOL_DEVICE float weight_of(float z) {
   return std::exp2(exponent);
 #endif
 }
-VIDPOOL_DEVICE double weight_of(double z) { return std::exp(z); }
+VIDPOOL_DEVICE double weight_of(double z) {
+  return std::exp(z);
+}
 
 // `bound` or x; NaN where x is NaN
 VIDPOOL_DEVICE float at_least(float bound, float x) {
@@ -68,7 +70,9 @@ VIDPOOL_DEVICE float at_least(float bound, float x) {
   return x < bound ? bound : x;
 #endif
 }
-VIDPOOL_DEVICE double at_least(double bound, double x) { return x < bound ? bound : x; }
+VIDPOOL_DEVICE double at_least(double bound, double x) {
+  return x < bound ? bound : x;
+}
 
 // the larger one; the other where one is NaN
 VIDPOOL_DEVICE float larger_of(float a, float b) {
@@ -78,7 +82,9 @@ VIDPOOL_DEVICE float larger_of(float a, float b) {
   return b > a ? b : a;
 #endif
 }
-VIDPOOL_DEVICE double larger_of(double a, double b) { return b > a ? b : a; }
+VIDPOOL_DEVICE double larger_of(double a, double b) {
+  return b > a ? b : a;
+}
 
 // 1 / x for x >= 1
 VIDPOOL_DEVICE float inverse_of(float x) {
@@ -90,7 +96,9 @@ VIDPOOL_DEVICE float inverse_of(float x) {
   return 1.f / x;
 #endif
 }
-VIDPOOL_DEVICE double inverse_of(double x) { return 1. / x; }
+VIDPOOL_DEVICE double inverse_of(double x) {
+  return 1. / x;
+}
 
 // a cell relative to the peak
 template <class Real>
@@ -104,7 +112,7 @@ VIDPOOL_DEVICE bool is_within(Index i, Index size) {
   return Unsigned(i) < Unsigned(size);
 }
 
-// Sums over cells; what passes from parts of a window to the whole.
+// Sums over cells: all of a window, or some rows of it.
 template <class Real>
 struct Sums {
   Real peak = lowest<Real>;  // never -inf, so that it can be subtracted
@@ -116,22 +124,12 @@ struct Sums {
     mass += weight * part.mass;
     moment += weight * (part.moment + z * part.mass);
   }
-  // 0 for a window without any value, whose weights are all 0
-  VIDPOOL_DEVICE Real inverse_mass() const { return mass == 0 ? Real(0) : inverse_of(mass); }
+  // without any value mass and moment are 0; with one the mass holds a 1
+  VIDPOOL_DEVICE Real inverse_mass() const { return inverse_of(at_least(Real(1), mass)); }
   VIDPOOL_DEVICE Real result() const {
-    return mass == 0 ? minus_infinity<Real> : peak + moment * inverse_of(mass);
+    return mass == 0 ? minus_infinity<Real> : peak + moment * inverse_mass();
   }
 };
-
-template <class Real>
-VIDPOOL_DEVICE Sums<Real> join(const Sums<Real>& a, const Sums<Real>& b, const Sums<Real>& c) {
-  Sums<Real> sums;
-  sums.peak = larger_of(larger_of(a.peak, b.peak), c.peak);
-  sums.add(a);
-  sums.add(b);
-  sums.add(c);
-  return sums;
-}
 
 // What the gradient of a window's cells depends on besides z: it is scale e^z (slope z + offset),
 // where the slope is 1, or 0 for Gradient::paper.
@@ -182,7 +180,7 @@ struct Numbering {
   template <class Access>
   VIDPOOL_DEVICE Place<Index> at(Index i) const {
     Place<Index> at{0, 0, 0, 0, 0};
-    if constexpr (Access::side == 1) i = split(i, channels, at.channel);  // else there is one
+    if constexpr (!Access::vectors) i = split(i, channels, at.channel);  // else there is one
     i = split(i, w, at.w);
     at.channel *= Access::channels;
     at.w *= Access::side;
@@ -228,69 +226,74 @@ struct Map {
   }
 };
 
-// What a thread works on at once, its lanes: neighbouring channels, or windows side by side in a map
-// of one channel where every second column is a window's and there are as many windows as fit.
-template <int channels_, int side_>
+// What a thread works on at once, its lanes: neighbouring channels, or `side` windows side by side.
+// With `vectors` a map has one channel, and each window two columns that begin at an even one,
+// which are read together; what it has besides is the column before them.
+template <int channels_, int side_, bool vectors_>
 struct Access {
   static constexpr int channels = channels_, side = side_, lanes = channels * side;
+  static constexpr bool vectors = vectors_;
 };
-using Single = Access<1, 1>;
-using Columns = Access<1, 2>;
-using Channels = Access<4, 1>;
+using Single = Access<1, 1, false>;
+using Pairs = Access<1, 1, true>;
+using Quads = Access<1, 2, true>;
+using Channels = Access<4, 1, false>;
 
 template <class Element, int n>
 struct alignas(n * sizeof(Element)) Pack {
   Element elements[n];
 };
 
+// Read 2 to 16 bytes, which no thread writes, where `valid`; else leave `to` as it is. With a
+// branch instead nvcc would compute every address anew.
 #ifdef __CUDA_ARCH__
-// Reads of 2 to 16 bytes, without a branch; where `valid` is false there are two halves of `fill`.
-// The memory is not written to by the same kernel.
-#define VIDPOOL_READ(type, registers)                       \
-  "{.reg .pred valid; setp.ne.b32 valid, %" registers ", 0;" \
-  "@valid ld.global.nc." type " "
-VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint32_t fill, uint16_t (&to)[1]) {
-  to[0] = uint16_t(fill);
-  asm(VIDPOOL_READ("u16", "1") "%0, [%2];}" : "+h"(to[0]) : "r"(int(valid)), "l"(from));
+#define VIDPOOL_READ_IF(operand, type) \
+  "{.reg .pred p; setp.ne.s32 p, " operand ", 0; @p ld.global.nc." type " "
+VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint16_t (&to)[1]) {
+  asm(VIDPOOL_READ_IF("%1", "u16") "%0, [%2];}" : "+h"(to[0]) : "r"(int(valid)), "l"(from));
 }
-VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint32_t fill, uint32_t (&to)[1]) {
-  to[0] = fill;
-  asm(VIDPOOL_READ("u32", "1") "%0, [%2];}" : "+r"(to[0]) : "r"(int(valid)), "l"(from));
+VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint32_t (&to)[1]) {
+  asm(VIDPOOL_READ_IF("%1", "u32") "%0, [%2];}" : "+r"(to[0]) : "r"(int(valid)), "l"(from));
 }
-VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint32_t fill, uint32_t (&to)[2]) {
-  to[0] = to[1] = fill;
-  asm(VIDPOOL_READ("v2.u32", "2") "{%0, %1}, [%3];}"
+VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint32_t (&to)[2]) {
+  asm(VIDPOOL_READ_IF("%2", "v2.u32") "{%0, %1}, [%3];}"
       : "+r"(to[0]), "+r"(to[1])
       : "r"(int(valid)), "l"(from));
 }
-VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint32_t fill, uint32_t (&to)[4]) {
-  to[0] = to[1] = to[2] = to[3] = fill;
-  asm(VIDPOOL_READ("v4.u32", "4") "{%0, %1, %2, %3}, [%5];}"
+VIDPOOL_DEVICE void read_if(bool valid, const void* from, uint32_t (&to)[4]) {
+  asm(VIDPOOL_READ_IF("%4", "v4.u32") "{%0, %1, %2, %3}, [%5];}"
       : "+r"(to[0]), "+r"(to[1]), "+r"(to[2]), "+r"(to[3])
       : "r"(int(valid)), "l"(from));
 }
-#undef VIDPOOL_READ
+#undef VIDPOOL_READ_IF
+#else
+template <class Word, int n>
+void read_if(bool valid, const void* from, Word (&to)[n]) {
+  if (!valid) return;
+  assert(uintptr_t(from) % sizeof to == 0);
+  std::memcpy(to, from, sizeof to);
+}
 #endif
 
-// n elements; -inf where `valid` is false
+template <class Element>
+using Bits = std::conditional_t<sizeof(Element) == 2, uint16_t, uint32_t>;
+template <class Element>
+constexpr auto infinity_bits =
+    std::bit_cast<Bits<Element>>(std::numeric_limits<Element>::infinity());
+template <class Element>
+constexpr auto minus_infinity_bits =
+    Bits<Element>(infinity_bits<Element> | 1u << (8 * sizeof(Element) - 1));
+
+// Load n elements, or n times the one with the bits `fill`.
 template <class Element, int n, class Real>
-VIDPOOL_DEVICE void load_if(bool valid, const Element* from, Real (&to)[n]) {
-  constexpr Element infinity = std::numeric_limits<Element>::infinity();
+VIDPOOL_DEVICE void load_if(bool valid, const Element* from, Bits<Element> fill, Real (&to)[n]) {
+  using Word = std::conditional_t<n * sizeof(Element) == 2, uint16_t, uint32_t>;
+  Word words[n * sizeof(Element) / sizeof(Word)];
+  VIDPOOL_UNROLL
+  for (Word& word : words) word = Word(sizeof(Element) < sizeof(Word) ? fill * 0x10001u : fill);
+  read_if(valid, from, words);
   Pack<Element, n> pack;
-#ifdef __CUDA_ARCH__
-  if constexpr (sizeof pack <= 16) {
-    using Word = std::conditional_t<sizeof pack == 2, uint16_t, uint32_t>;
-    constexpr auto bits =
-        std::bit_cast<std::conditional_t<sizeof(Element) == 2, uint16_t, uint32_t>>(infinity);
-    constexpr uint32_t fill = sizeof(Element) == 2 ? 0x80008000 | bits << 16 | bits : 0x80000000 | bits;
-    Word words[sizeof pack / sizeof(Word)];
-    read_if(valid, from, fill, words);
-    memcpy(&pack, words, sizeof pack);
-  }
-#else
-  for (int i = 0; i < n; ++i) pack.elements[i] = -infinity;
-  if (valid) pack = *reinterpret_cast<const Pack<Element, n>*>(from);
-#endif
+  memcpy(&pack, words, sizeof pack);
   VIDPOOL_UNROLL
   for (int i = 0; i < n; ++i) to[i] = Real(pack.elements[i]);
 }
@@ -310,34 +313,34 @@ VIDPOOL_DEVICE void store(const Real (&from)[n], Element* to) {
   *reinterpret_cast<Pack<Element, n>*>(to) = pack;
 }
 
-// Load a block of cells, the first of them at `at`; -inf where there is no cell. With windows side by
-// side all but the first of an odd number of columns are read as one vector; they are cells.
+// Load a block of cells, the first of them at `at`; -inf where there is no cell.
 template <class Access, int planes, int rows, int columns, class Element, class Index, class Real>
 VIDPOOL_DEVICE void load_block(const Map<Index>& map, const Element* x, const Place<Index>& at,
                                Real (&cells)[planes * rows][columns][Access::channels]) {
+  constexpr auto nothing = minus_infinity_bits<Element>;
   const Index first = map.cell(at);
   VIDPOOL_UNROLL
   for (int i = 0; i < planes * rows; ++i) {
     const bool is_row = is_within<Index>(at.t + i / rows, map.t.size) &&
                         is_within<Index>(at.h + i % rows, map.h.size);
     const Element* row = x + (first + i / rows * map.plane + i % rows * map.row);
-    if constexpr (Access::side > 1) {
+    if constexpr (Access::vectors) {
       constexpr int odd = columns % 2;
       Real vector[columns - odd];
-      if constexpr (odd) load_if(is_row && at.w >= 0, row, cells[i][0]);
-      load_if(is_row, row + odd, vector);
+      if constexpr (odd) load_if(is_row && at.w >= 0, row, nothing, cells[i][0]);
+      load_if(is_row, row + odd, nothing, vector);
       VIDPOOL_UNROLL
       for (int k = odd; k < columns; ++k) cells[i][k][0] = vector[k - odd];
     } else {
       VIDPOOL_UNROLL
       for (int k = 0; k < columns; ++k)
-        load_if(is_row && is_within<Index>(at.w + k, map.w.size), row + k * map.channels,
+        load_if(is_row && is_within<Index>(at.w + k, map.w.size), row + k * map.channels, nothing,
                 cells[i][k]);
     }
   }
 }
 
-// The opposite; what is no cell is left out.
+// Store such a block, of an even number of columns.
 template <class Access, int planes, int rows, int columns, class Element, class Index, class Real>
 VIDPOOL_DEVICE void store_block(const Map<Index>& map,
                                 const Real (&cells)[planes * rows][columns][Access::channels],
@@ -348,7 +351,7 @@ VIDPOOL_DEVICE void store_block(const Map<Index>& map,
     const bool is_row = is_within<Index>(at.t + i / rows, map.t.size) &&
                         is_within<Index>(at.h + i % rows, map.h.size);
     Element* row = out + (first + i / rows * map.plane + i % rows * map.row);
-    if constexpr (Access::side > 1) {
+    if constexpr (Access::vectors) {
       Real vector[columns];
       VIDPOOL_UNROLL
       for (int k = 0; k < columns; ++k) vector[k] = cells[i][k][0];
@@ -371,10 +374,9 @@ struct Shape {
   static constexpr int stride_t = kt == 1 ? 1 : 2, stride = 2;
   static constexpr int padding_t = (kt - 1) / 2, padding = (k - 1) / 2;
   static constexpr bool may_overlap = k > stride, may_be_disjoint = !may_overlap;
-  // windows below each other, which have a row of cells in common, that one thread pools
+  // windows below each other that one thread pools; overlapping ones have a row in common
   static constexpr int run = may_overlap ? 4 : 1;
 
-  // the first cell of a thread's first window
   template <class Index>
   VIDPOOL_DEVICE static Place<Index> first_cell(Place<Index> at) {
     at.t = at.t * stride_t - padding_t;
@@ -384,7 +386,7 @@ struct Shape {
   }
 };
 
-// Some rows of a thread's windows, kt planes of them: the cells, or their z and weights.
+// The cells in some rows of a thread's windows, or when they are summed up their z and weights.
 template <class Shape, class Access, int rows, class Real>
 struct Cells {
   static constexpr int lanes = Access::lanes, k = Shape::k, count = Shape::kt * rows * k;
@@ -400,11 +402,11 @@ struct Cells {
     for (int i = 0; i < count; ++i) {
       VIDPOOL_UNROLL
       for (int lane = 0; lane < lanes; ++lane)
-        z[i][lane] = block[i / k][i % k + column_of(lane)][lane / Access::side];
+        z[i][lane] = block[i / k][i % k + column_of(lane)][channel_of(lane)];
     }
   }
 
-  // where windows are disjoint
+  // of windows that are disjoint
   template <class Element, class Index>
   VIDPOOL_DEVICE void store(const Map<Index>& map, const Place<Index>& first, Element* out) const {
     Real block[Shape::kt * rows][columns][Access::channels];
@@ -412,23 +414,33 @@ struct Cells {
     for (int i = 0; i < count; ++i) {
       VIDPOOL_UNROLL
       for (int lane = 0; lane < lanes; ++lane)
-        block[i / k][i % k + column_of(lane)][lane / Access::side] = z[i][lane];
+        block[i / k][i % k + column_of(lane)][channel_of(lane)] = z[i][lane];
     }
     store_block<Access, Shape::kt, rows, columns>(map, block, first, out);
   }
 
-  VIDPOOL_DEVICE Sums<Real> sum(int lane) {
-    Sums<Real> sums;
+  VIDPOOL_DEVICE Real peak(int lane) const {
+    Real peak = lowest<Real>;
     VIDPOOL_UNROLL
-    for (int i = 0; i < count; ++i) sums.peak = larger_of(sums.peak, z[i][lane]);
+    for (int i = 0; i < count; ++i) peak = larger_of(peak, z[i][lane]);
+    return peak;
+  }
+
+  // add to sums whose peak is at least the cells'
+  VIDPOOL_DEVICE void add_to(Sums<Real>& sums, int lane) {
     VIDPOOL_UNROLL
     for (int i = 0; i < count; ++i) {
       z[i][lane] = z_of(z[i][lane], sums.peak);
       weights[i][lane] = weight_of(z[i][lane]);
-      const Real moment = weights[i][lane] * z[i][lane];
-      sums.mass = i == 0 ? weights[i][lane] : sums.mass + weights[i][lane];
-      sums.moment = i == 0 ? moment : sums.moment + moment;
+      sums.mass += weights[i][lane];
+      sums.moment += weights[i][lane] * z[i][lane];
     }
+  }
+
+  VIDPOOL_DEVICE Sums<Real> sum(int lane) {
+    Sums<Real> sums;
+    sums.peak = peak(lane);
+    add_to(sums, lane);
     return sums;
   }
 
@@ -436,6 +448,7 @@ struct Cells {
   VIDPOOL_DEVICE static constexpr int column_of(int lane) {
     return Access::side > 1 ? lane * Shape::stride : 0;
   }
+  VIDPOOL_DEVICE static constexpr int channel_of(int lane) { return Access::side > 1 ? 0 : lane; }
 };
 
 // Any other windows.
@@ -476,40 +489,47 @@ VIDPOOL_DEVICE Sums<Compute<Element>> sum_window(const Map<Index>& map, const El
   return sums;
 }
 
-// Sum up `rows` rows of a thread's windows, from `row` on.
-template <class Shape, class Access, int rows, class Element, class Index, class Real>
-VIDPOOL_DEVICE void sum_rows(const Map<Index>& map, const Element* x, const Place<Index>& at,
-                             int row, Sums<Real> (&sums)[Access::lanes]) {
-  Place<Index> first = Shape::first_cell(at);
-  first.h += row;
-  Cells<Shape, Access, rows, Real> cells;
-  cells.load(map, x, first);
-  VIDPOOL_UNROLL
-  for (int lane = 0; lane < Access::lanes; ++lane) sums[lane] = cells.sum(lane);
-}
-
-// Call use(offset, sums) for each window of one thread, the lanes' at once.
+// Call use(offset, sums) for the thread's windows, all lanes at once.
 template <class Shape, class Access, class Element, class Index, class Use>
 VIDPOOL_DEVICE void for_windows(const Map<Index>& map, const Element* x, Place<Index> at,
                                 const Use& use) {
+  using Real = Compute<Element>;
   constexpr int lanes = Access::lanes;
-  Sums<Compute<Element>> sums[lanes];
+  Sums<Real> sums[lanes];
   if constexpr (std::is_same_v<Shape, AnyShape>) {
     sums[0] = sum_window(map, x, at);
     use(map.window(at), sums);
   } else if constexpr (Shape::may_be_disjoint) {
-    sum_rows<Shape, Access, Shape::k>(map, x, at, 0, sums);
+    Cells<Shape, Access, Shape::k, Real> cells;
+    cells.load(map, x, Shape::first_cell(at));
+    VIDPOOL_UNROLL
+    for (int lane = 0; lane < lanes; ++lane) sums[lane] = cells.sum(lane);
     use(map.window(at), sums);
   } else {
-    Sums<Compute<Element>> upper[lanes], middle[lanes], lower[lanes];
+    Cells<Shape, Access, 1, Real> cells;
+    const auto load_row = [&](int row) {
+      Place<Index> first = Shape::first_cell(at);
+      first.h += row;
+      cells.load(map, x, first);
+    };
+    Sums<Real> upper[lanes], lower[lanes];  // of a window's first and last row
     at.h *= Shape::run;
-    sum_rows<Shape, Access, 1>(map, x, at, 0, upper);
+    load_row(0);
+    VIDPOOL_UNROLL
+    for (int lane = 0; lane < lanes; ++lane) upper[lane] = cells.sum(lane);
     for (int i = 0; i < Shape::run && at.h < map.h.count; ++i, ++at.h) {
-      sum_rows<Shape, Access, 1>(map, x, at, 1, middle);
-      sum_rows<Shape, Access, 1>(map, x, at, 2, lower);
+      load_row(2);
+      VIDPOOL_UNROLL
+      for (int lane = 0; lane < lanes; ++lane) lower[lane] = cells.sum(lane);
+      load_row(1);
       VIDPOOL_UNROLL
       for (int lane = 0; lane < lanes; ++lane) {
-        sums[lane] = join(upper[lane], middle[lane], lower[lane]);
+        Sums<Real> total;
+        total.peak = larger_of(larger_of(upper[lane].peak, lower[lane].peak), cells.peak(lane));
+        cells.add_to(total, lane);
+        total.add(upper[lane]);
+        total.add(lower[lane]);
+        sums[lane] = total;
         upper[lane] = lower[lane];
       }
       use(map.window(at), sums);
@@ -517,12 +537,9 @@ VIDPOOL_DEVICE void for_windows(const Map<Index>& map, const Element* x, Place<I
   }
 }
 
-// A thread pools one window, or Shape::run.
-template <class Shape_, class Access_, class Element, class Index_>
+// Pools the thread's windows.
+template <class Shape, class Access, class Element, class Index>
 struct Forward {
-  using Shape = Shape_;
-  using Access = Access_;
-  using Index = Index_;
   using Real = Compute<Element>;
   static constexpr int lanes = Access::lanes;
 
@@ -542,12 +559,9 @@ struct Forward {
   }
 };
 
-// Where windows are disjoint: a thread writes the gradients of one window's cells.
-template <class Shape_, class Access_, class Element, class Index_>
+// Where windows are disjoint: writes the gradients of the cells of the thread's windows.
+template <class Shape, class Access, class Element, class Index>
 struct Spread {
-  using Shape = Shape_;
-  using Access = Access_;
-  using Index = Index_;
   using Real = Compute<Element>;
   static constexpr int lanes = Access::lanes;
 
@@ -576,8 +590,8 @@ struct Spread {
         const Factors<Real> factors(cells.sum(lane), grads[lane], slope);
         VIDPOOL_UNROLL
         for (int i = 0; i < cells.count; ++i)
-          cells.z[i][lane] = factors.scale * cells.weights[i][lane] *
-                             (slope * cells.z[i][lane] + factors.offset);
+          cells.z[i][lane] =
+              factors.scale * cells.weights[i][lane] * (slope * cells.z[i][lane] + factors.offset);
       }
       cells.store(map, Shape::first_cell(at), out);
     }
@@ -590,12 +604,9 @@ struct Windows {
   Real *peak, *scale, *offset;
 };
 
-// Where windows overlap, first: a thread finds peak and factors of one window, or of Shape::run.
-template <class Shape_, class Access_, class Element, class Index_>
+// Where windows overlap, first: finds peak and factors of the thread's windows.
+template <class Shape, class Access, class Element, class Index>
 struct Prepare {
-  using Shape = Shape_;
-  using Access = Access_;
-  using Index = Index_;
   using Real = Compute<Element>;
   static constexpr int lanes = Access::lanes;
 
@@ -624,12 +635,17 @@ struct Prepare {
   }
 };
 
-// Then: a thread adds up the gradients of a block of stride_t x stride x stride cells, or of one.
-template <class Shape_, class Access_, class Element, class Index_>
+// The cells of a thread of Gather, those of so many strides below and beside each other.
+template <class Shape, class Access>
+struct Block {
+  static constexpr int below = Access::lanes == 1 ? 2 : 1;
+  static constexpr int planes = Shape::stride_t, rows = Shape::stride * below;
+  static constexpr int columns = Shape::stride * Access::side;
+};
+
+// Then: adds up the gradients of the thread's block of cells, or with AnyShape of its one cell.
+template <class Shape, class Access, class Element, class Index>
 struct Gather {
-  using Shape = Shape_;
-  using Access = Access_;
-  using Index = Index_;
   using Real = Compute<Element>;
   static constexpr int lanes = Access::lanes;
 
@@ -668,57 +684,81 @@ struct Gather {
   // Call visit(window) for the windows that hold a cell, in one dimension.
   template <class Visit>
   VIDPOOL_DEVICE static void for_windows_of(const Dim<Index>& dim, Index cell, const Visit& visit) {
+    const Index padded = cell + dim.padding;
+    if (dim.dilation == 1) {
+      const Index end = dim.stride.divide(padded) + 1;
+      Index window = padded < dim.kernel ? 0 : dim.stride.divide(padded - dim.kernel) + 1;
+      for (; window < end && window < dim.count; ++window) visit(window);
+      return;
+    }
     for (Index k = 0; k < dim.kernel; ++k) {
-      const Index first = cell + dim.padding - k * dim.dilation;
+      const Index first = padded - k * dim.dilation;
       if (first < 0) break;
       const Index window = dim.stride.divide(first);
       if (window * dim.stride.value == first && window < dim.count) visit(window);
     }
   }
 
-  // With a Shape's padding every cell lies in some window, also at the ends. Of a block, cell i is
-  // cell k = i + padding - stride j of the block's window j.
-  VIDPOOL_DEVICE void gather_block(const Place<Index>& at) const {
-    constexpr int st = Shape::stride_t, s = Shape::stride, columns = s * Access::side;
-    constexpr int pt = Shape::padding_t, p = Shape::padding;
-    constexpr int wt = (st - 1 + pt) / st + 1, wh = (s - 1 + p) / s + 1, ww = (columns - 1 + p) / s + 1;
-    constexpr int channels = Access::channels;
-    const Place<Index> first{at.outer, at.t * st, at.h * s, at.w * s, at.channel};
-    Real cells[st * s][columns][channels], sums[st * s][columns][channels] = {};
-    load_block<Access, st, s, columns>(map, x, first, cells);
-    VIDPOOL_UNROLL
-    for (int i = 0; i < wt * wh; ++i) {
-      const Place<Index> row{at.outer, at.t + i / wh, at.h + i % wh, at.w, at.channel};
-      const bool is_row = row.t < map.t.count && row.h < map.h.count;
-      const Index offset = map.window(row);
+  // n windows side by side, the first of them at column w
+  template <int n>
+  VIDPOOL_DEVICE void load_windows(bool is_row, const Real* from, Index w, Bits<Real> fill,
+                                   Real (&to)[n][Access::channels]) const {
+    constexpr int even = Access::vectors ? Access::side : 0;
+    if constexpr (Access::vectors) {
+      Real vector[even];
+      load_if(is_row, from, fill, vector);
       VIDPOOL_UNROLL
-      for (int j = 0; j < ww; ++j) {
-        // a peak of inf gives cells no weight
-        Real peaks[channels], scales[channels] = {}, offsets[channels] = {};
+      for (int i = 0; i < even; ++i) to[i][0] = vector[i];
+    }
+    const Index step = Access::vectors ? 1 : map.channels;
+    VIDPOOL_UNROLL
+    for (int i = even; i < n; ++i)
+      load_if(is_row && w + i < map.w.count, from + i * step, fill, to[i]);
+  }
+
+  // With a Shape's padding every cell lies in some window, also at the ends. In each dimension cell
+  // i of the block is cell k = i + padding - stride j of its window j.
+  VIDPOOL_DEVICE void gather_block(const Place<Index>& at) const {
+    using B = Block<Shape, Access>;
+    constexpr int channels = Access::channels, st = Shape::stride_t, s = Shape::stride;
+    constexpr int windows_t = (B::planes - 1 + Shape::padding_t) / st + 1;
+    constexpr int windows_h = (B::rows - 1 + Shape::padding) / s + 1;
+    constexpr int windows_w = (B::columns - 1 + Shape::padding) / s + 1;
+    Place<Index> window = at;
+    window.h *= B::below;
+    const Place<Index> first{at.outer, window.t * st, window.h * s, window.w * s, at.channel};
+    Real cells[B::planes * B::rows][B::columns][channels];
+    Real sums[B::planes * B::rows][B::columns][channels] = {};
+    load_block<Access, B::planes, B::rows, B::columns>(map, x, first, cells);
+    VIDPOOL_UNROLL
+    for (int j = 0; j < windows_t * windows_h; ++j) {
+      const int jt = j / windows_h, jh = j % windows_h;
+      const bool is_row = window.t + jt < map.t.count && window.h + jh < map.h.count;
+      const Index row = map.window(window) + jt * map.window_plane + jh * map.window_row;
+      Real peaks[windows_w][channels], scales[windows_w][channels], offsets[windows_w][channels];
+      // a peak of inf gives cells no weight
+      load_windows(is_row, windows.peak + row, window.w, infinity_bits<Real>, peaks);
+      load_windows(is_row, windows.scale + row, window.w, 0, scales);
+      load_windows(is_row, windows.offset + row, window.w, 0, offsets);
+      VIDPOOL_UNROLL
+      for (int i = 0; i < B::planes * B::rows * B::columns; ++i) {
+        const int row_i = i / B::columns, iw = i % B::columns;
+        const int kt = row_i / B::rows + Shape::padding_t - st * jt;
+        const int kh = row_i % B::rows + Shape::padding - s * jh;
+        if (kt < 0 || kt >= Shape::kt || kh < 0 || kh >= Shape::k) continue;
         VIDPOOL_UNROLL
-        for (int c = 0; c < channels; ++c) peaks[c] = -minus_infinity<Real>;
-        if (is_row && at.w + j < map.w.count) {
-          load(windows.peak + (offset + j * map.channels), peaks);
-          load(windows.scale + (offset + j * map.channels), scales);
-          load(windows.offset + (offset + j * map.channels), offsets);
-        }
-        VIDPOOL_UNROLL
-        for (int c = 0; c < st * s * columns; ++c) {
-          const int row_c = c / columns, column_c = c % columns;
-          const int kt = row_c / s + pt - st * (i / wh), kh = row_c % s + p - s * (i % wh);
-          const int kw = column_c + p - s * j;
-          if (kt < 0 || kt >= Shape::kt || kh < 0 || kh >= Shape::k || kw < 0 || kw >= Shape::k)
-            continue;
+        for (int jw = 0; jw < windows_w; ++jw) {
+          const int kw = iw + Shape::padding - s * jw;
+          if (kw < 0 || kw >= Shape::k) continue;
           VIDPOOL_UNROLL
-          for (int channel = 0; channel < channels; ++channel) {
-            const Real z = z_of(cells[row_c][column_c][channel], peaks[channel]);
-            sums[row_c][column_c][channel] +=
-                scales[channel] * weight_of(z) * (slope * z + offsets[channel]);
+          for (int c = 0; c < channels; ++c) {
+            const Real z = z_of(cells[row_i][iw][c], peaks[jw][c]);
+            sums[row_i][iw][c] += scales[jw][c] * weight_of(z) * (slope * z + offsets[jw][c]);
           }
         }
       }
     }
-    store_block<Access, st, s, columns>(map, sums, first, out);
+    store_block<Access, B::planes, B::rows, B::columns>(map, sums, first, out);
   }
 };
 

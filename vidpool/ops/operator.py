@@ -56,9 +56,9 @@ COMPILED = frozenset(load_libraries(Path(__file__).parent))
 def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     """Pool as :func:`vidpool.ops.reference.soft_pool` does, by compiled kernels where there are.
 
-    The backward pass needs nothing but the input. It is deterministic. The sums are in float32, or
-    float64 for float64. Below a weight of e^-64 (e^-640 in float64), relative to its window's
-    largest, a cell's gradient is 0.
+    The backward pass needs nothing but the input, and gives the same bits every time. Sums are in
+    float32, or float64 for float64. On the CPU, a cell whose weight is less than e^-64 (e^-640 in
+    float64) of its window's largest has the gradient 0.
 
     Args, returns and raises: as the reference.
     """
