@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import warnings
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from setuptools.errors import CompileError
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 from build_backend import find_torch
 
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 TORCH_MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
 COMPILER_FLAGS = ["-std=c++20", "-O3", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra"]
 HEADERS = [str(path) for kind in ("h", "cuh") for path in sorted(Path("csrc").rglob(f"*.{kind}"))]
@@ -109,7 +111,7 @@ def extensions() -> list[Extension]:
     common = {
         "define_macros": TORCH_MACROS,
         "depends": HEADERS,
-        "py_limited_api": True,
+        "py_limited_api": not FREE_THREADED,
         "optional": asked == "auto",
         "include_dirs": [str(torch / "include")] if torch else [],
         "library_dirs": [str(torch / "lib")] if torch else [],
@@ -146,5 +148,6 @@ def extensions() -> list[Extension]:
 setup(
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildKernels},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    # free-threaded Pythons have no limited API; the libraries would do for them too
+    options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -4,6 +4,8 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
+
 namespace vidpool {
 namespace {
 
@@ -51,6 +53,9 @@ Axis make_axis(const Options& options, size_t i, int64_t size) {
   STD_TORCH_CHECK(axis.kernel > 0 && axis.stride > 0 && axis.dilation > 0,
                   "kernel_size, stride and dilation should be greater than zero, but got ",
                   axis.kernel, ", ", axis.stride, " and ", axis.dilation);
+  STD_TORCH_CHECK(std::max({axis.kernel, axis.stride, axis.dilation}) <= INT32_MAX,
+                  "kernel_size, stride and dilation should be less than 2^31, but got ",
+                  axis.kernel, ", ", axis.stride, " and ", axis.dilation);
   STD_TORCH_CHECK(axis.padding >= 0 && axis.padding <= axis.kernel / 2,
                   "padding should be non-negative and at most half of kernel_size, but got ",
                   axis.padding, " and ", axis.kernel);
@@ -83,6 +88,11 @@ Call::Call(const Tensor& x, const Options& options) : input(x) {
   STD_TORCH_CHECK(!empty_map, "expected a non-empty ", pooled + 1, "D or ", pooled + 2,
                   "D (batch mode, batch size may be 0) tensor, but got shape ", to_string(sizes));
 
+  double cells = 1;
+  for (const int64_t kernel : options.kernel_size) cells *= double(kernel);
+  STD_TORCH_CHECK(cells <= INT32_MAX,
+                  "a window should have less than 2^31 cells, but kernel_size is ",
+                  to_string(options.kernel_size));
   Axis* const axes[] = {&pooling.t, &pooling.h, &pooling.w};
   const size_t first = sizes.size() - pooled;
   output_sizes = sizes;
@@ -105,9 +115,10 @@ Call::Call(const Tensor& x, const Options& options) : input(x) {
 }
 
 void Call::check_gradient(const Tensor& grad) const {
-  STD_TORCH_CHECK(sizes_of(grad) == output_sizes && grad.scalar_type() == input.scalar_type(),
-                  "expected a gradient of shape ", to_string(output_sizes),
-                  " and the input's dtype, but got shape ", to_string(sizes_of(grad)));
+  STD_TORCH_CHECK(sizes_of(grad) == output_sizes, "expected a gradient of shape ",
+                  to_string(output_sizes), ", but got shape ", to_string(sizes_of(grad)));
+  STD_TORCH_CHECK(grad.scalar_type() == input.scalar_type(),
+                  "expected a gradient of the input's dtype");
 }
 
 Tensor Call::in_layout(const Tensor& tensor) const {

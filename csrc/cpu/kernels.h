@@ -374,7 +374,7 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
   using Real = typename Compute<Element>::type;
   Scratch<Real> scratch(p, tiling);
   const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
-  int64_t marked = -1;  // positions that `is_window` was made for
+  int64_t marked_row = -1, marked_windows = -1;  // what `is_window` was made for
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tiling[index];
     const int64_t map = tile.outer * p.input_volume() + tile.channel;
@@ -383,9 +383,10 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
     const Element* grad =
         static_cast<const Element*>(gradient) + tile.outer * p.output_volume() + tile.channel;
     const int64_t row = tile.pitch * tile.unit, used = p.w.count * tile.unit;
-    if (tile.windows * row != marked) {
-      marked = tile.windows * row;
-      fill(scratch.is_window, Real(0), marked + bytes / int64_t(sizeof(Real)));
+    if (row != marked_row || tile.windows != marked_windows) {
+      marked_row = row;
+      marked_windows = tile.windows;
+      fill(scratch.is_window, Real(0), tile.windows * row + bytes / int64_t(sizeof(Real)));
       for (int64_t i = 0; i < tile.windows; ++i)
         __builtin_memset(scratch.is_window + i * row, 0xff, used * sizeof(Real));
     }

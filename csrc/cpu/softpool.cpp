@@ -65,14 +65,15 @@ ElementType element_type(const Tensor& x) {
 // Call `run(tiling, begin, end)` on PyTorch's threads, for all tiles together.
 template <class Run>
 void for_tiles(const Pooling& pooling, bool backward, const Run& run) {
-  constexpr int64_t worth_a_thread = 1 << 15;  // cells that windows visit
-  const int64_t work = pooling.outer * pooling.output_volume() * pooling.t.kernel *
-                       pooling.h.kernel * pooling.w.kernel;
-  if (work == 0) return;  // no batch
+  if (pooling.outer * pooling.input_volume() == 0) return;  // no batch
+  constexpr double worth_a_thread = 1 << 15;                // cells that windows visit
+  const double windows = double(pooling.outer * pooling.output_volume());
+  const double work = windows * double(pooling.t.kernel * pooling.h.kernel * pooling.w.kernel);
   // Not by the number of threads: the order of sums, and so the last bit, should not depend on it.
-  const Tiling tiling(pooling, backward, std::clamp<int64_t>(work / worth_a_thread, 1, 64));
-  const int64_t grain = std::max<int64_t>(1, tiling.size() * worth_a_thread / work);
-  if (grain >= tiling.size()) return run(tiling, 0, tiling.size());
+  const Tiling tiling(pooling, backward, int64_t(std::clamp(work / worth_a_thread, 1., 64.)));
+  const double share = worth_a_thread / work;
+  if (share >= 1) return run(tiling, 0, tiling.size());
+  const auto grain = std::max<int64_t>(1, int64_t(double(tiling.size()) * share));
   torch::stable::parallel_for(0, tiling.size(), grain,
                               [&](int64_t begin, int64_t end) { run(tiling, begin, end); });
 }
@@ -83,8 +84,10 @@ Tensor soft_pool(const Tensor& x, std::vector<int64_t> kernel_size, std::vector<
   const Call call(x, {kernel_size, stride, padding, dilation, ceil_mode, gradient});
   const auto run = kernels().forward[element_type(x)];
   Tensor out = call.new_output();
+  const void* from = call.input.const_data_ptr();
+  void* to = out.mutable_data_ptr();
   for_tiles(call.pooling, false, [&](const Tiling& tiling, int64_t begin, int64_t end) {
-    run(call.pooling, tiling, begin, end, call.input.data_ptr(), out.data_ptr());
+    run(call.pooling, tiling, begin, end, from, to);
   });
   return out;
 }
@@ -97,9 +100,11 @@ Tensor soft_pool_backward(const Tensor& grad, const Tensor& x, std::vector<int64
   const auto run = kernels().backward[element_type(x)];
   const Tensor grad_output = call.in_layout(grad);
   Tensor out = call.new_gradient();
+  const void* grad_from = grad_output.const_data_ptr();
+  const void* from = call.input.const_data_ptr();
+  void* to = out.mutable_data_ptr();
   for_tiles(call.pooling, true, [&](const Tiling& tiling, int64_t begin, int64_t end) {
-    run(call.pooling, tiling, begin, end, grad_output.data_ptr(), call.input.data_ptr(),
-        out.data_ptr());
+    run(call.pooling, tiling, begin, end, grad_from, from, to);
   });
   return out;
 }

@@ -73,7 +73,8 @@ class Tiling {
     unit_ = (p.channels + blocks_ - 1) / blocks_;
     if (unit_ > 1) unit_ = std::min((unit_ + 15) / 16 * 16, p.channels);
     blocks_ = (p.channels + unit_ - 1) / unit_;
-    const int64_t row = p.t.extent() * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
+    planes_ = std::min(p.t.extent(), p.t.size);
+    const int64_t row = planes_ * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
     const int64_t maps = p.outer * blocks_, bands = (wanted + maps - 1) / maps;
     windows = std::min(windows, (p.h.count + bands - 1) / bands);
@@ -106,7 +107,7 @@ class Tiling {
       tile.first = begin;
       tile.windows = std::min(band_, p_.h.count - begin);
     }
-    tile.planes = p_.t.extent();
+    tile.planes = planes_;
     tile.rows = tile.windows + h_.overhang;
     tile.width = p_.w.count;
     tile.pitch = p_.w.count + w_.overhang;
@@ -136,7 +137,7 @@ class Tiling {
   Pooling p_;
   bool backward_;
   PhaseSplit h_, w_;
-  int64_t blocks_, unit_, bands_, band_;
+  int64_t blocks_, unit_, planes_, bands_, band_;
 };
 
 // Memory for any of a tiling's tiles.
@@ -148,8 +149,7 @@ class Scratch {
     const bool backward = tiling.backward();
     const int64_t windows = tile.windows * tile.pitch * tile.unit + slack;
     const int64_t values_size = tile.planes * tile.plane_size + slack;
-    const int64_t row_size =
-        std::max({tile.w.stride * tile.pitch, p.w.padding + p.w.size, tile.unit}) + 2 * slack;
+    const int64_t row_size = std::max(p.w.size, tile.unit) + 2 * slack;
     const int64_t plane_cells = p.h.kernel * p.w.kernel, cells = p.t.kernel * plane_cells;
     memory_.reset(new Real[values_size + windows + row_size +
                            (backward ? values_size + windows + 2 * cells * group * slack : 0)]);

@@ -25,14 +25,14 @@ template <int bytes>
 struct Vector<float, bytes> {
   static constexpr int lanes = bytes / 4;
   typedef float type __attribute__((vector_size(bytes)));
-  typedef int32_t bits __attribute__((vector_size(bytes)));
+  typedef uint32_t bits __attribute__((vector_size(bytes)));
 };
 
 template <int bytes>
 struct Vector<double, bytes> {
   static constexpr int lanes = bytes / 8;
   typedef double type __attribute__((vector_size(bytes)));
-  typedef int64_t bits __attribute__((vector_size(bytes)));
+  typedef uint64_t bits __attribute__((vector_size(bytes)));
 };
 
 template <class V, class Element>

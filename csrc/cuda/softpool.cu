@@ -54,7 +54,7 @@ class Launcher {
     using torch::headeronly::ScalarType;
     scratch_ = torch::stable::new_empty(x_, {count},
                                         sizeof(Real) == 8 ? ScalarType::Double : ScalarType::Float);
-    return static_cast<Real*>(scratch_.data_ptr());
+    return static_cast<Real*>(scratch_.mutable_data_ptr());
   }
 
   // half of what int32_t holds, for a thread's block may reach beyond the tensor
@@ -94,8 +94,8 @@ Tensor soft_pool(const Tensor& x, std::vector<int64_t> kernel_size, std::vector<
   Tensor out = call.new_output();
   with_element(x, [&](auto element) {
     using Element = decltype(element);
-    forward(call.pooling, static_cast<const Element*>(call.input.data_ptr()),
-            static_cast<Element*>(out.data_ptr()), launcher);
+    forward(call.pooling, static_cast<const Element*>(call.input.const_data_ptr()),
+            static_cast<Element*>(out.mutable_data_ptr()), launcher);
   });
   return out;
 }
@@ -112,9 +112,9 @@ Tensor soft_pool_backward(const Tensor& grad, const Tensor& x, std::vector<int64
   Tensor out = call.new_gradient();
   with_element(x, [&](auto element) {
     using Element = decltype(element);
-    backward(call.pooling, static_cast<const Element*>(grad_output.data_ptr()),
-             static_cast<const Element*>(call.input.data_ptr()),
-             static_cast<Element*>(out.data_ptr()), launcher);
+    backward(call.pooling, static_cast<const Element*>(grad_output.const_data_ptr()),
+             static_cast<const Element*>(call.input.const_data_ptr()),
+             static_cast<Element*>(out.mutable_data_ptr()), launcher);
   });
   return out;
 }

@@ -125,6 +125,75 @@ def test_any_finite_value_is_pooled_exactly(dtype, make, window, layout):
 
 
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("channels", [150, 137, 400])
+def test_blocks_of_channels_may_differ_in_size(channels):
+    # 7 rows of windows of a block of 80 channels are as long as 8 of one of 70
+    x = in_layout(randn(1, channels, 28, 28), "channels_last")
+    agrees(x, make_window(2, 3, 2, 1, 1, False), "exact")
+
+
+@pytest.mark.usefixtures("kernels")
+def test_large_strides_and_dilations_need_little_memory():
+    x = randn(2, 150, 54)
+    assert torch.equal(soft_pool1d(x, 1, 2**30), x[..., :1])
+    x = randn(2, 9, 9, 5, 5)  # the window's second frame lies far behind the last
+    far = 10**9
+    out = soft_pool3d(x, (2, 1, 1), (far, 1, 1), 0, (far, 1, 1), ceil_mode=True)
+    assert torch.equal(out, x[:, :, :1])
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "padding", "dilation"),
+    [
+        ((2, 3, 9), 9, 1, 0, 2**61),
+        ((2, 3, 9), 3, 1, 0, 2**63 - 1),
+        ((2, 3, 9), 3, 1, 0, 2**31 - 1),
+        ((2, 3, 9), 3, 2**63 - 1, 0, 1),
+        ((2, 3, 9, 9, 9), (3, 1, 1), 1, 0, (2**63 - 1, 1, 1)),
+        ((2, 3, 9, 9), (1, 2**62), 1, (0, 2**61), 1),
+    ],
+)
+def test_absurd_sizes_are_errors(shape, kernel, stride, padding, dilation):
+    with pytest.raises(RuntimeError):
+        operator.soft_pool(
+            randn(*shape),
+            make_window(len(shape) - 2, kernel, stride, padding, dilation, False),
+            "exact",
+        )
+
+
+@needs_kernels
+def test_absurd_sizes_are_errors_of_the_operator():
+    x = randn(2, 3, 9, 9, 9)
+    for kernel, padding, dilation in [(2**22, 2**21, 1), (2**31, 2**30, 1), (3, 1, 2**62)]:
+        with pytest.raises(RuntimeError, match=str(max(kernel, dilation))):
+            torch.ops.vidpool.soft_pool(
+                x, [kernel] * 3, [1] * 3, [padding] * 3, [dilation] * 3, False, "exact"
+            )
+
+
+@needs_kernels
+def test_takes_a_lazy_copy():
+    x = randn(4, 64, 56, 56)
+    assert torch.equal(soft_pool2d(torch._lazy_clone(x), 3, 2, 1), soft_pool2d(x, 3, 2, 1))
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore:.*torch.jit|Converting a tensor")
+def test_traces_and_differentiates_forwards(tmp_path):
+    x, tangent = randn(1, 2, 8, 8), randn(1, 2, 8, 8, seed=1)
+    traced = torch.jit.trace(lambda x: soft_pool2d(x, 2), x)
+    torch.jit.save(traced, str(tmp_path / "pool.pt"))
+    torch.testing.assert_close(torch.jit.load(str(tmp_path / "pool.pt"))(x), soft_pool2d(x, 2))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, tangent)
+        out = torch.autograd.forward_ad.unpack_dual(soft_pool2d(dual, 2))
+    expected = torch.func.jvp(lambda x: soft_pool2d(x, 2), (x,), (tangent,))
+    torch.testing.assert_close((out.primal, out.tangent), expected)
+
+
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_nan_reaches_no_other_window_of_a_narrow_map(bad, layout):

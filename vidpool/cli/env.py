@@ -48,7 +48,10 @@ def main(verb: str, arguments: list[str]) -> int:
 def cpu_kernels() -> str:
     """Who computes SoftPool on the CPU."""
     if "cpu" in COMPILED:
-        return f"compiled kernels for {torch.ops.vidpool.cpu_capability()}"
+        try:
+            return f"compiled kernels for {torch.ops.vidpool.cpu_capability()}"
+        except RuntimeError as error:  # the environment asks for what this processor lacks
+            return str(error)
     return (
         "plain PyTorch, which is slower: the kernels are not compiled. Install vidpool from a "
         "wheel, or again from source where there is GCC or Clang"

@@ -11,6 +11,8 @@ from torch import Tensor
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+_LARGEST = 2**31 - 1  # so that no size of a window overflows
+
 
 class Window(NamedTuple):
     """A checked pooling window; every tuple has one entry a pooled dimension, outermost first."""
@@ -109,6 +111,8 @@ def _check_window(
         values = getattr(window, name)
         if min(values) <= 0:
             raise RuntimeError(f"{name} should be greater than zero, but got {values}")
+        if max(values) > _LARGEST:
+            raise RuntimeError(f"{name} should be at most {_LARGEST}, but got {values}")
     for padded, kernel in zip(window.padding, window.kernel_size, strict=True):
         if not 0 <= padded <= kernel // 2:
             raise RuntimeError(

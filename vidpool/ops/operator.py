@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidpool.ops import reference
-from vidpool.ops.geometry import Window, check_input, is_channels_last
+from vidpool.ops.geometry import Window, check_input, is_channels_last, make_window
 from vidpool.ops.reference import Gradient
 
 _OPTIONS = (
@@ -34,7 +34,7 @@ def load_libraries(folder: Path) -> set[str]:
         wanted.append("cuda")
     loaded = set()
     for device in wanted:
-        for path in folder.glob(f"_{device}.*"):
+        for path in folder.glob(f"_{device}.abi3.*"):
             try:
                 torch.ops.load_library(path)
             except OSError as error:
@@ -62,8 +62,9 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
 
     Args, returns and raises: as the reference.
     """
-    # PyTorch's custom operators do not know torch.func's derivatives
-    if x.device.type not in COMPILED or torch._C._are_functorch_transforms_active():
+    # custom operators cannot be differentiated by torch.func, nor functions of one's own be traced
+    special = torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
+    if x.device.type not in COMPILED or special:
         return reference.soft_pool(x, window, gradient)
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
@@ -82,6 +83,7 @@ class _SoftPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, options: tuple[Any, ...]) -> Tensor:
         _setup_context(ctx, (x, *options))
+        ctx.save_for_forward(x)
         with torch._C._AutoDispatchBelowAutograd():
             out: Tensor = torch.ops.vidpool.soft_pool(x, *options)
         return out
@@ -89,6 +91,16 @@ class _SoftPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
         return _backward(ctx, grad)[0], None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        *window, gradient = ctx.options
+
+        def pool(x: Tensor) -> Tensor:
+            return reference.soft_pool(x, Window(*window), gradient)
+
+        out_tangent: Tensor = torch.func.jvp(pool, ctx.saved_tensors, (tangent,))[1]
+        return out_tangent
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:  # noqa: ARG001
@@ -112,8 +124,9 @@ torch.library.register_autograd("vidpool::soft_pool", _backward, setup_context=_
 
 @torch.library.register_fake("vidpool::soft_pool")
 def _soft_pool_shape(x: Tensor, *options: Any) -> Tensor:
-    window = Window(*options[:-1])
-    ndim = len(window.kernel_size)
+    ndim = len(options[0])
+    window = make_window(ndim, *options[:-1])
+    check_input(x, ndim)
     counts = window.output_size(x.shape[-ndim:])
     return _new_empty(x, (*x.shape[:-ndim], *counts), ndim)
 
