@@ -94,12 +94,15 @@ class _SoftPool(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        # forward derivatives do not nest; the derivative of the backward pass by `grad` is the same
+        (x,) = ctx.saved_tensors
         *window, gradient = ctx.options
-
-        def pool(x: Tensor) -> Tensor:
-            return reference.soft_pool(x, Window(*window), gradient)
-
-        out_tangent: Tensor = torch.func.jvp(pool, ctx.saved_tensors, (tangent,))[1]
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            out = reference.soft_pool(x, Window(*window), gradient)
+            grad = torch.zeros_like(out, requires_grad=True)
+            (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
+            (out_tangent,) = torch.autograd.grad(grad_x, grad, tangent)
         return out_tangent
 
 
