@@ -30,7 +30,15 @@ from build_backend import find_torch
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 TORCH_MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("TORCH_STABLE_ONLY", None)]
-COMPILER_FLAGS = ["-std=c++20", "-O3", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra"]
+COMPILER_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-g0",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+]
 HEADERS = [str(path) for kind in ("h", "cuh") for path in sorted(Path("csrc").rglob(f"*.{kind}"))]
 
 
@@ -52,24 +60,15 @@ class BuildKernels(build_ext):
         """Compile and link in one call, which finds the toolkit also behind a wrapper script."""
         output = Path(self.get_ext_fullpath(ext.name))
         output.parent.mkdir(parents=True, exist_ok=True)
-        macros = [f"-D{name}" + (f"={value}" if value else "") for name, value in ext.define_macros]
-        host_flags = ",".join([*COMPILER_FLAGS[2:], "-fPIC", "-Wno-unknown-pragmas"])
-        command = [
-            *(nvcc() or "nvcc", "-shared", "-o", str(output), "-std=c++20", "-O3"),
-            *(
-                "-cudart=static",
-                "--threads",
-                "0",
-                "-Xcompiler",
-                host_flags,
-                *cuda_targets(),
-                *macros,
-            ),
-            *(f"-isystem={path}" for path in ext.include_dirs),
-            *(f"-L{path}" for path in ext.library_dirs),
-            *(f"-l{library}" for library in ext.libraries),
-            *ext.sources,
+        options = ["-shared", "-std=c++20", "-O3", "-cudart=static", "--threads", "0"]
+        options += ["-Xcompiler", ",".join(["-fPIC", *COMPILER_FLAGS[2:]])]
+        options += [
+            f"-D{name}" + (f"={value}" if value else "") for name, value in ext.define_macros
         ]
+        options += ext.extra_compile_args[-2:]  # PyTorch's headers
+        options += [f"-L{path}" for path in ext.library_dirs]
+        options += [f"-l{library}" for library in ext.libraries]
+        command = [nvcc() or "nvcc", *options, *cuda_targets(), "-o", str(output), *ext.sources]
         print(shlex.join(command), flush=True)
         if subprocess.run(command, check=False).returncode:
             raise CompileError("nvcc failed, see above")
@@ -113,13 +112,13 @@ def extensions() -> list[Extension]:
         "depends": HEADERS,
         "py_limited_api": not FREE_THREADED,
         "optional": asked == "auto",
-        "include_dirs": [str(torch / "include")] if torch else [],
+        # as a system's: its warnings are not ours
+        "extra_compile_args": [*COMPILER_FLAGS, "-isystem", f"{torch}/include"],
         "library_dirs": [str(torch / "lib")] if torch else [],
     }
     cpu = Extension(
         "vidpool.ops._cpu",
         ["csrc/operator.cpp", *sorted(map(str, Path("csrc/cpu").glob("*.cpp")))],
-        extra_compile_args=[*COMPILER_FLAGS, "-Wno-psabi"],
         libraries=["torch_cpu"],
         language="c++",
         **common,
