@@ -50,6 +50,8 @@ VIDPOOL_INLINE void split_row(const Pooling& p, const Tile& tile, const Element*
   constexpr int lanes = Vector<Real, bytes>::lanes;
   const int64_t stride = tile.w.stride, length = tile.pitch, unit = tile.unit;
   const int64_t padding = p.w.padding, cells = tile.cells_read;
+  if constexpr (bytes > 16)
+    if (cells <= lanes) return split_row<bytes / 2>(p, tile, input, input_end, phases, row);
   if (unit == 1 && stride == 1) {
     copy<bytes>(input, phases + padding, cells);
     fill(phases, minus_infinity<Real>, padding);
