@@ -171,7 +171,7 @@ class Scratch {
 
   Real* values;  // the planes of the input that a window needs, in phases, as a ring
   Real* pooled;  // results, or gradients of results
-  Real* row;     // one row of the input, padded
+  Real* row;     // part of a row of the input or of its gradient, on the way to or from phases
   // of the backward pass alone
   Real* sums;       // the gradient of `values`
   Real* is_window;  // all bits set where `pooled` is that of a window, else none

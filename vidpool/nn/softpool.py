@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from vidpool.ops import Gradient, soft_pool1d, soft_pool2d, soft_pool3d
+from vidpool.ops.reference import check_gradient
 
 
 class _SoftPoolNd(nn.Module):
@@ -30,8 +31,7 @@ class _SoftPoolNd(nn.Module):
         gradient: Gradient = "exact",
     ) -> None:
         super().__init__()
-        if gradient not in get_args(Gradient):
-            raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
+        check_gradient(gradient)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,8 +66,7 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     special = torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
     if x.device.type not in COMPILED or special:
         return reference.soft_pool(x, window, gradient)
-    if gradient not in get_args(Gradient):
-        raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
+    reference.check_gradient(gradient)
     check_input(x, len(window.kernel_size))
     options = (*window, gradient)
     if torch.compiler.is_compiling():
@@ -96,10 +95,9 @@ class _SoftPool(torch.autograd.Function):
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         # forward derivatives do not nest; the derivative of the backward pass by `grad` is the same
         (x,) = ctx.saved_tensors
-        *window, gradient = ctx.options
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            out = reference.soft_pool(x, Window(*window), gradient)
+            out = _pool_by_reference(x, ctx.options)
             grad = torch.zeros_like(out, requires_grad=True)
             (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
             (out_tangent,) = torch.autograd.grad(grad_x, grad, tangent)
@@ -114,12 +112,16 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None = No
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (x,) = ctx.saved_tensors
     if torch.is_grad_enabled():  # create_graph: the reference can be differentiated again
-        *window, gradient = ctx.options
-        out = reference.soft_pool(x, Window(*window), gradient)
+        out = _pool_by_reference(x, ctx.options)
         (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
     else:
         grad_x = torch.ops.vidpool.soft_pool_backward(grad, x, *ctx.options)
     return grad_x, *(None for _ in ctx.options)
+
+
+def _pool_by_reference(x: Tensor, options: Sequence[Any]) -> Tensor:
+    *window, gradient = options
+    return reference.soft_pool(x, Window(*window), gradient)
 
 
 torch.library.register_autograd("vidpool::soft_pool", _backward, setup_context=_setup_context)

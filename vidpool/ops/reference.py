@@ -41,8 +41,7 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         NotImplementedError: If x is of another dtype.
         ValueError: If `gradient` is unknown.
     """
-    if gradient not in get_args(Gradient):
-        raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
+    check_gradient(gradient)
     ndim = len(window.kernel_size)
     check_input(x, ndim)
     # channels-last input is copied: cells of a window that lie far apart cost more than the copy
@@ -80,6 +79,16 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     if is_channels_last(x, ndim):
         return out.movedim(1, -1).contiguous().movedim(-1, 1)
     return out
+
+
+def check_gradient(gradient: str) -> None:
+    """Check that a kind of gradient is known.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if gradient not in get_args(Gradient):
+        raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
 
 
 def _pad(x: Tensor, window: Window) -> Tensor:
