@@ -36,6 +36,8 @@ struct Axis {
     }
     return false;
   }
+  // the cells before it are in no window after window `i`
+  int64_t complete_after(int64_t i) const { return i + 1 < count ? window_begin(i + 1) : size; }
   bool is_pooled() const { return kernel != 1 || stride != 1; }
 };
 
@@ -53,6 +55,7 @@ struct Pooling {
   int64_t input_volume() const { return t.size * input_plane(); }
   int64_t output_plane() const { return h.count * w.count * channels; }
   int64_t output_volume() const { return t.count * output_plane(); }
+  bool is_disjoint() const { return t.is_disjoint() && h.is_disjoint() && w.is_disjoint(); }
 };
 
 // A dimension that is not pooled holds independent maps. Moving it outwards leaves fewer and larger

@@ -111,6 +111,19 @@ VIDPOOL_INLINE void copy(const From* from, To* to, int64_t n) {
   }
 }
 
+// Copy a row of n elements in whole vectors, which may run over its end: into what is written later,
+// and not to or beyond the given ends.
+template <int bytes, class From, class To>
+VIDPOOL_INLINE void copy_row(const From* from, const From* from_end, To* to, To* to_end,
+                             int64_t n) {
+  constexpr int lanes = bytes / int(sizeof(typename Compute<From>::type));
+  if constexpr (bytes > 16)
+    if (n <= lanes / 2) return copy_row<bytes / 2>(from, from_end, to, to_end, n);
+  const int64_t whole = (n + lanes - 1) / lanes * lanes;
+  if (from_end - from < whole || to_end - to < whole) return copy<bytes>(from, to, n);
+  for (int64_t i = 0; i < n; i += lanes) write<bytes>(to + i, read<bytes>(from + i));
+}
+
 template <class Real>
 VIDPOOL_INLINE void fill(Real* to, Real value, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = value;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <numeric>
 
@@ -30,6 +31,7 @@ struct PhaseSplit {
   int64_t remainder(int64_t phase) const { return phase * dilation % stride; }
   // the phase with a remainder, or -1
   int64_t phase_of(int64_t wanted) const {
+    if (dilation == 1) return wanted < phases ? wanted : -1;
     for (int64_t phase = 0; phase < phases; ++phase)
       if (remainder(phase) == wanted) return phase;
     return -1;
@@ -37,6 +39,15 @@ struct PhaseSplit {
   // where a window's cell lies: its phase, and its distance there from the window's own position
   int64_t phase(int64_t cell) const { return cell % period; }
   int64_t offset(int64_t cell) const { return cell * dilation / stride; }
+  // of the cells at `length` positions from `first` on, in all phases, those in the input
+  int64_t count_cells(const Axis& axis, int64_t first, int64_t length) const {
+    int64_t count = 0;
+    for (int64_t phase = 0; phase < phases; ++phase) {
+      int64_t cell = first * stride + remainder(phase) - axis.padding;
+      for (int64_t i = 0; i < length; ++i, cell += stride) count += cell >= 0 && cell < axis.size;
+    }
+    return count;
+  }
 };
 
 // Some rows of the windows of one map, of one or of some channels.
@@ -50,18 +61,20 @@ struct Tile {
   int64_t rows = 0, pitch = 0;         // rows and columns of a phase
   int64_t width = 0;                   // windows in a row
   int64_t cells_read = 0;              // of a row of the input, those that windows reach
+  int64_t cells = 0;                   // of a plane of the input, those in its phases
   int64_t phase_size = 0, plane_size = 0;
 
   Tile(const PhaseSplit& h, const PhaseSplit& w) : h(h), w(w) {}
 
   int64_t positions() const { return windows ? ((windows - 1) * pitch + width) * unit : 0; }
-  // where in a plane the cells of the first window lie
-  void list_offsets(int64_t* offsets) const {
-    for (int64_t kw = 0; kw < w.kernel; ++kw)
-      for (int64_t kh = 0; kh < h.kernel; ++kh)
-        *offsets++ = (h.phase(kh) * w.phases + w.phase(kw)) * phase_size +
-                     (h.offset(kh) * pitch + w.offset(kw)) * unit;
+  // where in its phase a window's cell lies, from the window's own position on
+  int64_t offset(int64_t kh, int64_t kw) const {
+    return (h.offset(kh) * pitch + w.offset(kw)) * unit;
   }
+  int64_t reach() const { return offset(h.kernel - 1, w.kernel - 1); }
+  // elements for the windows of a plane, and with as many zeros around them as cells reach back to
+  int64_t window_size() const { return windows * pitch * unit + slack; }
+  int64_t shared_size() const { return reach() + rows * pitch * unit + slack; }
 };
 
 class Tiling {
@@ -78,12 +91,13 @@ class Tiling {
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
     const int64_t maps = p.outer * blocks_, bands = (wanted + maps - 1) / maps;
     windows = std::min(windows, (p.h.count + bands - 1) / bands);
-    windows = std::max(windows, 4 * (h_.overhang + 1));  // below, neighbours repeat too much
+    windows = std::max(windows, 2 * (h_.overhang + 1));  // below, neighbours repeat too much
     windows = std::min(windows, p.h.count);
     const int64_t rows = backward ? p.h.size : p.h.count;
     bands_ = (p.h.count + windows - 1) / windows;
     band_ = (rows + bands_ - 1) / bands_;
     bands_ = (rows + band_ - 1) / band_;
+    columns_ = w_.count_cells(p.w, 0, p.w.count + w_.overhang);
   }
 
   int64_t size() const { return p_.outer * blocks_ * bands_; }
@@ -112,6 +126,7 @@ class Tiling {
     tile.width = p_.w.count;
     tile.pitch = p_.w.count + w_.overhang;
     tile.cells_read = std::min(p_.w.size, w_.stride * tile.pitch - p_.w.padding);
+    tile.cells = h_.count_cells(p_.h, tile.first, tile.rows) * columns_ * tile.unit;
     tile.phase_size = tile.rows * tile.pitch * tile.unit + slack;
     tile.plane_size = h_.phases * w_.phases * tile.phase_size;
     return tile;
@@ -131,60 +146,111 @@ class Tiling {
   bool backward() const { return backward_; }
 
  private:
-  static constexpr int64_t max_unit = 128;        // channels; 512 bytes of float32
-  static constexpr int64_t max_values = 1 << 16;  // in scratch memory, so that caches hold it
+  static constexpr int64_t max_unit = 64;         // channels; 256 bytes of float32
+  static constexpr int64_t max_values = 1 << 14;  // in scratch memory, so that caches hold it
 
   Pooling p_;
   bool backward_;
   PhaseSplit h_, w_;
-  int64_t blocks_, unit_, planes_, bands_, band_;
+  int64_t blocks_, unit_, planes_, bands_, band_, columns_;
 };
 
 // Memory for any of a tiling's tiles.
 template <class Real>
 class Scratch {
  public:
-  Scratch(const Pooling& p, const Tiling& tiling) {
+  Scratch(const Pooling& p, const Tiling& tiling) : backward_(tiling.backward()) {
     const Tile tile = tiling.largest();
-    const bool backward = tiling.backward();
-    const int64_t windows = tile.windows * tile.pitch * tile.unit + slack;
-    const int64_t values_size = tile.planes * tile.plane_size + slack;
-    const int64_t row_size = std::max(p.w.size, tile.unit) + 2 * slack;
+    const bool by_cell = !p.is_disjoint();
     const int64_t plane_cells = p.h.kernel * p.w.kernel, cells = p.t.kernel * plane_cells;
-    memory_.reset(new Real[values_size + windows + row_size +
-                           (backward ? values_size + windows + 2 * cells * group * slack : 0)]);
-    pointers_.reset(new Real*[(backward ? 2 : 1) * cells]);
-    offsets_.reset(new int64_t[plane_cells]);
-    values = memory_.get();
-    pooled = values + values_size;
-    row = pooled + windows;
-    sums = row + row_size;
-    is_window = sums + values_size;
-    weights = is_window + windows;
+    const int64_t planes_size = tile.planes * tile.plane_size + slack;
+    const int64_t sums_size = by_cell ? tile.planes * tile.window_size() : 0;
+    const int64_t shared_size = by_cell && backward_ ? tile.planes * tile.shared_size() + slack : 0;
+    const struct {
+      Real** begin;
+      int64_t size;
+    } parts[] = {
+        {&values, planes_size},
+        {&partners, backward_ || by_cell ? planes_size : 0},
+        {&pooled, tile.window_size()},
+        {&row, std::max(p.w.size, tile.unit) + 2 * slack},
+        {&is_window, backward_ ? tile.window_size() : 0},
+        {&weights, backward_ ? 2 * cells * group * slack : 0},
+        {&masses, sums_size},
+        {&moments, sums_size},
+        {&levels, shared_size},
+        {&scales, shared_size},
+    };
+    int64_t size = 0;
+    for (const auto& part : parts) size += part.size;
+    memory_.reset(new Real[size]);
+    Real* next = memory_.get();
+    for (const auto& part : parts) {
+      *part.begin = next;
+      next += part.size;
+    }
+    pointers_.reset(new Real*[(backward_ ? 2 : 1) * cells]);
     value_cells = pointers_.get();
-    sum_cells = value_cells + cells;
-    offsets = offsets_.get();
+    partner_cells = value_cells + cells;
+    const int64_t phases = tile.h.phases * tile.w.phases;
+    indices_.reset(new int64_t[2 * plane_cells + phases + p.t.kernel]);
+    offsets = indices_.get();
+    reaches = offsets + plane_cells;
+    places = reaches + plane_cells + phases;
     // Lanes that are computed but not used read what nobody wrote. Let it be no denormal: slow.
-    std::fill(values, values + values_size, Real(0));
-    std::fill(pooled, pooled + windows, Real(0));
+    std::fill(values, values + planes_size, Real(0));
+    std::fill(pooled, pooled + tile.window_size(), Real(0));
   }
 
-  Real* values;  // the planes of the input that a window needs, in phases, as a ring
-  Real* pooled;  // results, or gradients of results
-  Real* row;     // part of a row of the input or of its gradient, on the way to or from phases
-  // of the backward pass alone
-  Real* sums;       // the gradient of `values`
-  Real* is_window;  // all bits set where `pooled` is that of a window, else none
-  Real* weights;    // of the cells of a group of vectors of windows, and their products with z
-  // addresses of a window's cells in `values` and `sums`
+  // Fill what depends on a tile's shape alone; most tiles have that of the tile before.
+  void prepare(const Tile& tile) {
+    if (tile.windows == windows_ && tile.unit == unit_) return;
+    windows_ = tile.windows;
+    unit_ = tile.unit;
+    int64_t* to = offsets;
+    for (int64_t kw = 0; kw < tile.w.kernel; ++kw)
+      for (int64_t kh = 0; kh < tile.h.kernel; ++kh)
+        *to++ = (tile.h.phase(kh) * tile.w.phases + tile.w.phase(kw)) * tile.phase_size +
+                tile.offset(kh, kw);
+    if (!backward_) return;
+    to = reaches;
+    for (int64_t h = 0; h < tile.h.phases; ++h)
+      for (int64_t w = 0; w < tile.w.phases; ++w) {
+        int64_t& count = *to++ = 0;
+        for (int64_t kh = h; kh < tile.h.kernel; kh += tile.h.period)
+          for (int64_t kw = w; kw < tile.w.kernel; kw += tile.w.period, ++count)
+            *to++ = tile.offset(kh, kw);
+      }
+    const int64_t row = tile.pitch * unit_;
+    std::fill(is_window, is_window + windows_ * row + slack, Real(0));
+    for (int64_t i = 0; i < windows_; ++i)
+      std::memset(is_window + i * row, 0xff, tile.width * unit_ * sizeof(Real));
+  }
+
+  Real* values;    // the planes of the input that a window needs, in phases, as a ring
+  Real* partners;  // their gradients (by_window.h) or products with their weights (by_cell.h)
+  Real* pooled;    // results, or gradients of results
+  Real* row;       // part of a row of the input or of its gradient, on the way to or from phases
+  int64_t* offsets;  // where in a plane the cells of the first window lie
+  Real* is_window;   // backward: all bits set where `pooled` is that of a window, else none
+
+  // by_window.h: addresses of a window's cells in `values` and `partners`
   Real** value_cells;
-  Real** sum_cells;
-  int64_t* offsets;
+  Real** partner_cells;
+  Real* weights;  // backward: of the cells of a group of vectors of windows, and their products
+
+  // by_cell.h, for each of the planes
+  Real *masses, *moments;  // the sums over a window's weights and products
+  Real *levels, *scales;   // backward: the sums over the windows at a place, in zeros
+  int64_t* places;         // which planes have the cells of a window
+  int64_t* reaches;        // for each phase how many windows a cell has, and how far before it
 
  private:
+  bool backward_;
+  int64_t windows_ = -1, unit_ = -1;
   std::unique_ptr<Real[]> memory_;
   std::unique_ptr<Real*[]> pointers_;
-  std::unique_ptr<int64_t[]> offsets_;
+  std::unique_ptr<int64_t[]> indices_;
 };
 
 }  // namespace vidpool

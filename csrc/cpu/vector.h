@@ -5,6 +5,8 @@
 #pragma once
 
 #define VIDPOOL_INLINE static inline __attribute__((always_inline))
+// Loops over a plane: alone each has enough registers.
+#define VIDPOOL_OUTLINE static __attribute__((noinline))
 
 namespace {
 

@@ -1,0 +1,199 @@
+// SoftPool window by window, for any values.
+//
+// Every window takes its own maximum m off its values: z = a - m, with which
+//     out = m + sum(e^z z) / sum(e^z)
+// is exact for any spread and offset. That takes one exponential a window and cell.
+//
+// Included once for every instruction set, after planes.h.
+#pragma once
+
+namespace {
+
+// Several vectors of windows, side by side: one alone would wait for its own results.
+template <class V, int n>
+struct Group {
+  V v[n];
+};
+
+template <int bytes, int n, class Real>
+VIDPOOL_INLINE Group<typename Vector<Real, bytes>::type, n> find_peaks(const Real* const* cells,
+                                                                       int64_t count, int64_t i) {
+  using V = typename Vector<Real, bytes>::type;
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  Group<V, n> peak;
+  for (int k = 0; k < n; ++k) peak.v[k] = V{} + minus_infinity<Real>;
+  for (int64_t c = 0; c < count; ++c)
+    for (int k = 0; k < n; ++k) peak.v[k] = at_least(peak.v[k], load<V>(cells[c] + i + k * lanes));
+  return peak;
+}
+
+// Pool n vectors of windows from position i on; cell c of position i is cells[c][i].
+template <int bytes, int n, class Real>
+VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t i, Real* out) {
+  using V = typename Vector<Real, bytes>::type;
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  const V bound = V{} + negligible<Real>;
+  const auto peak = find_peaks<bytes, n>(cells, count, i);
+  V shift[n], mass[n], moment[n];
+  for (int k = 0; k < n; ++k) {
+    shift[k] = at_least(V{} + lowest<Real>, peak.v[k]);
+    mass[k] = moment[k] = V{};
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    for (int k = 0; k < n; ++k) {
+      const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
+      const V weight = exp_weight<bytes>(z);
+      mass[k] += weight;
+      moment[k] += weight * z;
+    }
+  }
+  for (int k = 0; k < n; ++k)
+    store(out + i + k * lanes, peak.v[k] + moment[k] / at_least(V{} + Real(1), mass[k]));
+}
+
+// Pool `size` positions.
+template <int bytes, class Real>
+VIDPOOL_OUTLINE void pool(const Real* const* cells, int64_t count, int64_t size, Real* out) {
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  int64_t i = 0;
+  for (; i + lanes * group < size + lanes; i += lanes * group)
+    pool_group<bytes, group>(cells, count, i, out);
+  for (; i < size; i += lanes) pool_group<bytes, 1>(cells, count, i, out);
+}
+
+// Add to `sums` the gradients of the cells of n vectors of windows, whose own are `grad`; where
+// windows are disjoint, set them.
+template <int bytes, int n, bool exact, bool disjoint, class Real>
+VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* sums, int64_t count,
+                                        int64_t i, const Real* grad, const Real* is_window,
+                                        Real* weights) {
+  using V = typename Vector<Real, bytes>::type;
+  using Bits = typename Vector<Real, bytes>::bits;
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  const V bound = V{} + negligible<Real>;
+  const auto peak = find_peaks<bytes, n>(cells, count, i);
+  // the gradient of a cell is scale * weight * z + level * weight, without the first if not exact
+  V shift[n], mass[n], moment[n], scale[n], level[n];
+  Bits used[n];
+  for (int k = 0; k < n; ++k) {
+    shift[k] = at_least(V{} + lowest<Real>, peak.v[k]);
+    mass[k] = moment[k] = V{};
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    for (int k = 0; k < n; ++k) {
+      const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
+      const V weight = z <= bound ? V{} : exp_weight<bytes>(z);
+      Real* const kept = weights + 2 * (c * n + k) * lanes;
+      store(kept, weight);
+      mass[k] += weight;
+      if (exact) {
+        const V product = weight * z;
+        store(kept + lanes, product);
+        moment[k] += product;
+      }
+    }
+  }
+  for (int k = 0; k < n; ++k) {
+    mass[k] = at_least(V{} + Real(1), mass[k]);
+    scale[k] = load<V>(grad + i + k * lanes) / mass[k];
+    level[k] = exact ? scale[k] * (Real(1) - moment[k] / mass[k]) : scale[k];
+    used[k] = load<Bits>(is_window + i + k * lanes);
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    for (int k = 0; k < n; ++k) {
+      const Real* const kept = weights + 2 * (c * n + k) * lanes;
+      V part = level[k] * load<V>(kept);
+      if (exact) part += scale[k] * load<V>(kept + lanes);
+      // where there is no window a NaN must not reach the cells of others
+      part = (V)((Bits)part & used[k]);
+      Real* const sum = sums[c] + i + k * lanes;
+      if (!disjoint) part += load<V>(sum);
+      store(sum, part);
+    }
+  }
+}
+
+template <int bytes, bool exact, bool disjoint, class Real>
+VIDPOOL_OUTLINE void pool_backward(const Real* const* cells, Real* const* sums, int64_t count,
+                                  int64_t size, const Real* grad, const Real* is_window,
+                                  Real* weights) {
+  constexpr int lanes = Vector<Real, bytes>::lanes;
+  int64_t i = 0;
+  for (; i + lanes * group < size + lanes; i += lanes * group)
+    pool_group_backward<bytes, group, exact, disjoint>(cells, sums, count, i, grad, is_window,
+                                                       weights);
+  for (; i < size; i += lanes)
+    pool_group_backward<bytes, 1, exact, disjoint>(cells, sums, count, i, grad, is_window, weights);
+}
+
+// The addresses of the cells of the tile's first window in row `to`, in the ring of `planes`;
+// cells in planes outside the input are left out.
+//
+// Cells of neighbouring columns are far apart in this order: their places overlap, and a processor
+// waits where it reads what it only just wrote in part.
+template <class Real>
+VIDPOOL_INLINE int64_t list_cells(const Pooling& p, const Tile& tile, int64_t to,
+                                  const int64_t* offsets, Real* planes, Real** cells) {
+  const int64_t plane_cells = p.h.kernel * p.w.kernel;
+  const int64_t first = to * p.t.stride - p.t.padding;
+  const int64_t begin = first < 0 ? (-first + p.t.dilation - 1) / p.t.dilation : 0;
+  int64_t end = p.t.kernel;
+  while (end > begin && first + (end - 1) * p.t.dilation >= p.t.size) --end;
+  for (int64_t kt = begin; kt < end; ++kt) {
+    Real* plane = planes + (first + kt * p.t.dilation) % tile.planes * tile.plane_size;
+    for (int64_t cell = 0; cell < plane_cells; ++cell)
+      cells[cell * (end - begin) + kt - begin] = plane + offsets[cell];
+  }
+  return end > begin ? plane_cells * (end - begin) : 0;
+}
+
+template <int bytes, class Element, class Real>
+VIDPOOL_INLINE void forward_by_window(const Pooling& p, const Tile& tile, const Element* input,
+                                      const Element* input_end, Element* out,
+                                      const Scratch<Real>& scratch) {
+  int64_t next = 0;  // planes before it are in the ring, or were, or are in no window
+  for (int64_t to = 0; to < p.t.count; ++to) {
+    for (; next < p.t.window_end(to); ++next)
+      if (p.t.in_window(next))
+        split_plane<bytes>(p, tile, input + next * p.input_plane(), input_end,
+                           scratch.values + next % tile.planes * tile.plane_size, scratch.row);
+    const int64_t count =
+        list_cells(p, tile, to, scratch.offsets, scratch.values, scratch.value_cells);
+    pool<bytes>(scratch.value_cells, count, tile.positions(), scratch.pooled);
+    write_windows<bytes>(p, tile, scratch.pooled, out + to * p.output_plane());
+  }
+}
+
+template <int bytes, bool exact, bool disjoint, class Element, class Real>
+VIDPOOL_INLINE void backward_by_window(const Pooling& p, const Tile& tile, const Element* grad, const Element* grad_end,
+                                       const Element* input, const Element* input_end, Element* out,
+                                       const Scratch<Real>& scratch) {
+  int64_t next = 0, written = 0;
+  for (int64_t to = 0; to < p.t.count; ++to) {
+    for (; next < p.t.window_end(to); ++next) {
+      if (!p.t.in_window(next)) continue;
+      const int64_t place = next % tile.planes * tile.plane_size;
+      split_plane<bytes>(p, tile, input + next * p.input_plane(), input_end,
+                         scratch.values + place, scratch.row);
+      if (!disjoint) fill(scratch.partners + place, Real(0), tile.plane_size);
+    }
+    read_windows<bytes>(p, tile, grad + to * p.output_plane(), grad_end, scratch.pooled);
+    const int64_t count =
+        list_cells(p, tile, to, scratch.offsets, scratch.values, scratch.value_cells);
+    list_cells(p, tile, to, scratch.offsets, scratch.partners, scratch.partner_cells);
+    pool_backward<bytes, exact, disjoint>(scratch.value_cells, scratch.partner_cells, count,
+                                          tile.positions(), scratch.pooled, scratch.is_window,
+                                          scratch.weights);
+    const int64_t complete = p.t.complete_after(to);
+    for (; written < complete; ++written) {
+      Element* const plane = out + written * p.input_plane();
+      if (p.t.in_window(written))
+        merge_plane<bytes>(p, tile, scratch.partners + written % tile.planes * tile.plane_size, plane,
+                           scratch.row);
+      else
+        clear_plane<bytes>(p, tile, plane, scratch.row);
+    }
+  }
+}
+
+}  // namespace
