@@ -18,8 +18,11 @@ constexpr Real ordinary = 16;
 
 // Turn the values of a plane into weights e^a, and put e^a a into `products`. What is not an
 // ordinary value, such as padding, gets 0. Returns the number of ordinary values.
+//
+// Meanwhile the memory from `upcoming` on, which will be read next, is fetched into the cache.
 template <int bytes, class Real>
-VIDPOOL_OUTLINE int64_t weigh_plane(const Tile& tile, Real* values, Real* products) {
+VIDPOOL_OUTLINE int64_t weigh_plane(const Tile& tile, Real* values, Real* products,
+                                    const char* upcoming) {
   using V = typename Vector<Real, bytes>::type;
   using Bits = typename Vector<Real, bytes>::bits;
   constexpr int lanes = Vector<Real, bytes>::lanes;
@@ -28,6 +31,8 @@ VIDPOOL_OUTLINE int64_t weigh_plane(const Tile& tile, Real* values, Real* produc
   for (int64_t phase = 0; phase < tile.h.phases * tile.w.phases; ++phase) {
     fill(values + size, minus_infinity<Real>, tile.phase_size - size);
     for (int64_t i = 0; i < size; i += lanes) {
+      __builtin_prefetch(upcoming, 0, 2);
+      upcoming += bytes;
       const V a = load<V>(values + i);
       const Bits is_ordinary = (Bits)(a * a <= ordinary<Real> * ordinary<Real>);
       const V finite = (V)((Bits)a & is_ordinary);
@@ -91,7 +96,10 @@ VIDPOOL_INLINE bool read_plane(const Pooling& p, const Tile& tile, int64_t t, co
   Real* const weights = scratch.values + place * tile.plane_size;
   Real* const products = scratch.partners + place * tile.plane_size;
   split_plane<bytes>(p, tile, input + t * p.input_plane(), input_end, weights, scratch.row);
-  if (weigh_plane<bytes>(tile, weights, products) != tile.cells) return false;
+  const auto* upcoming = reinterpret_cast<const char*>(
+      input + (t + 1) * p.input_plane() +
+      std::max<int64_t>(0, tile.first * p.h.stride - p.h.padding) * p.w.size * p.channels);
+  if (weigh_plane<bytes>(tile, weights, products, upcoming) != tile.cells) return false;
   sum_plane<bytes>(weights, products, scratch.offsets, p.h.kernel * p.w.kernel, tile.positions(),
                    scratch.masses + place * tile.window_size(),
                    scratch.moments + place * tile.window_size());
