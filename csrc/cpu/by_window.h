@@ -9,6 +9,17 @@
 
 namespace {
 
+// The memory that will be read next, which is fetched into the cache while windows are computed.
+struct Upcoming {
+  const char* begin;
+  const int64_t* offsets;  // of the first vector for each cell
+  int64_t step;            // from one window to the next
+
+  void fetch(int64_t cell, int64_t window) const {
+    __builtin_prefetch(begin + offsets[cell] + window * step, 0, 2);
+  }
+};
+
 // Several vectors of windows, side by side: one alone would wait for its own results.
 template <class V, int n>
 struct Group {
@@ -29,7 +40,8 @@ VIDPOOL_INLINE Group<typename Vector<Real, bytes>::type, n> find_peaks(const Rea
 
 // Pool n vectors of windows from position i on; cell c of position i is cells[c][i].
 template <int bytes, int n, class Real>
-VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t i, Real* out) {
+VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t i,
+                               const Upcoming& upcoming, Real* out) {
   using V = typename Vector<Real, bytes>::type;
   constexpr int lanes = Vector<Real, bytes>::lanes;
   const V bound = V{} + negligible<Real>;
@@ -41,6 +53,7 @@ VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t 
   }
   for (int64_t c = 0; c < count; ++c) {
     for (int k = 0; k < n; ++k) {
+      upcoming.fetch(c, i + k * lanes);
       const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
       const V weight = exp_weight<bytes>(z);
       mass[k] += weight;
@@ -53,20 +66,21 @@ VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t 
 
 // Pool `size` positions.
 template <int bytes, class Real>
-VIDPOOL_OUTLINE void pool(const Real* const* cells, int64_t count, int64_t size, Real* out) {
+VIDPOOL_OUTLINE void pool(const Real* const* cells, int64_t count, int64_t size,
+                          const Upcoming& upcoming, Real* out) {
   constexpr int lanes = Vector<Real, bytes>::lanes;
   int64_t i = 0;
   for (; i + lanes * group < size + lanes; i += lanes * group)
-    pool_group<bytes, group>(cells, count, i, out);
-  for (; i < size; i += lanes) pool_group<bytes, 1>(cells, count, i, out);
+    pool_group<bytes, group>(cells, count, i, upcoming, out);
+  for (; i < size; i += lanes) pool_group<bytes, 1>(cells, count, i, upcoming, out);
 }
 
 // Add to `sums` the gradients of the cells of n vectors of windows, whose own are `grad`; where
 // windows are disjoint, set them.
 template <int bytes, int n, bool exact, bool disjoint, class Real>
 VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* sums, int64_t count,
-                                        int64_t i, const Real* grad, const Real* is_window,
-                                        Real* weights) {
+                                        int64_t i, const Upcoming& upcoming, const Real* grad,
+                                        const Real* is_window, Real* weights) {
   using V = typename Vector<Real, bytes>::type;
   using Bits = typename Vector<Real, bytes>::bits;
   constexpr int lanes = Vector<Real, bytes>::lanes;
@@ -81,6 +95,7 @@ VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* s
   }
   for (int64_t c = 0; c < count; ++c) {
     for (int k = 0; k < n; ++k) {
+      upcoming.fetch(c, i + k * lanes);
       const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
       const V weight = z <= bound ? V{} : exp_weight<bytes>(z);
       Real* const kept = weights + 2 * (c * n + k) * lanes;
@@ -115,15 +130,15 @@ VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* s
 
 template <int bytes, bool exact, bool disjoint, class Real>
 VIDPOOL_OUTLINE void pool_backward(const Real* const* cells, Real* const* sums, int64_t count,
-                                  int64_t size, const Real* grad, const Real* is_window,
-                                  Real* weights) {
+                                   int64_t size, const Upcoming& upcoming, const Real* grad,
+                                   const Real* is_window, Real* weights) {
   constexpr int lanes = Vector<Real, bytes>::lanes;
   int64_t i = 0;
   for (; i + lanes * group < size + lanes; i += lanes * group)
-    pool_group_backward<bytes, group, exact, disjoint>(cells, sums, count, i, grad, is_window,
+    pool_group_backward<bytes, group, exact, disjoint>(cells, sums, count, i, upcoming, grad, is_window,
                                                        weights);
   for (; i < size; i += lanes)
-    pool_group_backward<bytes, 1, exact, disjoint>(cells, sums, count, i, grad, is_window, weights);
+    pool_group_backward<bytes, 1, exact, disjoint>(cells, sums, count, i, upcoming, grad, is_window, weights);
 }
 
 // The addresses of the cells of the tile's first window in row `to`, in the ring of `planes`;
@@ -147,6 +162,15 @@ VIDPOOL_INLINE int64_t list_cells(const Pooling& p, const Tile& tile, int64_t to
   return end > begin ? plane_cells * (end - begin) : 0;
 }
 
+// The planes after those of the windows at `to`, where windows are disjoint.
+template <class Element, class Real>
+VIDPOOL_INLINE Upcoming upcoming_planes(const Pooling& p, const Tile& tile, int64_t to,
+                                        const Element* input, const Scratch<Real>& scratch) {
+  const Element* const next = input + (to + 1) * p.t.stride * p.input_plane() +
+                              tile.first * p.h.stride * p.w.size * p.channels;
+  return {reinterpret_cast<const char*>(next), scratch.upcoming, scratch.upcoming_step};
+}
+
 template <int bytes, class Element, class Real>
 VIDPOOL_INLINE void forward_by_window(const Pooling& p, const Tile& tile, const Element* input,
                                       const Element* input_end, Element* out,
@@ -159,7 +183,8 @@ VIDPOOL_INLINE void forward_by_window(const Pooling& p, const Tile& tile, const 
                            scratch.values + next % tile.planes * tile.plane_size, scratch.row);
     const int64_t count =
         list_cells(p, tile, to, scratch.offsets, scratch.values, scratch.value_cells);
-    pool<bytes>(scratch.value_cells, count, tile.positions(), scratch.pooled);
+    pool<bytes>(scratch.value_cells, count, tile.positions(),
+                upcoming_planes(p, tile, to, input, scratch), scratch.pooled);
     write_windows<bytes>(p, tile, scratch.pooled, out + to * p.output_plane());
   }
 }
@@ -182,8 +207,9 @@ VIDPOOL_INLINE void backward_by_window(const Pooling& p, const Tile& tile, const
         list_cells(p, tile, to, scratch.offsets, scratch.values, scratch.value_cells);
     list_cells(p, tile, to, scratch.offsets, scratch.partners, scratch.partner_cells);
     pool_backward<bytes, exact, disjoint>(scratch.value_cells, scratch.partner_cells, count,
-                                          tile.positions(), scratch.pooled, scratch.is_window,
-                                          scratch.weights);
+                                          tile.positions(),
+                                          upcoming_planes(p, tile, to, input, scratch),
+                                          scratch.pooled, scratch.is_window, scratch.weights);
     const int64_t complete = p.t.complete_after(to);
     for (; written < complete; ++written) {
       Element* const plane = out + written * p.input_plane();

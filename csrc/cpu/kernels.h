@@ -17,7 +17,7 @@ template <int bytes, class Element>
 void forward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end, const void* x,
              void* result) {
   using Real = typename Compute<Element>::type;
-  Scratch<Real> scratch(p, tiling);
+  Scratch<Real> scratch(p, tiling, sizeof(Element), Vector<Real, bytes>::lanes);
   const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tiling[index];
@@ -35,7 +35,7 @@ template <int bytes, bool exact, bool disjoint, class Element>
 void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
                     const void* gradient, const void* x, void* result) {
   using Real = typename Compute<Element>::type;
-  Scratch<Real> scratch(p, tiling);
+  Scratch<Real> scratch(p, tiling, sizeof(Element), Vector<Real, bytes>::lanes);
   const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
   const Element* const grad_end =
       static_cast<const Element*>(gradient) + p.outer * p.output_volume();

@@ -147,8 +147,10 @@ VIDPOOL_INLINE void merge_row(const Pooling& p, const Tile& tile, const Real* ph
 }
 
 template <int bytes, Rows rows, class Element, class Real>
-VIDPOOL_OUTLINE void split_rows(const Pooling& p, const Tile& tile, const Element* input,
+VIDPOOL_OUTLINE void split_rows(const Pooling& pooling, const Tile& at, const Element* input,
                                 const Element* input_end, Real* phases, Real* row) {
+  const Pooling p = pooling;  // no store can change a copy, so loops need not read it again
+  const Tile tile = at;
   const int64_t row_size = tile.pitch * tile.unit;
   for (int64_t phase = 0; phase < tile.h.phases; ++phase) {
     Real* to = phases + phase * tile.w.phases * tile.phase_size;
@@ -178,8 +180,10 @@ VIDPOOL_INLINE void split_plane(const Pooling& p, const Tile& tile, const Elemen
 }
 
 template <int bytes, Rows rows, class Element, class Real>
-VIDPOOL_OUTLINE void merge_rows(const Pooling& p, const Tile& tile, const Real* phases,
+VIDPOOL_OUTLINE void merge_rows(const Pooling& pooling, const Tile& at, const Real* phases,
                                 Element* output, Real* row) {
+  const Pooling p = pooling;  // no store can change a copy, so loops need not read it again
+  const Tile tile = at;
   const int64_t row_size = p.w.size * p.channels;
   Element* const output_end = output + tile.own_end * row_size;
   const int64_t padded = tile.own_begin + p.h.padding - tile.first * p.h.stride;
@@ -226,8 +230,10 @@ VIDPOOL_OUTLINE void clear_plane(const Pooling& p, const Tile& tile, Element* ou
 
 // Copy the rows of windows between `rows`, a pitch apart, and a plane of the output's shape.
 template <int bytes, class Element, class Real>
-VIDPOOL_OUTLINE void read_windows(const Pooling& p, const Tile& tile, const Element* plane,
+VIDPOOL_OUTLINE void read_windows(const Pooling& pooling, const Tile& at, const Element* plane,
                                  const Element* plane_end, Real* rows) {
+  const Pooling p = pooling;  // no store can change a copy, so loops need not read it again
+  const Tile tile = at;
   const int64_t row_size = tile.pitch * tile.unit;
   for (int64_t i = 0; i < tile.windows; ++i, rows += row_size) {
     const Element* from = plane + (tile.first + i) * p.w.count * p.channels;
@@ -240,8 +246,10 @@ VIDPOOL_OUTLINE void read_windows(const Pooling& p, const Tile& tile, const Elem
 }
 
 template <int bytes, class Element, class Real>
-VIDPOOL_OUTLINE void write_windows(const Pooling& p, const Tile& tile, const Real* rows,
+VIDPOOL_OUTLINE void write_windows(const Pooling& pooling, const Tile& at, const Real* rows,
                                   Element* plane) {
+  const Pooling p = pooling;  // no store can change a copy, so loops need not read it again
+  const Tile tile = at;
   const int64_t row_size = tile.pitch * tile.unit;
   Element* const end = plane + (tile.first + tile.windows) * p.w.count * p.channels;
   for (int64_t i = 0; i < tile.windows; ++i, rows += row_size) {

@@ -159,7 +159,8 @@ class Tiling {
 template <class Real>
 class Scratch {
  public:
-  Scratch(const Pooling& p, const Tiling& tiling) : backward_(tiling.backward()) {
+  // for elements of a size in memory, of which so many make a vector
+  Scratch(const Pooling& p, const Tiling& tiling, int64_t element_size, int64_t lanes) : backward_(tiling.backward()) {
     const Tile tile = tiling.largest();
     const bool by_cell = !p.is_disjoint();
     const int64_t plane_cells = p.h.kernel * p.w.kernel, cells = p.t.kernel * plane_cells;
@@ -193,10 +194,17 @@ class Scratch {
     value_cells = pointers_.get();
     partner_cells = value_cells + cells;
     const int64_t phases = tile.h.phases * tile.w.phases;
-    indices_.reset(new int64_t[2 * plane_cells + phases + p.t.kernel]);
+    indices_.reset(new int64_t[2 * plane_cells + phases + p.t.kernel + cells]);
     offsets = indices_.get();
     reaches = offsets + plane_cells;
     places = reaches + plane_cells + phases;
+    upcoming = places + p.t.kernel;
+    // Disjoint windows take up a vector for each cell where they lie side by side; others are left.
+    upcoming_step = by_cell ? 0 : plane_cells * element_size;
+    int64_t* offset = upcoming;
+    for (int64_t cell = 0; cell < plane_cells; ++cell)
+      for (int64_t kt = 0; kt < p.t.kernel; ++kt)
+        *offset++ = by_cell ? 0 : (kt * p.input_plane() + cell * lanes) * element_size;
     // Lanes that are computed but not used read what nobody wrote. Let it be no denormal: slow.
     std::fill(values, values + planes_size, Real(0));
     std::fill(pooled, pooled + tile.window_size(), Real(0));
@@ -237,7 +245,9 @@ class Scratch {
   // by_window.h: addresses of a window's cells in `values` and `partners`
   Real** value_cells;
   Real** partner_cells;
-  Real* weights;  // backward: of the cells of a group of vectors of windows, and their products
+  int64_t* upcoming;      // for each cell where in the planes that follow to read ahead
+  int64_t upcoming_step;  // and how far to go on for each window
+  Real* weights;          // backward: of the cells of a group of vectors of windows, and their products
 
   // by_cell.h, for each of the planes
   Real *masses, *moments;  // the sums over a window's weights and products
