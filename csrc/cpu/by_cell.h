@@ -4,7 +4,8 @@
 //     out = sum(e^a a) / sum(e^a)
 // takes one exponential a cell, however many windows it is in. So does the gradient of a cell,
 //     e^a (sum(level) + a sum(scale))    with scale = g / sum(e^a), level = scale (1 - out)
-// where the sums are over its windows and g is a window's gradient; without the second if not exact.
+// where the sums are over its windows and g is a window's gradient; without the second if not
+// exact.
 //
 // Included once for every instruction set, after planes.h.
 #pragma once
@@ -69,7 +70,7 @@ VIDPOOL_INLINE void sum_group(const Real* weights, const Real* products, const i
 
 template <int bytes, class Real>
 VIDPOOL_OUTLINE void sum_plane(const Real* weights, const Real* products, const int64_t* offsets,
-                              int64_t cells, int64_t size, Real* masses, Real* moments) {
+                               int64_t cells, int64_t size, Real* masses, Real* moments) {
   constexpr int lanes = Vector<Real, bytes>::lanes;
   int64_t i = 0;
   for (; i + lanes * group < size + lanes; i += lanes * group)
@@ -138,8 +139,7 @@ VIDPOOL_INLINE bool forward_by_cell(const Pooling& p, const Tile& tile, const El
   int64_t next = 0;
   for (int64_t to = 0; to < p.t.count; ++to) {
     for (; next < p.t.window_end(to); ++next)
-      if (p.t.in_window(next) &&
-          !read_plane<bytes>(p, tile, next, input, input_end, scratch))
+      if (p.t.in_window(next) && !read_plane<bytes>(p, tile, next, input, input_end, scratch))
         return false;
     pool_windows<bytes>(tile, list_planes(p, tile, to, scratch.places), scratch);
     write_windows<bytes>(p, tile, scratch.pooled, out + to * p.output_plane());
@@ -149,7 +149,8 @@ VIDPOOL_INLINE bool forward_by_cell(const Pooling& p, const Tile& tile, const El
 
 // Add the levels and scales of the windows at `to` to those of their planes.
 template <int bytes, bool exact, class Real>
-VIDPOOL_OUTLINE void spread_windows(const Tile& tile, int64_t planes, const Scratch<Real>& scratch) {
+VIDPOOL_OUTLINE void spread_windows(const Tile& tile, int64_t planes,
+                                    const Scratch<Real>& scratch) {
   using V = typename Vector<Real, bytes>::type;
   using Bits = typename Vector<Real, bytes>::bits;
   constexpr int lanes = Vector<Real, bytes>::lanes;
@@ -213,8 +214,9 @@ VIDPOOL_OUTLINE void collect_plane(const Tile& tile, int64_t place, const Scratc
 
 // Returns false, with part of the result written, at a value that is not ordinary.
 template <int bytes, bool exact, class Element, class Real>
-VIDPOOL_INLINE bool backward_by_cell(const Pooling& p, const Tile& tile, const Element* grad, const Element* grad_end,
-                                     const Element* input, const Element* input_end, Element* out,
+VIDPOOL_INLINE bool backward_by_cell(const Pooling& p, const Tile& tile, const Element* grad,
+                                     const Element* grad_end, const Element* input,
+                                     const Element* input_end, Element* out,
                                      const Scratch<Real>& scratch) {
   int64_t next = 0, written = 0;
   for (int64_t to = 0; to < p.t.count; ++to) {

@@ -135,10 +135,11 @@ VIDPOOL_OUTLINE void pool_backward(const Real* const* cells, Real* const* sums, 
   constexpr int lanes = Vector<Real, bytes>::lanes;
   int64_t i = 0;
   for (; i + lanes * group < size + lanes; i += lanes * group)
-    pool_group_backward<bytes, group, exact, disjoint>(cells, sums, count, i, upcoming, grad, is_window,
-                                                       weights);
+    pool_group_backward<bytes, group, exact, disjoint>(cells, sums, count, i, upcoming, grad,
+                                                       is_window, weights);
   for (; i < size; i += lanes)
-    pool_group_backward<bytes, 1, exact, disjoint>(cells, sums, count, i, upcoming, grad, is_window, weights);
+    pool_group_backward<bytes, 1, exact, disjoint>(cells, sums, count, i, upcoming, grad, is_window,
+                                                   weights);
 }
 
 // The addresses of the cells of the tile's first window in row `to`, in the ring of `planes`;
@@ -162,13 +163,15 @@ VIDPOOL_INLINE int64_t list_cells(const Pooling& p, const Tile& tile, int64_t to
   return end > begin ? plane_cells * (end - begin) : 0;
 }
 
-// The planes after those of the windows at `to`, where windows are disjoint.
+// The planes after those of the windows at `to`, of this map or the next, where windows are
+// disjoint.
 template <class Element, class Real>
 VIDPOOL_INLINE Upcoming upcoming_planes(const Pooling& p, const Tile& tile, int64_t to,
                                         const Element* input, const Scratch<Real>& scratch) {
-  const Element* const next = input + (to + 1) * p.t.stride * p.input_plane() +
-                              tile.first * p.h.stride * p.w.size * p.channels;
-  return {reinterpret_cast<const char*>(next), scratch.upcoming, scratch.upcoming_step};
+  const int64_t plane = to + 1 < p.t.count ? (to + 1) * p.t.stride : p.t.size;
+  const int64_t row = plane * p.h.size + tile.first * p.h.stride;
+  return {reinterpret_cast<const char*>(input + row * p.w.size * p.channels), scratch.upcoming,
+          scratch.upcoming_step};
 }
 
 template <int bytes, class Element, class Real>
@@ -190,16 +193,17 @@ VIDPOOL_INLINE void forward_by_window(const Pooling& p, const Tile& tile, const 
 }
 
 template <int bytes, bool exact, bool disjoint, class Element, class Real>
-VIDPOOL_INLINE void backward_by_window(const Pooling& p, const Tile& tile, const Element* grad, const Element* grad_end,
-                                       const Element* input, const Element* input_end, Element* out,
+VIDPOOL_INLINE void backward_by_window(const Pooling& p, const Tile& tile, const Element* grad,
+                                       const Element* grad_end, const Element* input,
+                                       const Element* input_end, Element* out,
                                        const Scratch<Real>& scratch) {
   int64_t next = 0, written = 0;
   for (int64_t to = 0; to < p.t.count; ++to) {
     for (; next < p.t.window_end(to); ++next) {
       if (!p.t.in_window(next)) continue;
       const int64_t place = next % tile.planes * tile.plane_size;
-      split_plane<bytes>(p, tile, input + next * p.input_plane(), input_end,
-                         scratch.values + place, scratch.row);
+      split_plane<bytes>(p, tile, input + next * p.input_plane(), input_end, scratch.values + place,
+                         scratch.row);
       if (!disjoint) fill(scratch.partners + place, Real(0), tile.plane_size);
     }
     read_windows<bytes>(p, tile, grad + to * p.output_plane(), grad_end, scratch.pooled);
@@ -214,8 +218,8 @@ VIDPOOL_INLINE void backward_by_window(const Pooling& p, const Tile& tile, const
     for (; written < complete; ++written) {
       Element* const plane = out + written * p.input_plane();
       if (p.t.in_window(written))
-        merge_plane<bytes>(p, tile, scratch.partners + written % tile.planes * tile.plane_size, plane,
-                           scratch.row);
+        merge_plane<bytes>(p, tile, scratch.partners + written % tile.planes * tile.plane_size,
+                           plane, scratch.row);
       else
         clear_plane<bytes>(p, tile, plane, scratch.row);
     }

@@ -111,8 +111,8 @@ VIDPOOL_INLINE void copy(const From* from, To* to, int64_t n) {
   }
 }
 
-// Copy a row of n elements in whole vectors, which may run over its end: into what is written later,
-// and not to or beyond the given ends.
+// Copy a row of n elements in whole vectors, which may run over its end: into what is written
+// later, and not to or beyond the given ends.
 template <int bytes, class From, class To>
 VIDPOOL_INLINE void copy_row(const From* from, const From* from_end, To* to, To* to_end,
                              int64_t n) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../pooling.h"
+#include "scratch.h"
 #include "tiling.h"
 
 namespace vidpool {

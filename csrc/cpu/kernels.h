@@ -25,8 +25,7 @@ void forward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
         static_cast<const Element*>(x) + tile.outer * p.input_volume() + tile.channel;
     Element* out = static_cast<Element*>(result) + tile.outer * p.output_volume() + tile.channel;
     scratch.prepare(tile);
-    if (p.is_disjoint() ||
-        !forward_by_cell<bytes>(p, tile, input, input_end, out, scratch))
+    if (p.is_disjoint() || !forward_by_cell<bytes>(p, tile, input, input_end, out, scratch))
       forward_by_window<bytes>(p, tile, input, input_end, out, scratch);
   }
 }
@@ -48,8 +47,10 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
         static_cast<const Element*>(gradient) + tile.outer * p.output_volume() + tile.channel;
     scratch.prepare(tile);
     if constexpr (!disjoint)
-      if (backward_by_cell<bytes, exact>(p, tile, grad, grad_end, input, input_end, out, scratch)) continue;
-    backward_by_window<bytes, exact, disjoint>(p, tile, grad, grad_end, input, input_end, out, scratch);
+      if (backward_by_cell<bytes, exact>(p, tile, grad, grad_end, input, input_end, out, scratch))
+        continue;
+    backward_by_window<bytes, exact, disjoint>(p, tile, grad, grad_end, input, input_end, out,
+                                               scratch);
   }
 }
 
@@ -57,8 +58,8 @@ template <int bytes, class Element>
 void backward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
               const void* gradient, const void* x, void* result) {
   const bool exact = p.gradient == Gradient::exact;
-  const auto run = exact ? p.is_disjoint() ? backward_tiles<bytes, true, true, Element>
-                                           : backward_tiles<bytes, true, false, Element>
+  const auto run = exact             ? p.is_disjoint() ? backward_tiles<bytes, true, true, Element>
+                                                       : backward_tiles<bytes, true, false, Element>
                    : p.is_disjoint() ? backward_tiles<bytes, false, true, Element>
                                      : backward_tiles<bytes, false, false, Element>;
   run(p, tiling, begin, end, gradient, x, result);

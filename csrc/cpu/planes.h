@@ -4,8 +4,8 @@
 // into phases: the cells whose row and column have the same remainder by the stride lie together.
 // There each of a window's cells has a constant distance from the window's first, and windows that
 // lie side by side are the lanes of vectors, for any kernel size, stride, dilation and padding, and
-// across the ends of narrow rows. The positions between two rows, which are no windows, are computed
-// too and not used.
+// across the ends of narrow rows. The positions between two rows, which are no windows, are
+// computed too and not used.
 //
 // Included once for every instruction set, after vector.h and elements.h.
 #pragma once
@@ -135,8 +135,7 @@ VIDPOOL_INLINE void merge_row(const Pooling& p, const Tile& tile, const Real* ph
     if (cells < p.w.size) clear<bytes>(output + cells, p.w.size - cells, row);
   } else {
     if (tile.w.phases < p.w.stride || cells < p.w.size)
-      for (int64_t w = 0; w < p.w.size; ++w)
-        clear<bytes>(output + w * p.channels, tile.unit, row);
+      for (int64_t w = 0; w < p.w.size; ++w) clear<bytes>(output + w * p.channels, tile.unit, row);
     for (int64_t phase = 0; phase < tile.w.phases; ++phase) {
       int64_t w = tile.w.remainder(phase) - padding;
       const Real* from = phases + phase * tile.phase_size;
@@ -199,9 +198,8 @@ VIDPOOL_OUTLINE void merge_rows(const Pooling& pooling, const Tile& at, const Re
     const int64_t phase = i < 0 || i >= tile.rows ? -1 : tile.h.phase_of(remainder);
     if (phase >= 0)
       merge_row<bytes, rows>(
-          p, tile,
-          phases + phase * tile.w.phases * tile.phase_size + i * tile.pitch * tile.unit, to,
-          output_end, row);
+          p, tile, phases + phase * tile.w.phases * tile.phase_size + i * tile.pitch * tile.unit,
+          to, output_end, row);
     else
       for (int64_t w = 0; w < p.w.size; ++w) clear<bytes>(to + w * p.channels, tile.unit, row);
   }
@@ -231,7 +229,7 @@ VIDPOOL_OUTLINE void clear_plane(const Pooling& p, const Tile& tile, Element* ou
 // Copy the rows of windows between `rows`, a pitch apart, and a plane of the output's shape.
 template <int bytes, class Element, class Real>
 VIDPOOL_OUTLINE void read_windows(const Pooling& pooling, const Tile& at, const Element* plane,
-                                 const Element* plane_end, Real* rows) {
+                                  const Element* plane_end, Real* rows) {
   const Pooling p = pooling;  // no store can change a copy, so loops need not read it again
   const Tile tile = at;
   const int64_t row_size = tile.pitch * tile.unit;
@@ -247,7 +245,7 @@ VIDPOOL_OUTLINE void read_windows(const Pooling& pooling, const Tile& at, const 
 
 template <int bytes, class Element, class Real>
 VIDPOOL_OUTLINE void write_windows(const Pooling& pooling, const Tile& at, const Real* rows,
-                                  Element* plane) {
+                                   Element* plane) {
   const Pooling p = pooling;  // no store can change a copy, so loops need not read it again
   const Tile tile = at;
   const int64_t row_size = tile.pitch * tile.unit;

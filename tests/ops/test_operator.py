@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def in_layout(x, layout):
     return x
 
 
-def agrees(x, window, gradient, tolerance=None):
+def agrees(x, window, gradient, tolerance=None, equal_nan=False):
     """Compare forward and backward with the reference in float64, errors as max pooling's scale."""
     exact = x.detach().double().requires_grad_()
     expected = reference.soft_pool(exact, window, gradient)
@@ -45,12 +46,13 @@ def agrees(x, window, gradient, tolerance=None):
     (actual_grad,) = torch.autograd.grad(out, leaf, grad)
     assert out.dtype == actual_grad.dtype == x.dtype
     tolerance = tolerance or TOLERANCE[x.dtype]
-    torch.testing.assert_close(out.double(), expected, rtol=tolerance, atol=tolerance)
+    close = partial(torch.testing.assert_close, rtol=tolerance, equal_nan=equal_nan)
+    close(out.double(), expected, atol=tolerance)
     # a cell's gradient is a sum over windows of weight * (1 + z - mean of z)
     values = x.double()[x.isfinite()]
     spread = 1 + (values.max() - values.min()).clamp(max=100).item()
     atol = tolerance * spread * max(1, grad.double().abs().max().item())
-    torch.testing.assert_close(actual_grad.double(), expected_grad, rtol=tolerance, atol=atol)
+    close(actual_grad.double(), expected_grad, atol=atol)
     return out, actual_grad
 
 
@@ -110,9 +112,32 @@ def test_any_finite_value_is_pooled_exactly(dtype, make, window, layout):
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("channels", [150, 137, 400])
+@pytest.mark.parametrize("gradient", ["exact", "paper"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("value", [16, -16, 17, -17, 300, -1e30, -torch.inf, torch.nan])
+@pytest.mark.parametrize("frame", [0, 8])
+def test_one_large_value_among_small_ones(value, frame, layout, gradient):
+    # where windows overlap the kernels take a shorter way, until they meet a large value
+    x = in_layout(randn(2, 3, 9, 12, 11), layout)
+    x[0, 1, frame, 11, 10] = value
+    out, grad = agrees(x, K3, gradient, equal_nan=True)
+    assert torch.equal(out[1], operator.soft_pool(x[1:], K3, gradient)[0])
+    assert grad[1].isfinite().all()
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("offset", [-15, 0, 15])
+def test_values_up_to_where_the_shorter_way_ends(dtype, offset):
+    x = torch.rand(2, 5, 6, 20, 20, generator=torch.Generator().manual_seed(0)).double()
+    spread = 31 if offset == 0 else 1
+    agrees((offset + spread * (x - 0.5)).to(dtype), K3, "exact")
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("channels", [65, 70, 137, 150, 193])
 def test_blocks_of_channels_may_differ_in_size(channels):
-    # 7 rows of windows of a block of 80 channels are as long as 8 of one of 70
+    # the last of 193 channels is a block of its own
     x = in_layout(randn(1, channels, 28, 28), "channels_last")
     agrees(x, make_window(2, 3, 2, 1, 1, False), "exact")
 
@@ -124,7 +149,7 @@ def test_large_strides_and_dilations_need_little_memory():
     x = randn(2, 9, 9, 5, 5)  # the window's second frame lies far behind the last
     far = 10**9
     out = soft_pool3d(x, (2, 1, 1), (far, 1, 1), 0, (far, 1, 1), ceil_mode=True)
-    assert torch.equal(out, x[:, :, :1])
+    torch.testing.assert_close(out, x[:, :, :1])
 
 
 @pytest.mark.usefixtures("implementation")
