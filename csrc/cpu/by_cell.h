@@ -170,47 +170,29 @@ VIDPOOL_OUTLINE void spread_windows(const Tile& tile, int64_t planes,
   }
 }
 
-template <int bytes, int n, bool exact, class Real>
-VIDPOOL_INLINE void collect_group(const int64_t* reaches, int64_t windows, int64_t i,
-                                  const Real* levels, const Real* scales, Real* weights,
-                                  const Real* products) {
-  using V = typename Vector<Real, bytes>::type;
-  constexpr int lanes = Vector<Real, bytes>::lanes;
-  V level[n] = {}, scale[n] = {};
-  for (int64_t w = 0; w < windows; ++w)
-    for (int k = 0; k < n; ++k) {
-      level[k] += load<V>(levels - reaches[w] + i + k * lanes);
-      if (exact) scale[k] += load<V>(scales - reaches[w] + i + k * lanes);
-    }
-  for (int k = 0; k < n; ++k) {
-    V part = level[k] * load<V>(weights + i + k * lanes);
-    if (exact) part += scale[k] * load<V>(products + i + k * lanes);
-    store(weights + i + k * lanes, part);
-  }
-}
+// The gradients of a plane's cells.
+template <bool exact>
+struct Gradients {
+  template <int bytes, class Real>
+  struct Of {
+    using V = typename Vector<Real, bytes>::type;
 
-// Put the gradients of a plane's cells in place of their weights.
-template <int bytes, bool exact, class Real>
-VIDPOOL_OUTLINE void collect_plane(const Tile& tile, int64_t place, const Scratch<Real>& scratch) {
-  constexpr int lanes = Vector<Real, bytes>::lanes;
-  const int64_t size = tile.rows * tile.pitch * tile.unit;
-  const Real* const levels = scratch.levels + place * tile.shared_size() + tile.reach();
-  const Real* const scales = scratch.scales + place * tile.shared_size() + tile.reach();
-  Real* weights = scratch.values + place * tile.plane_size;
-  const Real* products = scratch.partners + place * tile.plane_size;
-  const int64_t* reaches = scratch.reaches;
-  for (int64_t phase = 0; phase < tile.h.phases * tile.w.phases; ++phase) {
-    const int64_t windows = *reaches++;
-    int64_t i = 0;
-    for (; i + lanes * group < size + lanes; i += lanes * group)
-      collect_group<bytes, group, exact>(reaches, windows, i, levels, scales, weights, products);
-    for (; i < size; i += lanes)
-      collect_group<bytes, 1, exact>(reaches, windows, i, levels, scales, weights, products);
-    reaches += windows;
-    weights += tile.phase_size;
-    products += tile.phase_size;
-  }
-}
+    V get(int64_t phase, int64_t at) const {
+      V level{}, scale{};
+      for (int64_t k = reach_ends[phase]; k < reach_ends[phase + 1]; ++k) {
+        level += load<V>(levels + at - reaches[k]);
+        if (exact) scale += load<V>(scales + at - reaches[k]);
+      }
+      V part = level * load<V>(weights + phase * phase_size + at);
+      if (exact) part += scale * load<V>(products + phase * phase_size + at);
+      return part;
+    }
+
+    const Real *weights, *products, *levels, *scales;
+    const int64_t *reaches, *reach_ends;
+    int64_t phase_size;
+  };
+};
 
 // Returns false, with part of the result written, at a value that is not ordinary.
 template <int bytes, bool exact, class Element, class Real>
@@ -234,8 +216,11 @@ VIDPOOL_INLINE bool backward_by_cell(const Pooling& p, const Tile& tile, const E
       Element* const plane = out + written * p.input_plane();
       if (p.t.in_window(written)) {
         const int64_t place = written % tile.planes;
-        collect_plane<bytes, exact>(tile, place, scratch);
-        merge_plane<bytes>(p, tile, scratch.values + place * tile.plane_size, plane, scratch.row);
+        const int64_t shared = place * tile.shared_size() + tile.reach();
+        merge_plane<bytes, Gradients<exact>::template Of>(
+            p, tile, plane, scratch.row, scratch.values + place * tile.plane_size,
+            scratch.partners + place * tile.plane_size, scratch.levels + shared,
+            scratch.scales + shared, scratch.reaches, scratch.reach_ends, tile.phase_size);
       } else {
         clear_plane<bytes>(p, tile, plane, scratch.row);
       }

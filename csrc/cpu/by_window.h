@@ -218,8 +218,9 @@ VIDPOOL_INLINE void backward_by_window(const Pooling& p, const Tile& tile, const
     for (; written < complete; ++written) {
       Element* const plane = out + written * p.input_plane();
       if (p.t.in_window(written))
-        merge_plane<bytes>(p, tile, scratch.partners + written % tile.planes * tile.plane_size,
-                           plane, scratch.row);
+        merge_plane<bytes, Stored>(p, tile, plane, scratch.row,
+                                   scratch.partners + written % tile.planes * tile.plane_size,
+                                   tile.phase_size);
       else
         clear_plane<bytes>(p, tile, plane, scratch.row);
     }

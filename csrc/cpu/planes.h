@@ -105,42 +105,66 @@ VIDPOOL_INLINE void clear(Element* output, int64_t n, Real* row) {
   copy<bytes>(row, output, n);
 }
 
-// Copy a row of phases back to a row of the input's shape; cells of no window are 0.
+// Write a vector of a row of which `n` elements are left; beyond these only where there is room
+// before `output_end`.
+template <int bytes, class V, class Element, class Real>
+VIDPOOL_INLINE void write_rest(V a, Element* output, Element* output_end, int64_t n, Real* row) {
+  if (output_end - output >= Vector<Real, bytes>::lanes) return write<bytes>(output, a);
+  if (n <= 0) return;
+  store(row, a);
+  copy<bytes>(row, output, n);
+}
+
+// Where a plane's cells come from: what is kept there. by_cell.h has another.
+template <int bytes, class Real>
+struct Stored {
+  using V = typename Vector<Real, bytes>::type;
+
+  V get(int64_t phase, int64_t at) const { return load<V>(values + phase * phase_size + at); }
+
+  const Real* values;
+  int64_t phase_size;
+};
+
+// Make a row of the input's shape of the rows at `at` in the phases from `phase` on; cells of no
+// window are 0.
 //
 // Vectors may run over the row's end, into rows that are written afterwards, up to `output_end`.
-template <int bytes, Rows rows, class Element, class Real>
-VIDPOOL_INLINE void merge_row(const Pooling& p, const Tile& tile, const Real* phases,
-                              Element* output, Element* output_end, Real* row) {
+template <int bytes, Rows rows, class Source, class Element, class Real>
+VIDPOOL_INLINE void merge_row(const Pooling& p, const Tile& tile, const Source& source,
+                              int64_t phase, int64_t at, Element* output, Element* output_end,
+                              Real* row) {
   using V = typename Vector<Real, bytes>::type;
   constexpr int lanes = Vector<Real, bytes>::lanes;
   const int64_t length = tile.pitch, padding = p.w.padding, cells = tile.cells_read;
   if constexpr (rows == Rows::whole) {
-    copy_row<bytes>(phases + padding, phases + length + slack, output, output_end, cells);
+    for (int64_t i = 0; i < cells; i += lanes)
+      write_rest<bytes>(source.get(phase, at + padding + i), output + i, output_end, cells - i,
+                        row);
     if (cells < p.w.size) clear<bytes>(output + cells, p.w.size - cells, row);
   } else if constexpr (rows == Rows::paired) {
-    const Pair<const Real> pair(phases, tile.phase_size, padding);
+    const int64_t even = at + padding / 2, odd = at + (padding + 1) / 2;
+    const int64_t even_phase = phase + padding % 2, odd_phase = phase + (padding + 1) % 2;
     for (int64_t i = 0; i < cells; i += 2 * lanes) {
       V first, second;
-      merge_pair(load<V>(pair.even + i / 2), load<V>(pair.odd + i / 2), first, second,
-                 typename MakeLanes<lanes>::type());
-      if (output_end - output >= i + 2 * lanes) {
-        write<bytes>(output + i, first);
-        write<bytes>(output + i + lanes, second);
-      } else {
-        store(row, first);
-        store(row + lanes, second);
-        copy<bytes>(row, output + i, cells - i);
-      }
+      merge_pair(source.get(even_phase, even + i / 2), source.get(odd_phase, odd + i / 2), first,
+                 second, typename MakeLanes<lanes>::type());
+      write_rest<bytes>(first, output + i, output_end, cells - i, row);
+      write_rest<bytes>(second, output + i + lanes, output_end, cells - i - lanes, row);
     }
     if (cells < p.w.size) clear<bytes>(output + cells, p.w.size - cells, row);
   } else {
     if (tile.w.phases < p.w.stride || cells < p.w.size)
       for (int64_t w = 0; w < p.w.size; ++w) clear<bytes>(output + w * p.channels, tile.unit, row);
-    for (int64_t phase = 0; phase < tile.w.phases; ++phase) {
-      int64_t w = tile.w.remainder(phase) - padding;
-      const Real* from = phases + phase * tile.phase_size;
-      for (int64_t i = 0; i < length; ++i, w += p.w.stride, from += tile.unit)
-        if (w >= 0 && w < p.w.size) copy<bytes>(from, output + w * p.channels, tile.unit);
+    for (int64_t k = 0; k < tile.w.phases; ++k) {
+      int64_t w = tile.w.remainder(k) - padding, from = at;
+      for (int64_t i = 0; i < length; ++i, w += p.w.stride, from += tile.unit) {
+        if (w < 0 || w >= p.w.size) continue;
+        Element* const cell = output + w * p.channels;
+        for (int64_t c = 0; c < tile.unit; c += lanes)
+          write_rest<bytes>(source.get(phase + k, from + c), cell + c, cell + tile.unit,
+                            tile.unit - c, row);
+      }
     }
   }
 }
@@ -178,11 +202,12 @@ VIDPOOL_INLINE void split_plane(const Pooling& p, const Tile& tile, const Elemen
   split(p, tile, input, input_end, phases, row);
 }
 
-template <int bytes, Rows rows, class Element, class Real>
-VIDPOOL_OUTLINE void merge_rows(const Pooling& pooling, const Tile& at, const Real* phases,
+template <int bytes, Rows rows, class Source, class Element, class Real>
+VIDPOOL_OUTLINE void merge_rows(const Pooling& pooling, const Tile& at, const Source& from,
                                 Element* output, Real* row) {
-  const Pooling p = pooling;  // no store can change a copy, so loops need not read it again
+  const Pooling p = pooling;
   const Tile tile = at;
+  const Source source = from;
   const int64_t row_size = p.w.size * p.channels;
   Element* const output_end = output + tile.own_end * row_size;
   const int64_t padded = tile.own_begin + p.h.padding - tile.first * p.h.stride;
@@ -197,26 +222,27 @@ VIDPOOL_OUTLINE void merge_rows(const Pooling& pooling, const Tile& at, const Re
     Element* const to = output + h * row_size;
     const int64_t phase = i < 0 || i >= tile.rows ? -1 : tile.h.phase_of(remainder);
     if (phase >= 0)
-      merge_row<bytes, rows>(
-          p, tile, phases + phase * tile.w.phases * tile.phase_size + i * tile.pitch * tile.unit,
-          to, output_end, row);
+      merge_row<bytes, rows>(p, tile, source, phase * tile.w.phases, i * tile.pitch * tile.unit, to,
+                             output_end, row);
     else
       for (int64_t w = 0; w < p.w.size; ++w) clear<bytes>(to + w * p.channels, tile.unit, row);
   }
 }
 
-// Copy the tile's own rows of the gradient from its phases to a plane of the result.
-template <int bytes, class Element, class Real>
-VIDPOOL_INLINE void merge_plane(const Pooling& p, const Tile& tile, const Real* phases,
-                                Element* output, Real* row) {
+// Write the tile's own rows of a plane of the result from phases.
+template <int bytes, template <int, class> class Source, class Element, class Real, class... From>
+VIDPOOL_INLINE void merge_plane(const Pooling& p, const Tile& tile, Element* output, Real* row,
+                                From... from) {
   if constexpr (bytes > 16)
     if (p.channels == 1 && tile.cells_read <= Vector<Real, bytes>::lanes)
-      return merge_plane<bytes / 2>(p, tile, phases, output, row);
+      return merge_plane<bytes / 2, Source>(p, tile, output, row, from...);
+  using Cells = Source<bytes, Real>;
   const Rows kind = row_kind(p, tile);
-  const auto merge = kind == Rows::whole    ? merge_rows<bytes, Rows::whole, Element, Real>
-                     : kind == Rows::paired ? merge_rows<bytes, Rows::paired, Element, Real>
-                                            : merge_rows<bytes, Rows::strided, Element, Real>;
-  merge(p, tile, phases, output, row);
+  const auto merge = kind == Rows::whole ? merge_rows<bytes, Rows::whole, Cells, Element, Real>
+                     : kind == Rows::paired
+                         ? merge_rows<bytes, Rows::paired, Cells, Element, Real>
+                         : merge_rows<bytes, Rows::strided, Cells, Element, Real>;
+  merge(p, tile, Cells{from...}, output, row);
 }
 
 // Set the tile's own rows of a plane of the result to 0.

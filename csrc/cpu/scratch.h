@@ -51,10 +51,11 @@ class Scratch {
     value_cells = pointers_.get();
     partner_cells = value_cells + cells;
     const int64_t phases = tile.h.phases * tile.w.phases;
-    indices_.reset(new int64_t[2 * plane_cells + phases + p.t.kernel + cells]);
+    indices_.reset(new int64_t[2 * plane_cells + phases + 1 + p.t.kernel + cells]);
     offsets = indices_.get();
     reaches = offsets + plane_cells;
-    places = reaches + plane_cells + phases;
+    reach_ends = reaches + plane_cells;
+    places = reach_ends + phases + 1;
     upcoming = places + p.t.kernel;
     // Disjoint windows take up a vector for each cell where they lie side by side; others are left.
     upcoming_step = by_cell ? 0 : plane_cells * element_size;
@@ -79,12 +80,13 @@ class Scratch {
                 tile.offset(kh, kw);
     if (!backward_) return;
     to = reaches;
+    int64_t* end = reach_ends;
+    *end++ = 0;
     for (int64_t h = 0; h < tile.h.phases; ++h)
       for (int64_t w = 0; w < tile.w.phases; ++w) {
-        int64_t& count = *to++ = 0;
         for (int64_t kh = h; kh < tile.h.kernel; kh += tile.h.period)
-          for (int64_t kw = w; kw < tile.w.kernel; kw += tile.w.period, ++count)
-            *to++ = tile.offset(kh, kw);
+          for (int64_t kw = w; kw < tile.w.kernel; kw += tile.w.period) *to++ = tile.offset(kh, kw);
+        *end++ = to - reaches;
       }
     const int64_t row = tile.pitch * unit_;
     std::fill(is_window, is_window + windows_ * row + slack, Real(0));
@@ -110,7 +112,8 @@ class Scratch {
   Real *masses, *moments;  // the sums over a window's weights and products
   Real *levels, *scales;   // backward: the sums over the windows at a place, in zeros
   int64_t* places;         // which planes have the cells of a window
-  int64_t* reaches;        // for each phase how many windows a cell has, and how far before it
+  int64_t* reaches;        // how far before a cell its windows lie, phase by phase
+  int64_t* reach_ends;     // where each phase's begin, and all end
 
  private:
   bool backward_;
