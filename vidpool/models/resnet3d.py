@@ -210,9 +210,7 @@ def stem_2plus1d(in_channels: int, planes: int) -> nn.Sequential:
     )
 
 
-def _stage(
-    block: BlockFactory, depth: int, in_planes: int, planes: int, stride: int
-) -> Chain:
+def _stage(block: BlockFactory, depth: int, in_planes: int, planes: int, stride: int) -> Chain:
     """Chain `depth` blocks, of which the first has the stride."""
     rest = (block(planes, planes, 1) for _ in range(depth - 1))
     return Chain(block(in_planes, planes, stride), *rest)
