@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -54,7 +54,8 @@ def run(block: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
     Where no gradients are recorded there is nothing to save, and the block is simply applied.
     """
     if recompute and torch.is_grad_enabled():
-        return _recomputed(block, x)
+        # checkpoint() has an argument for contexts, but torch.compile cannot trace such as these
+        return checkpoint(_changing_buffers_once(block), x, use_reentrant=False)
     return block(x)
 
 
@@ -68,24 +69,28 @@ class Chain(nn.Sequential):
         return x
 
 
-# torch.compile cannot trace a context of our own: the call stays as it is, the block is compiled
-@torch.compiler.disable(recursive=False)
-def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    return checkpoint(
-        block,
-        x,
-        use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _scratch_buffers(block)),
-    )
+def _changing_buffers_once(block: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Make a function that applies a block, whose buffers keep what the first call makes of them.
+
+    Batch norm moves its running statistics in the forward pass: computing the block again must
+    not move them a second time. Compiled, the block is traced once and nothing is to be done.
+    """
+    called = False
+
+    def apply(x: Tensor) -> Tensor:
+        nonlocal called
+        if torch.compiler.is_compiling():
+            return block(x)
+        with _scratch_buffers(block) if called else nullcontext():
+            called = True
+            return block(x)
+
+    return apply
 
 
 @contextmanager
 def _scratch_buffers(block: nn.Module) -> Iterator[None]:
-    """Let a block change copies of its buffers, which are dropped at the end.
-
-    Batch norm has moved its running statistics in the forward pass: computing the block again
-    must not move them a second time.
-    """
+    """Let a block change copies of its buffers, which are dropped at the end."""
     buffers = [
         (module, name, buffer)
         for module in block.modules()
