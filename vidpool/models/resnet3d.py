@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor, nn
 
-from vidpool.errors import ConfigError
+from vidpool.models.common import Chain, check_clips, check_options, initialise, run
 from vidpool.models.registry import register_model
 
 BlockFactory: TypeAlias = Callable[[int, int, int], nn.Module]
 """Makes a block from its input planes, output planes and stride."""
 StemFactory: TypeAlias = Callable[[int, int], nn.Module]
 """Makes a stem from the clip's channels and its own output planes."""
+
+DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+"""Blocks of the four stages by a network's name: basic blocks below 50, bottlenecks from there."""
 
 
 class ResNet3d(nn.Module):
@@ -36,11 +46,16 @@ class ResNet3d(nn.Module):
             many.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
+        checkpointing: Compute the blocks a second time in the backward pass instead of keeping
+            what is inside them; an attribute that may be changed at any time.
 
     Raises:
         ConfigError: If `num_classes`, `width` or `in_channels` is below 1, or `dropout` outside
             [0, 1).
     """
+
+    head: ClassVar[str] = "fc"
+    """Dotted name of the layer that makes the logits."""
 
     def __init__(
         self,
@@ -52,14 +67,13 @@ class ResNet3d(nn.Module):
         width: int = 64,
         in_channels: int = 3,
         dropout: float = 0.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        counts = {"num_classes": num_classes, "width": width, "in_channels": in_channels}
-        for name, count in counts.items():
-            if count < 1:
-                raise ConfigError(f"{name} must be at least 1, but is {count}")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+        check_options(
+            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout
+        )
+        self.checkpointing = checkpointing
         self.stem = stem(in_channels, width)
         self.pool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
         self.layer1 = _stage(block, depths[0], width, width, stride=1)
@@ -68,7 +82,7 @@ class ResNet3d(nn.Module):
         self.layer4 = _stage(block, depths[3], 4 * width, 8 * width, stride=2)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(8 * width, num_classes)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Embed clips.
@@ -82,10 +96,10 @@ class ResNet3d(nn.Module):
         Raises:
             ValueError: If x does not have five dimensions.
         """
-        if x.ndim != 5:
-            raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
-        x = self.pool(self.stem(x))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        check_clips(x)
+        x = self.pool(run(self.stem, x, recompute=self.checkpointing))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x, self.checkpointing)
         return x.mean(dim=(2, 3, 4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,12 +210,10 @@ def stem_2plus1d(in_channels: int, planes: int) -> nn.Sequential:
     )
 
 
-def _stage(
-    block: BlockFactory, depth: int, in_planes: int, planes: int, stride: int
-) -> nn.Sequential:
+def _stage(block: BlockFactory, depth: int, in_planes: int, planes: int, stride: int) -> Chain:
     """Chain `depth` blocks, of which the first has the stride."""
     rest = (block(planes, planes, 1) for _ in range(depth - 1))
-    return nn.Sequential(block(in_planes, planes, stride), *rest)
+    return Chain(block(in_planes, planes, stride), *rest)
 
 
 def _conv3x3x3(in_planes: int, planes: int, stride: int, middle: int | None) -> nn.Sequential:
@@ -240,62 +252,80 @@ def _shortcut(in_planes: int, planes: int, stride: int) -> nn.Module:
     )
 
 
-def _initialise(module: nn.Module) -> None:
-    """Set fresh weights; batch norm keeps PyTorch's 1 and 0."""
-    if isinstance(module, nn.Conv3d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
+def _resnet(depth: int, *, factorised: bool, **options: Any) -> ResNet3d:
+    """Build the network of `depth` layers with 3D or (2+1)D convolutions."""
+    block = partial(BasicBlock if depth < 50 else Bottleneck, factorised=factorised)
+    stem = stem_2plus1d if factorised else stem_3d
+    return ResNet3d(DEPTHS[depth], block, stem, **options)
 
 
 @register_model
 def r3d_18(**options: Any) -> ResNet3d:
     """3D ResNet-18; options as for :class:`ResNet3d`."""
-    return ResNet3d((2, 2, 2, 2), BasicBlock, stem_3d, **options)
+    return _resnet(18, factorised=False, **options)
 
 
 @register_model
 def r3d_34(**options: Any) -> ResNet3d:
     """3D ResNet-34; options as for :class:`ResNet3d`."""
-    return ResNet3d((3, 4, 6, 3), BasicBlock, stem_3d, **options)
+    return _resnet(34, factorised=False, **options)
 
 
 @register_model
 def r3d_50(**options: Any) -> ResNet3d:
     """3D ResNet-50; options as for :class:`ResNet3d`."""
-    return ResNet3d((3, 4, 6, 3), Bottleneck, stem_3d, **options)
+    return _resnet(50, factorised=False, **options)
 
 
 @register_model
 def r3d_101(**options: Any) -> ResNet3d:
     """3D ResNet-101; options as for :class:`ResNet3d`."""
-    return ResNet3d((3, 4, 23, 3), Bottleneck, stem_3d, **options)
+    return _resnet(101, factorised=False, **options)
+
+
+@register_model
+def r3d_152(**options: Any) -> ResNet3d:
+    """3D ResNet-152; options as for :class:`ResNet3d`."""
+    return _resnet(152, factorised=False, **options)
+
+
+@register_model
+def r3d_200(**options: Any) -> ResNet3d:
+    """3D ResNet-200; options as for :class:`ResNet3d`."""
+    return _resnet(200, factorised=False, **options)
 
 
 @register_model
 def r2plus1d_18(**options: Any) -> ResNet3d:
     """R(2+1)D-18; options as for :class:`ResNet3d`."""
-    block = partial(BasicBlock, factorised=True)
-    return ResNet3d((2, 2, 2, 2), block, stem_2plus1d, **options)
+    return _resnet(18, factorised=True, **options)
 
 
 @register_model
 def r2plus1d_34(**options: Any) -> ResNet3d:
     """R(2+1)D-34; options as for :class:`ResNet3d`."""
-    block = partial(BasicBlock, factorised=True)
-    return ResNet3d((3, 4, 6, 3), block, stem_2plus1d, **options)
+    return _resnet(34, factorised=True, **options)
 
 
 @register_model
 def r2plus1d_50(**options: Any) -> ResNet3d:
     """R(2+1)D-50; options as for :class:`ResNet3d`."""
-    block = partial(Bottleneck, factorised=True)
-    return ResNet3d((3, 4, 6, 3), block, stem_2plus1d, **options)
+    return _resnet(50, factorised=True, **options)
 
 
 @register_model
 def r2plus1d_101(**options: Any) -> ResNet3d:
     """R(2+1)D-101; options as for :class:`ResNet3d`."""
-    block = partial(Bottleneck, factorised=True)
-    return ResNet3d((3, 4, 23, 3), block, stem_2plus1d, **options)
+    return _resnet(101, factorised=True, **options)
+
+
+@register_model
+def r2plus1d_152(**options: Any) -> ResNet3d:
+    """R(2+1)D-152; options as for :class:`ResNet3d`."""
+    return _resnet(152, factorised=True, **options)
+
+
+@register_model
+def r2plus1d_200(**options: Any) -> ResNet3d:
+    """R(2+1)D-200; options as for :class:`ResNet3d`."""
+    return _resnet(200, factorised=True, **options)

@@ -1,0 +1,105 @@
+"""What the video networks written here share: checks, initial weights, recomputation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vidpool.errors import ConfigError
+
+
+def check_options(*, dropout: float, **counts: int) -> None:
+    """Check the options of a network's constructor.
+
+    Raises:
+        ConfigError: If one of the counts is below 1, or `dropout` outside [0, 1).
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{name} must be at least 1, but is {count}")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+
+
+def check_clips(x: Tensor) -> None:
+    """Check that x is a batch of clips (N, C, T, H, W).
+
+    Raises:
+        ValueError: If x does not have five dimensions.
+    """
+    if x.ndim != 5:
+        raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
+
+
+def initialise(module: nn.Module) -> None:
+    """Set fresh weights of one layer; batch norm and LSTM keep PyTorch's."""
+    if isinstance(module, nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+def run(block: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
+    """Apply a block to x; with `recompute`, keep nothing of its inside for the backward pass.
+
+    The backward pass then computes the block a second time (gradient checkpointing): outputs,
+    gradients and running statistics are the same, for less memory and about a third more time.
+    Where no gradients are recorded there is nothing to save, and the block is simply applied.
+    """
+    if recompute and torch.is_grad_enabled():
+        # checkpoint() has an argument for contexts, but torch.compile cannot trace such as these
+        return checkpoint(_changing_buffers_once(block), x, use_reentrant=False)
+    return block(x)
+
+
+class Chain(nn.Sequential):
+    """Modules one after the other, with the keys of :class:`torch.nn.Sequential`."""
+
+    def forward(self, x: Tensor, recompute: bool = False) -> Tensor:
+        """Apply all modules, each as :func:`run` does."""
+        for block in self:
+            x = run(block, x, recompute=recompute)
+        return x
+
+
+def _changing_buffers_once(block: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Make a function that applies a block, whose buffers keep what the first call makes of them.
+
+    Batch norm moves its running statistics in the forward pass: computing the block again must
+    not move them a second time. Compiled, the block is traced once and nothing is to be done.
+    """
+    called = False
+
+    def apply(x: Tensor) -> Tensor:
+        nonlocal called
+        if torch.compiler.is_compiling():
+            return block(x)
+        with _scratch_buffers(block) if called else nullcontext():
+            called = True
+            return block(x)
+
+    return apply
+
+
+@contextmanager
+def _scratch_buffers(block: nn.Module) -> Iterator[None]:
+    """Let a block change copies of its buffers, which are dropped at the end."""
+    buffers = [
+        (module, name, buffer)
+        for module in block.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    for module, name, buffer in buffers:
+        setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer)

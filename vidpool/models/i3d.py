@@ -1,0 +1,291 @@
+"""I3D: Inception-v1 inflated to 3D, with the key layout of the public PyTorch ports.
+
+"Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), whose network was
+published in TensorFlow with "SAME" padding: a convolution or pooling with stride s makes
+ceil(n / s) of n cells, and what padding that takes is put in front and behind in equal parts, the
+odd cell behind.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidpool.models.common import check_clips, check_options, initialise, run
+from vidpool.models.registry import register_model
+
+
+class Planes(NamedTuple):
+    """Output channels of an Inception module's convolutions, by their names in the checkpoints."""
+
+    b0: int
+    b1a: int
+    b1b: int
+    b2a: int
+    b2b: int
+    b3b: int
+
+    def total(self) -> int:
+        """Channels of the four branches together."""
+        return self.b0 + self.b1b + self.b2b + self.b3b
+
+
+MIXED = {
+    "3b": Planes(64, 96, 128, 16, 32, 32),
+    "3c": Planes(128, 128, 192, 32, 96, 64),
+    "4b": Planes(192, 96, 208, 16, 48, 64),
+    "4c": Planes(160, 112, 224, 24, 64, 64),
+    "4d": Planes(128, 128, 256, 24, 64, 64),
+    "4e": Planes(112, 144, 288, 32, 64, 64),
+    "4f": Planes(256, 160, 320, 32, 128, 128),
+    "5b": Planes(256, 160, 320, 32, 128, 128),
+    "5c": Planes(384, 192, 384, 48, 128, 128),
+}
+"""The nine Inception modules at width 64 (table 1 of "Going Deeper with Convolutions")."""
+
+BODY = (
+    "Conv3d_1a_7x7",
+    "MaxPool3d_2a_3x3",
+    "Conv3d_2b_1x1",
+    "Conv3d_2c_3x3",
+    "MaxPool3d_3a_3x3",
+    "Mixed_3b",
+    "Mixed_3c",
+    "MaxPool3d_4a_3x3",
+    "Mixed_4b",
+    "Mixed_4c",
+    "Mixed_4d",
+    "Mixed_4e",
+    "Mixed_4f",
+    "MaxPool3d_5a_2x2",
+    "Mixed_5b",
+    "Mixed_5c",
+)
+"""What comes before the head, in order, by its names in the checkpoints."""
+
+
+class I3D(nn.Module):
+    """Inception-v1 over clips.
+
+    T is halved by the first convolution and by two of the four poolings, H and W by all five;
+    sizes round up, so any clip is large enough. The head averages windows of (2, 7, 7) cells, or
+    the whole map along an axis where that is smaller, and then the windows: the features of the
+    published network's logits, averaged over time. Its dropout drops averages of a window each,
+    this one those of the clip.
+
+    Every max pooling is an :class:`torch.nn.MaxPool3d` that `swap_pooling` can replace, and its
+    padding weighs nothing, whatever it is replaced by. The published network pads with zeros:
+    after ReLU, as everywhere here, that changes no maximum, but would change other poolings.
+
+    Args:
+        num_classes: Number of logits.
+        width: Planes of the first convolution; all others are scaled from 64 with it.
+        in_channels: Channels of the clips.
+        dropout: Probability of dropping a feature before the classifier.
+        checkpointing: Compute the body's layers a second time in the backward pass instead of
+            keeping what is inside them; an attribute that may be changed at any time.
+
+    Raises:
+        ConfigError: If `num_classes`, `width` or `in_channels` is below 1, or `dropout` outside
+            [0, 1).
+    """
+
+    head: ClassVar[str] = "logits.conv3d"
+    """Dotted name of the layer that makes the logits."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 400,
+        width: int = 64,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check_options(
+            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout
+        )
+        self.checkpointing = checkpointing
+        mixed = {
+            name: Planes(*(_scaled(planes, width) for planes in full))
+            for name, full in MIXED.items()
+        }
+        after_2c = _scaled(192, width)
+        self.Conv3d_1a_7x7 = Unit(in_channels, width, 7, stride=2)
+        self.MaxPool3d_2a_3x3 = SamePool((1, 3, 3), (1, 2, 2))
+        self.Conv3d_2b_1x1 = Unit(width, width, 1)
+        self.Conv3d_2c_3x3 = Unit(width, after_2c, 3)
+        self.MaxPool3d_3a_3x3 = SamePool((1, 3, 3), (1, 2, 2))
+        self.Mixed_3b = Inception(after_2c, mixed["3b"])
+        self.Mixed_3c = Inception(mixed["3b"].total(), mixed["3c"])
+        self.MaxPool3d_4a_3x3 = SamePool((3, 3, 3), (2, 2, 2))
+        self.Mixed_4b = Inception(mixed["3c"].total(), mixed["4b"])
+        self.Mixed_4c = Inception(mixed["4b"].total(), mixed["4c"])
+        self.Mixed_4d = Inception(mixed["4c"].total(), mixed["4d"])
+        self.Mixed_4e = Inception(mixed["4d"].total(), mixed["4e"])
+        self.Mixed_4f = Inception(mixed["4e"].total(), mixed["4f"])
+        # two cells do not overlap: rounding up leaves room for one more behind, as SAME does
+        self.MaxPool3d_5a_2x2 = nn.MaxPool3d(kernel_size=2, stride=2, ceil_mode=True)
+        self.Mixed_5b = Inception(mixed["4f"].total(), mixed["5b"])
+        self.Mixed_5c = Inception(mixed["5b"].total(), mixed["5c"])
+        self.avg_pool = WindowAverage((2, 7, 7))
+        self.dropout = nn.Dropout(dropout)
+        classifier = nn.Conv3d(mixed["5c"].total(), num_classes, kernel_size=1)
+        self.logits = nn.Sequential(OrderedDict(conv3d=classifier))
+        self.apply(initialise)
+        nn.init.normal_(classifier.weight, std=0.01)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Embed clips.
+
+        Args:
+            x: (N, in_channels, T, H, W) clips.
+
+        Returns:
+            (N, 16 * width) averages over T, H and W.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        check_clips(x)
+        for name in BODY:
+            x = run(self.get_submodule(name), x, recompute=self.checkpointing)
+        return self.avg_pool(x).mean(dim=(2, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify clips.
+
+        Args:
+            x: (N, in_channels, T, H, W) clips.
+
+        Returns:
+            (N, num_classes) logits.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        features = self.dropout(self.forward_features(x))
+        return self.logits(features[..., None, None, None]).flatten(1)
+
+
+class Unit(nn.Module):
+    """Convolution with "SAME" padding, batch norm and ReLU.
+
+    Args:
+        in_planes: Channels of the input.
+        planes: Channels of the output.
+        kernel_size: Odd number of cells along T, H and W.
+        stride: Step along T, H and W.
+    """
+
+    def __init__(self, in_planes: int, planes: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv3d = SameConv3d(in_planes, planes, kernel_size, stride=stride, bias=False)
+        self.bn = nn.BatchNorm3d(planes, eps=1e-3, momentum=0.01)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_planes, T, H, W) to (N, planes, T', H', W'), sizes over stride rounded up."""
+        return self.relu(self.bn(self.conv3d(x)))
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1x1x1, two times 1x1x1 and 3x3x3, and pooling with 1x1x1.
+
+    Args:
+        in_planes: Channels of the input.
+        planes: Output channels of the convolutions.
+    """
+
+    def __init__(self, in_planes: int, planes: Planes) -> None:
+        super().__init__()
+        self.b0 = Unit(in_planes, planes.b0, 1)
+        self.b1a = Unit(in_planes, planes.b1a, 1)
+        self.b1b = Unit(planes.b1a, planes.b1b, 3)
+        self.b2a = Unit(in_planes, planes.b2a, 1)
+        self.b2b = Unit(planes.b2a, planes.b2b, 3)
+        self.b3a = nn.MaxPool3d(kernel_size=3, stride=1, padding=1)
+        self.b3b = Unit(in_planes, planes.b3b, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_planes, T, H, W) to (N, planes.total(), T, H, W)."""
+        branches = (
+            self.b0(x),
+            self.b1b(self.b1a(x)),
+            self.b2b(self.b2a(x)),
+            self.b3b(self.b3a(x)),
+        )
+        return torch.cat(branches, dim=1)
+
+
+class SameConv3d(nn.Conv3d):
+    """Convolution with TensorFlow's "SAME" padding; arguments as for its base, but for padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, C', T', H', W'), sizes over stride rounded up."""
+        padding: list[int] = []
+        for size, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True):
+            total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+            padding = [total // 2, total - total // 2, *padding]  # F.pad begins with the last axis
+        return super().forward(F.pad(x, padding) if any(padding) else x)
+
+
+class SamePool(nn.Module):
+    """Max pooling with "SAME" padding, over three cells with stride 2 or one with stride 1.
+
+    The layer itself is the child `pool`, so that it can be replaced by another of its geometry.
+    That pads one cell on both sides, which is "SAME" for an odd size. An even size has to be
+    padded behind only: with one cell more in front, all windows but the first are those wanted,
+    and that cell lies in none of them.
+
+    Args:
+        kernel_size: Cells of a window along T, H and W, each 3 or 1.
+        stride: Step along T, H and W, 2 where the window has three cells.
+    """
+
+    def __init__(self, kernel_size: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
+        super().__init__()
+        t, h, w = kernel_size
+        self.pool = nn.MaxPool3d(kernel_size, stride, padding=(t // 2, h // 2, w // 2))
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, C, T', H', W'), sizes over stride rounded up."""
+        sizes = zip(x.shape[2:], self.stride, strict=True)
+        t, h, w = (int(stride == 2 and size % 2 == 0) for size, stride in sizes)
+        if t or h or w:
+            x = F.pad(x, (w, 0, h, 0, t, 0))
+        return self.pool(x)[:, :, t:, h:, w:]
+
+
+class WindowAverage(nn.AvgPool3d):
+    """Average pooling with stride 1 whose window is no larger than the map.
+
+    Args:
+        window: Cells of a window along T, H and W.
+    """
+
+    def __init__(self, window: tuple[int, int, int]) -> None:
+        super().__init__(window, stride=1)
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average (N, C, T, H, W) over all places where the window fits."""
+        cells = [min(pair) for pair in zip(self.window, x.shape[2:], strict=True)]
+        return F.avg_pool3d(x, cells, stride=1)
+
+
+def _scaled(planes: int, width: int) -> int:
+    """Planes of a convolution that has `planes` in the network of width 64."""
+    return max(1, planes * width // 64)
+
+
+@register_model
+def i3d(**options: Any) -> I3D:
+    """I3D, Inception-v1 inflated; options as for :class:`I3D`."""
+    return I3D(**options)

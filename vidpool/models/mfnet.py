@@ -1,0 +1,203 @@
+"""MF-Net, whose convolutions run in sixteen separate fibers, with the published key layout.
+
+"Multi-Fiber Networks for Video Recognition" (Chen et al., ECCV 2018), table 1 there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from vidpool.models.common import Chain, check_clips, check_options, initialise, run
+from vidpool.models.registry import register_model
+
+DEPTHS = (3, 4, 6, 3)
+"""Units of the four stages."""
+
+
+class MFNet(nn.Module):
+    """Multi-fiber network over clips: convolution, max pool, four stages, global average.
+
+    T is halved by the first stage, H and W by the first convolution, the pool and the later three
+    stages; sizes round up, so any clip is large enough. The published network's head is an average
+    over (8, 7, 7) cells, the whole map of clips of 16 x 224 x 224, for which alone it is made;
+    here it is the average over all of the map.
+
+    Args:
+        num_classes: Number of logits.
+        width: Number of fibers, and planes of the first convolution; the four stages have 6, 12,
+            24 and 48 times as many.
+        in_channels: Channels of the clips.
+        dropout: Probability of dropping a feature before the classifier.
+        checkpointing: Compute the units a second time in the backward pass instead of keeping
+            what is inside them; an attribute that may be changed at any time.
+
+    Raises:
+        ConfigError: If `num_classes`, `width` or `in_channels` is below 1, or `dropout` outside
+            [0, 1).
+    """
+
+    head: ClassVar[str] = "classifier"
+    """Dotted name of the layer that makes the logits."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 400,
+        width: int = 16,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check_options(
+            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout
+        )
+        self.checkpointing = checkpointing
+        conv = nn.Conv3d(
+            in_channels, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False
+        )
+        self.conv1 = nn.Sequential(
+            OrderedDict(conv=conv, bn=nn.BatchNorm3d(width), relu=nn.ReLU(inplace=True))
+        )
+        self.maxpool = nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        self.conv2 = _stage(DEPTHS[0], width, 6 * width, (2, 1, 1), width)
+        self.conv3 = _stage(DEPTHS[1], 6 * width, 12 * width, (1, 2, 2), width)
+        self.conv4 = _stage(DEPTHS[2], 12 * width, 24 * width, (1, 2, 2), width)
+        self.conv5 = _stage(DEPTHS[3], 24 * width, 48 * width, (1, 2, 2), width)
+        self.tail = nn.Sequential(
+            OrderedDict(bn=nn.BatchNorm3d(48 * width), relu=nn.ReLU(inplace=True))
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(48 * width, num_classes)
+        self.apply(initialise)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Embed clips.
+
+        Args:
+            x: (N, in_channels, T, H, W) clips.
+
+        Returns:
+            (N, 48 * width) averages over T, H and W.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        check_clips(x)
+        x = self.maxpool(run(self.conv1, x, recompute=self.checkpointing))
+        for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
+            x = stage(x, self.checkpointing)
+        return self.tail(x).mean(dim=(2, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify clips.
+
+        Args:
+            x: (N, in_channels, T, H, W) clips.
+
+        Returns:
+            (N, num_classes) logits.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        return self.classifier(self.dropout(self.forward_features(x)))
+
+
+class MultiFiberUnit(nn.Module):
+    """Multiplexer and two grouped convolutions with a shortcut around them (figure 2e).
+
+    The multiplexer, two 1x1x1 convolutions with a shortcut of their own, lets the fibers exchange
+    what they know. The first grouped convolution is 3x3x3, the second 1x3x3. In a unit that
+    changes the shape the second is a plain 1x1x1 convolution, and the shortcut a projection.
+
+    Args:
+        in_planes: Channels of the input.
+        planes: Channels of the output and between the grouped convolutions.
+        stride: Step of the first grouped convolution along T, H and W.
+        fibers: Number of groups.
+        project: Whether the unit changes the shape.
+    """
+
+    def __init__(
+        self,
+        in_planes: int,
+        planes: int,
+        stride: tuple[int, int, int],
+        fibers: int,
+        *,
+        project: bool,
+    ) -> None:
+        super().__init__()
+        bottleneck = planes // 4
+        self.conv_i1 = PreActivated(in_planes, bottleneck, (1, 1, 1))
+        self.conv_i2 = PreActivated(bottleneck, in_planes, (1, 1, 1))
+        self.conv_m1 = PreActivated(in_planes, planes, (3, 3, 3), stride, fibers)
+        if project:
+            self.conv_m2 = PreActivated(planes, planes, (1, 1, 1))
+            self.conv_w1: nn.Module = PreActivated(in_planes, planes, (1, 1, 1), stride)
+        else:
+            self.conv_m2 = PreActivated(planes, planes, (1, 3, 3), groups=fibers)
+            self.conv_w1 = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_planes, T, H, W) to (N, planes, T', H', W'), sizes over stride rounded up."""
+        mixed = x + self.conv_i2(self.conv_i1(x))
+        return self.conv_m2(self.conv_m1(mixed)) + self.conv_w1(x)
+
+
+class PreActivated(nn.Module):
+    """Batch norm, ReLU and a convolution that pads so that only the stride changes sizes.
+
+    Args:
+        in_planes: Channels of the input.
+        planes: Channels of the output.
+        kernel_size: Odd numbers of cells along T, H and W.
+        stride: Step along T, H and W.
+        groups: Number of groups of channels that do not see each other.
+    """
+
+    def __init__(
+        self,
+        in_planes: int,
+        planes: int,
+        kernel_size: tuple[int, int, int],
+        stride: tuple[int, int, int] = (1, 1, 1),
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        t, h, w = kernel_size
+        self.bn = nn.BatchNorm3d(in_planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv = nn.Conv3d(
+            in_planes,
+            planes,
+            kernel_size,
+            stride=stride,
+            padding=(t // 2, h // 2, w // 2),
+            groups=groups,
+            bias=False,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_planes, T, H, W) to (N, planes, T', H', W'), sizes over stride rounded up."""
+        return self.conv(self.relu(self.bn(x)))
+
+
+def _stage(
+    depth: int, in_planes: int, planes: int, stride: tuple[int, int, int], fibers: int
+) -> Chain:
+    """Chain `depth` units, of which the first has the stride; they are named B01, B02 and so on."""
+    units = [MultiFiberUnit(in_planes, planes, stride, fibers, project=True)]
+    for _ in range(depth - 1):
+        units.append(MultiFiberUnit(planes, planes, (1, 1, 1), fibers, project=False))
+    return Chain(OrderedDict((f"B{i:02d}", unit) for i, unit in enumerate(units, start=1)))
+
+
+@register_model
+def mfnet(**options: Any) -> MFNet:
+    """MF-Net; options as for :class:`MFNet`."""
+    return MFNet(**options)
