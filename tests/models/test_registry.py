@@ -5,16 +5,26 @@ import torch
 from torch import nn
 
 from vidpool.errors import ConfigError
-from vidpool.models import create_model, list_models, register_model, registry
+from vidpool.models import (
+    create_model,
+    find_models,
+    list_models,
+    model_info,
+    register_model,
+    registry,
+)
 
 
 @pytest.fixture
 def scratch(monkeypatch):
     """Registry that a test may add to."""
-    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
 
 
-@pytest.mark.parametrize("name", list_models())
+OWN = [name for name in list_models() if "/" not in name]
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_every_model_trains(name):
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, width=4)
@@ -29,6 +39,7 @@ def test_every_model_trains(name):
 def test_list_is_in_natural_order_and_takes_patterns():
     assert list_models("r3d_*") == ["r3d_18", "r3d_34", "r3d_50", "r3d_101"]
     assert set(list_models("*_50")) < set(list_models())
+    assert list_models()[: len(OWN)] == OWN
     assert list_models("nothing*") == []
 
 
@@ -67,3 +78,56 @@ def test_the_functions_name_is_the_models():
         create_model("linear", width=1)
     with pytest.raises(ValueError, match="linear is registered already"):
         register_model(linear)
+
+
+def test_facts_of_a_model():
+    info = model_info("r3d_50")
+    assert (info.kind, info.size, info.source) == ("video", (16, 224, 224), "vidpool")
+    assert info.sizes == "any"
+    assert info.options == ("num_classes", "width", "in_channels", "dropout")
+    with pytest.raises(ConfigError, match="unknown model 'r3d50'"):
+        model_info("r3d50")
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_name_with_a_prefix_and_facts():
+    @register_model(name="zoo/gnu_v2", kind="image", smallest=(15, 20), source="the zoo")
+    def gnu(*, num_classes: int) -> nn.Linear:
+        return nn.Linear(2, num_classes)
+
+    assert list_models("zoo/*") == ["zoo/gnu_v2"] == list_models()[-1:]
+    assert "gnu" not in list_models()
+    assert create_model("zoo/gnu_v2", 7).out_features == 7
+    info = model_info("zoo/gnu_v2")
+    assert (info.kind, info.size, info.source) == ("image", (224, 224), "the zoo")
+    assert info.sizes == "15x20 or larger"
+    info.check_size((15, 20))
+    for size in ((14, 20), (15, 19)):
+        with pytest.raises(ConfigError, match=f"zoo/gnu_v2 .*{size[0]}x{size[1]}: 15x20 or larger"):
+            info.check_size(size)
+    with pytest.raises(ConfigError, match="images of size HxW, not 16x224x224"):
+        info.check_size((16, 224, 224))
+    with pytest.raises(ConfigError, match="did you mean one of zoo/gnu_v2"):
+        create_model("gnu")
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_fixed_size():
+    @register_model(size=(8, 64, 48), fixed=True)
+    def rigid(*, num_classes: int) -> nn.Linear:
+        return nn.Linear(2, num_classes)
+
+    info = model_info("rigid")
+    info.check_size([8, 64, 48])
+    for size in ((8, 64, 49), (4, 64, 48), (16, 128, 96)):
+        with pytest.raises(ConfigError, match=r"rigid does not take TxHxW = .*: 8x64x48 only"):
+            info.check_size(size)
+
+
+def test_several_patterns():
+    assert find_models(["r3d_1*", "r3d_18"]) == ["r3d_18", "r3d_101"]
+    assert find_models([]) == list_models()
+    with pytest.raises(ConfigError, match=r"'r3d50\*'.*r3d_50"):
+        find_models(["r3d_18", "r3d50*"])
+    with pytest.raises(ConfigError, match=r"no model matches 'xyz'$"):
+        find_models(["xyz"])

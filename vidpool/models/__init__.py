@@ -1,6 +1,21 @@
 """Backbones, built by name."""
 
-from vidpool.models.registry import create_model, list_models, register_model
+from vidpool.models.registry import (
+    ModelInfo,
+    create_model,
+    find_models,
+    list_models,
+    model_info,
+    register_model,
+)
 from vidpool.models.resnet3d import ResNet3d
 
-__all__ = ["ResNet3d", "create_model", "list_models", "register_model"]
+__all__ = [
+    "ModelInfo",
+    "ResNet3d",
+    "create_model",
+    "find_models",
+    "list_models",
+    "model_info",
+    "register_model",
+]
