@@ -33,7 +33,7 @@ def told(capsys):
     """The printed table as lists of cells, by the first cell, and all that was printed."""
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines() if line.strip()]
-    return {row[0]: row[1:] for row in rows}, printed
+    return {row[0]: row[1:] for row in reversed(rows)}, printed  # the table before what follows
 
 
 def test_table(capsys):

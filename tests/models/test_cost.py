@@ -111,7 +111,7 @@ class OwnPadding(nn.AvgPool3d):
 
 def test_pooling_layers():
     model = nn.Sequential(
-        nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        nn.MaxPool3d([1, 3, 3], (1, 2, 2), [0, 1, 1]),  # PyTorchVideo gives lists
         nn.ReLU(),
         OwnPadding(2, ceil_mode=True),
         nn.AdaptiveAvgPool3d((2, 1, 1)),

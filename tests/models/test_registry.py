@@ -1,5 +1,8 @@
 """Listing and building models by name; every registered model trains."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +44,20 @@ def test_list_is_in_natural_order_and_takes_patterns():
     assert set(list_models("*_50")) < set(list_models())
     assert list_models()[: len(OWN)] == OWN
     assert list_models("nothing*") == []
+
+
+def test_listing_imports_neither_pytorchvideo_nor_torchvision():
+    code = """
+import sys
+from vidpool.models import list_models, model_info
+infos = [model_info(name) for name in list_models()]
+assert {"pytorchvideo/x3d_s", "torchvision/r3d_18"} <= {info.name for info in infos}
+assert all(info.options[0] == "num_classes" for info in infos)
+print({"torchvision", "pytorchvideo", "fvcore"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert run.stdout == "set()\n"
 
 
 def test_default_is_kinetics_400():

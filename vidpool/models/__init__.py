@@ -1,5 +1,6 @@
 """Backbones, built by name."""
 
+from vidpool.models.pytorchvideo_models import PyTorchVideoNet
 from vidpool.models.registry import (
     ModelInfo,
     create_model,
@@ -12,6 +13,7 @@ from vidpool.models.resnet3d import ResNet3d
 
 __all__ = [
     "ModelInfo",
+    "PyTorchVideoNet",
     "ResNet3d",
     "create_model",
     "find_models",

@@ -192,10 +192,11 @@ def _is_pooling(module: nn.Module) -> bool:
 def _geometry(layer: nn.Module) -> dict[str, Any]:
     """The arguments of a pooling layer that are not the usual ones."""
     usual = {"padding": 0, "dilation": 1, "ceil_mode": False, "count_include_pad": True}
-    names = ("output_size", "kernel_size", "stride", *usual)
-    values = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in usual or set(value if isinstance(value, tuple) else [value]) != {usual[name]}
-    }
+    geometry = {}
+    for name in ("output_size", "kernel_size", "stride", *usual):
+        value = getattr(layer, name, None)
+        value = tuple(value) if isinstance(value, list) else value
+        values = {*value} if isinstance(value, tuple) else {value}
+        if value is not None and values != {usual.get(name)}:
+            geometry[name] = value
+    return geometry
