@@ -10,11 +10,13 @@ from vidpool.models.registry import (
     register_model,
 )
 from vidpool.models.resnet3d import ResNet3d
+from vidpool.models.torchvision_models import TorchvisionNet
 
 __all__ = [
     "ModelInfo",
     "PyTorchVideoNet",
     "ResNet3d",
+    "TorchvisionNet",
     "create_model",
     "find_models",
     "list_models",
