@@ -1,20 +1,33 @@
 """Listing and building models by name; every registered model trains."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from vidpool.errors import ConfigError
-from vidpool.models import create_model, list_models, register_model, registry
+from vidpool.models import (
+    create_model,
+    find_models,
+    list_models,
+    model_info,
+    register_model,
+    registry,
+)
 
 
 @pytest.fixture
 def scratch(monkeypatch):
     """Registry that a test may add to."""
-    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
 
 
-@pytest.mark.parametrize("name", list_models())
+OWN = [name for name in list_models() if "/" not in name]
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_every_model_trains(name):
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, width=4)
@@ -29,7 +42,22 @@ def test_every_model_trains(name):
 def test_list_is_in_natural_order_and_takes_patterns():
     assert list_models("r3d_*") == ["r3d_18", "r3d_34", "r3d_50", "r3d_101"]
     assert set(list_models("*_50")) < set(list_models())
+    assert list_models()[: len(OWN)] == OWN
     assert list_models("nothing*") == []
+
+
+def test_listing_imports_neither_pytorchvideo_nor_torchvision():
+    code = """
+import sys
+from vidpool.models import list_models, model_info
+infos = [model_info(name) for name in list_models()]
+assert {"pytorchvideo/x3d_s", "torchvision/r3d_18"} <= {info.name for info in infos}
+assert all(info.options[0] == "num_classes" for info in infos)
+print({"torchvision", "pytorchvideo", "fvcore"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert run.stdout == "set()\n"
 
 
 def test_default_is_kinetics_400():
@@ -67,3 +95,56 @@ def test_the_functions_name_is_the_models():
         create_model("linear", width=1)
     with pytest.raises(ValueError, match="linear is registered already"):
         register_model(linear)
+
+
+def test_facts_of_a_model():
+    info = model_info("r3d_50")
+    assert (info.kind, info.size, info.source) == ("video", (16, 224, 224), "vidpool")
+    assert info.sizes == "any"
+    assert info.options == ("num_classes", "width", "in_channels", "dropout")
+    with pytest.raises(ConfigError, match="unknown model 'r3d50'"):
+        model_info("r3d50")
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_name_with_a_prefix_and_facts():
+    @register_model(name="zoo/gnu_v2", kind="image", smallest=(15, 20), source="the zoo")
+    def gnu(*, num_classes: int) -> nn.Linear:
+        return nn.Linear(2, num_classes)
+
+    assert list_models("zoo/*") == ["zoo/gnu_v2"] == list_models()[-1:]
+    assert "gnu" not in list_models()
+    assert create_model("zoo/gnu_v2", 7).out_features == 7
+    info = model_info("zoo/gnu_v2")
+    assert (info.kind, info.size, info.source) == ("image", (224, 224), "the zoo")
+    assert info.sizes == "15x20 or larger"
+    info.check_size((15, 20))
+    for size in ((14, 20), (15, 19)):
+        with pytest.raises(ConfigError, match=f"zoo/gnu_v2 .*{size[0]}x{size[1]}: 15x20 or larger"):
+            info.check_size(size)
+    with pytest.raises(ConfigError, match="images of size HxW, not 16x224x224"):
+        info.check_size((16, 224, 224))
+    with pytest.raises(ConfigError, match="did you mean one of zoo/gnu_v2"):
+        create_model("gnu")
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_fixed_size():
+    @register_model(size=(8, 64, 48), fixed=True)
+    def rigid(*, num_classes: int) -> nn.Linear:
+        return nn.Linear(2, num_classes)
+
+    info = model_info("rigid")
+    info.check_size([8, 64, 48])
+    for size in ((8, 64, 49), (4, 64, 48), (16, 128, 96)):
+        with pytest.raises(ConfigError, match=r"rigid does not take TxHxW = .*: 8x64x48 only"):
+            info.check_size(size)
+
+
+def test_several_patterns():
+    assert find_models(["r3d_1*", "r3d_18"]) == ["r3d_18", "r3d_101"]
+    assert find_models([]) == list_models()
+    with pytest.raises(ConfigError, match=r"'r3d50\*'.*r3d_50"):
+        find_models(["r3d_18", "r3d50*"])
+    with pytest.raises(ConfigError, match=r"no model matches 'xyz'$"):
+        find_models(["xyz"])

@@ -3,7 +3,28 @@
 from vidpool.models import csn, srtg  # noqa: F401  (which register their models)
 from vidpool.models.i3d import I3D
 from vidpool.models.mfnet import MFNet
-from vidpool.models.registry import create_model, list_models, register_model
+from vidpool.models.pytorchvideo_models import PyTorchVideoNet
+from vidpool.models.registry import (
+    ModelInfo,
+    create_model,
+    find_models,
+    list_models,
+    model_info,
+    register_model,
+)
 from vidpool.models.resnet3d import ResNet3d
+from vidpool.models.torchvision_models import TorchvisionNet
 
-__all__ = ["I3D", "MFNet", "ResNet3d", "create_model", "list_models", "register_model"]
+__all__ = [
+    "I3D",
+    "MFNet",
+    "ModelInfo",
+    "PyTorchVideoNet",
+    "ResNet3d",
+    "TorchvisionNet",
+    "create_model",
+    "find_models",
+    "list_models",
+    "model_info",
+    "register_model",
+]

@@ -1,0 +1,297 @@
+"""``vidpool models``: the registered networks, what they cost and what they pool."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+from torch import nn
+
+from vidpool.errors import ConfigError
+from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
+from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers
+from vidpool.models.registry import size_text
+from vidpool.nn import swap_pooling
+
+WIDE = 132  # columns of the tables where no terminal says how many there are
+CLIP = (16, 224, 224)
+CLASSES = {"video": 400, "image": 1000}  # of Kinetics-400 and ImageNet, as most papers count
+
+Item = TypeVar("Item")
+
+
+class Published(NamedTuple):
+    """A row of Table 7 of "Refining activation downsampling with SoftPool", and who it is here."""
+
+    method: str
+    gflops: float
+    accuracies: tuple[float | None, ...]
+    """Top-1 and top-5 in percent on HACS, Kinetics-700 and UCF-101; None for the table's N/A."""
+    model: str
+    soft: bool = False
+    clip: tuple[int, ...] = (32, 224, 224)
+    """What gives the paper's GFLOPs."""
+
+
+TABLE_7 = (
+    Published("r3d-50", 53.16, (78.36, 93.76, 49.08, 72.54, 93.13, 96.29), "r3d_50"),
+    Published("r3d-101", 78.52, (80.49, 95.18, 52.58, 74.63, 95.76, 98.42), "r3d_101"),
+    Published("r(2+1)d-50", 50.04, (81.34, 94.51, 49.93, 73.40, 93.92, 97.84), "r2plus1d_50"),
+    Published("I3D", 55.27, (79.95, 94.48, 53.01, 69.19, 92.45, 97.62), "i3d"),
+    Published("ir-CSN-101", 17.26, (None, None, 54.66, 73.78, 95.13, 97.85), "ir_csn_101"),
+    Published("MF-Net", 22.50, (78.31, 94.62, 54.25, 73.38, 93.86, 98.37), "mfnet"),
+    Published(
+        "SlowFast r3d-50",
+        36.71,
+        (None, None, 56.17, 75.57, 94.62, 98.75),
+        "pytorchvideo/slowfast_r50_4x16",
+        clip=(32, 256, 256),
+    ),
+    Published("SRTG r3d-50", 53.22, (80.36, 95.55, 53.52, 74.17, 96.85, 98.26), "srtg_r3d_50"),
+    Published(
+        "SRTG r(2+1)d-50", 50.10, (83.77, 96.56, 54.17, 74.62, 95.99, 98.20), "srtg_r2plus1d_50"
+    ),
+    Published("SRTG r3d-101", 78.66, (81.66, 96.37, 56.46, 76.82, 97.32, 99.56), "srtg_r3d_101"),
+    Published(
+        "r3d-50 with SoftPool", 53.16, (79.82, 94.64, 50.36, 73.72, 93.90, 97.02), "r3d_50", True
+    ),
+    Published(
+        "SRTG r(2+1)d-50 with SoftPool",
+        50.10,
+        (84.78, 97.72, 55.27, 75.44, 96.46, 98.73),
+        "srtg_r2plus1d_50",
+        True,
+    ),
+    Published(
+        "SRTG r3d-101 with SoftPool",
+        78.66,
+        (83.28, 97.04, 57.76, 77.84, 98.06, 99.82),
+        "srtg_r3d_101",
+        True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one model."""
+
+    info: ModelInfo
+    size: tuple[int, ...]
+    cost: Cost | None = None
+    pooling: tuple[PoolingLayer, ...] = ()
+    reason: str = ""
+    """Why nothing could be measured."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row for JSON."""
+        about = {
+            "name": self.info.name,
+            "kind": self.info.kind,
+            "source": self.info.source,
+            "sizes": self.info.sizes,
+            "options": self.info.options,
+            "size": self.size,
+        }
+        if self.cost is None:
+            return about | {"error": self.reason}
+        return about | {
+            "parameters": self.cost.parameters,
+            "multiply_adds": {
+                "conv_linear": self.cost.conv_linear,
+                "fvcore": self.cost.fvcore,
+                "paper": self.cost.paper,
+            },
+            "pooling": [asdict(layer) for layer in self.pooling],
+        }
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Run ``vidpool models``; the exit status is 1 if no model could be measured."""
+    args = _parser(verb).parse_args(arguments)
+    clip = _clip(args.clip)
+    if args.markdown:
+        if clip:
+            raise ConfigError(f"--clip {args.clip}: --markdown has the clips of the paper's table")
+        print(table_7(args.pattern))
+        return 0
+    names = find_models(args.pattern)
+    rows = [measure(name, clip) for name in _with_progress(names, str)]
+    if args.json:
+        print(json.dumps([row.as_dict() for row in rows], indent=2))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = max(console.width, WIDE)
+        console.print(_pooling_table(rows) if args.pooling else _cost_table(rows))
+        for reason in dict.fromkeys(row.reason for row in rows if row.reason):
+            console.print(reason, markup=False, highlight=False)
+    return 0 if any(row.cost for row in rows) else 1
+
+
+def measure(name: str, clip: Sequence[int] | None = None, soft: bool = False) -> Row:
+    """Measure a registered model's cost, and list its pooling layers.
+
+    Args:
+        name: One of :func:`vidpool.models.list_models`.
+        clip: (T, H, W) of the clip; for an image model H and W count. Without one it is 16x224x224,
+            or what the model was designed for where it takes pictures or no other size.
+        soft: Swap the pooling first.
+
+    Returns:
+        The row; where the model cannot be built here or cannot take the clip, it says why.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    info = model_info(name)
+    size = tuple(clip or (info.size if info.fixed or info.kind == "image" else CLIP))
+    size = size[-len(info.size) :]
+    try:
+        info.check_size(size)
+        model = _build(info)
+        if soft:
+            swap_pooling(model)
+        return Row(info, size, measure_cost(model, size), tuple(pooling_layers(model, size)))
+    except ConfigError as error:
+        return Row(info, size, reason=str(error))
+
+
+def table_7(patterns: Sequence[str] = ()) -> str:
+    """Table 7 of the paper in Markdown, beside what is measured here.
+
+    Args:
+        patterns: Shell-style patterns for the names of our models; without any, all rows.
+
+    Raises:
+        ConfigError: If nothing matches.
+    """
+    chosen = [
+        row
+        for row in TABLE_7
+        if not patterns or any(fnmatchcase(row.model, pattern) for pattern in patterns)
+    ]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(row.model for row in TABLE_7))
+        raise ConfigError(f"no model of Table 7 matches {' '.join(patterns)}; they are {known}")
+    sets = [f"{name} top-{k}" for name in ("HACS", "Kinetics-700", "UCF-101") for k in (1, 5)]
+    header = ["method", "GFLOPs", *(f"{name} (%)" for name in sets)]
+    header += ["our model", "clip", "GFLOPs measured", "parameters (M)"]
+    lines = [header, ["---", *["---:"] * 7, "---", "---", "---:", "---:"]]
+    known_models = set(list_models())
+    for row in _with_progress(chosen, lambda row: row.model):
+        cells = [row.method, f"{row.gflops:.2f}"]
+        cells += ["N/A" if value is None else f"{value:.2f}" for value in row.accuracies]
+        cells += [f"`{row.model}`", size_text(row.clip)]
+        cost = measure(row.model, row.clip, row.soft).cost if row.model in known_models else None
+        cells += (
+            [f"{cost.paper / 1e9:.2f}", f"{cost.parameters / 1e6:.2f}"] if cost else ["none"] * 2
+        )
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"vidpool {verb}",
+        description="List the networks, their parameters and multiply-adds.",
+    )
+    add = parser.add_argument
+    add("pattern", nargs="*", metavar="PATTERN", help="names, like r3d_50 or 'torchvision/*'")
+    add(
+        "--clip",
+        metavar="TxHxW",
+        help="what to count the multiply-adds for; H and W count for networks that take pictures "
+        "(default: 16x224x224, and what such a network was designed for)",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--pooling", action="store_true", help="list the pooling layers")
+    form.add_argument(
+        "--markdown", action="store_true", help="the paper's Table 7, beside what is measured here"
+    )
+    form.add_argument("--json", action="store_true", help="everything, as JSON")
+    return parser
+
+
+def _clip(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5}){2}", text):
+        raise ConfigError(f"--clip {text} must be TxHxW, like 16x224x224")
+    return tuple(map(int, text.split("x")))
+
+
+def _build(info: ModelInfo) -> nn.Module:
+    """A model without data."""
+    with torch.device("meta"):
+        return create_model(info.name, num_classes=CLASSES[info.kind])
+
+
+def _with_progress(items: Sequence[Item], name: Callable[[Item], str]) -> Iterator[Item]:
+    """Go through items under a progress bar, which disappears."""
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    # the table may be redirected, or be JSON
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=len(items))
+        for item in items:
+            bar.update(task, description=name(item))
+            yield item
+            bar.advance(task)
+
+
+def _cost_table(rows: Iterable[Row]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption="Multiply-adds in units of 10^9 (G). conv+linear: of convolutions, linear layers "
+        "and attention; fvcore: and batch norm; paper: and ReLU and LSTM, as the SoftPool paper "
+        "counts. pooling: layers that swap_pooling replaces, of all; --pooling lists them.",
+        caption_justify="left",
+    )
+    table.add_column("model", overflow="fold")
+    table.add_column("input", no_wrap=True)
+    for name in ("params\nM", "conv+linear\nG", "fvcore\nG", "paper\nG", "pooling\n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        cells = ["none"] * 5
+        if row.cost:
+            counts = (row.cost.conv_linear, row.cost.fvcore, row.cost.paper)
+            swapped = sum(layer.swapped for layer in row.pooling)
+            cells = [f"{row.cost.parameters / 1e6:.2f}", *(f"{n / 1e9:.2f}" for n in counts)]
+            cells.append(f"{swapped} of {len(row.pooling)}")
+        table.add_row(row.info.name, size_text(row.size), *cells)
+    return table
+
+
+def _pooling_table(rows: Iterable[Row]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption="swapped: whether swap_pooling replaces the layer unless told otherwise.",
+        caption_justify="left",
+    )
+    for name in ("model", "layer", "class", "geometry"):
+        table.add_column(name, overflow="fold")
+    for name in ("input", "output", "swapped"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        if row.cost and not row.pooling:
+            table.add_row(row.info.name, "none")
+        for layer in row.pooling:
+            geometry = ", ".join(f"{k}={_short(v)}" for k, v in layer.geometry.items())
+            sizes = ["", ""] if layer.sizes is None else map(size_text, layer.sizes)
+            swapped = "yes" if layer.swapped else "no"
+            table.add_row(row.info.name, layer.name, layer.kind, geometry, *sizes, swapped)
+    return table
+
+
+def _short(value: Any) -> str:
+    return size_text(value) if isinstance(value, (tuple, list)) else str(value)

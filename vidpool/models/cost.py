@@ -1,0 +1,202 @@
+"""What a network costs: parameters, multiply-adds in three conventions, and its pooling layers.
+
+The forward pass runs on tensors without data, so that a large clip takes neither time nor memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vidpool.errors import ConfigError
+from vidpool.nn import swap_pooling
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and operations of one forward pass in evaluation mode."""
+
+    parameters: int
+    products: int
+    """Multiply-adds of convolutions, linear layers and attention."""
+    batch_norm: int
+    """2 per element that batch norm scales, 1 where it has no scale."""
+    relu: int
+    """1 per element."""
+    recurrent: int
+    """Multiply-adds of LSTM and other recurrent layers; their activations are not counted."""
+
+    @property
+    def conv_linear(self) -> int:
+        """Multiply-adds of convolutions, linear layers and attention alone.
+
+        What most papers report as "FLOPs".
+        """
+        return self.products
+
+    @property
+    def fvcore(self) -> int:
+        """With batch norm, as `fvcore.nn.FlopCountAnalysis` counts convolutional networks.
+
+        Layer norm and interpolation, which it counts too, are left out.
+        """
+        return self.products + self.batch_norm
+
+    @property
+    def paper(self) -> int:
+        """With batch norm, ReLU and recurrent layers; pooling is not counted.
+
+        What reproduces Tables 2 and 7 of "Refining activation downsampling with SoftPool".
+        """
+        return self.products + self.batch_norm + self.relu + self.recurrent
+
+
+@dataclass(frozen=True)
+class PoolingLayer:
+    """One pooling layer of a network."""
+
+    name: str
+    """Dotted name in the model."""
+    kind: str
+    """Name of its class."""
+    geometry: dict[str, Any]
+    """`kernel_size`, `stride`, `padding` and what else differs from the class's defaults; of
+    adaptive layers `output_size`."""
+    sizes: tuple[tuple[int, ...], tuple[int, ...]] | None
+    """Size before and after it; None if a forward pass does not reach it."""
+    swapped: bool
+    """Whether :func:`vidpool.nn.swap_pooling` replaces it by default."""
+
+
+def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Cost:
+    """Count parameters and operations of one clip or picture.
+
+    Args:
+        model: Any network; it stays as it is and is not computed with.
+        size: (T, H, W) of the clip, or (H, W) of the picture.
+        channels: Channels of either.
+
+    Returns:
+        The counts; the properties of :class:`Cost` are the three conventions.
+
+    Raises:
+        ConfigError: If the network cannot take this size.
+    """
+    # what the libraries' counter has no formula for, in operations
+    formulas = {
+        aten.native_batch_norm: lambda x, scale, *_, **__: prod(x) * (1 if scale is None else 2),
+        aten.relu: lambda x, **_: prod(x),
+        aten.relu_: lambda x, **_: prod(x),
+    }
+    empty = _without_data(model)
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with counter:
+        _forward(empty, size, channels)
+    counts = counter.get_flop_counts()
+    everything: dict[Any, int] = counts.get("Global", {})
+    root = type(empty).__name__
+    recurrent = sum(
+        sum(counts.get(f"{root}.{name}" if name else root, {}).values())
+        for name, module in empty.named_modules()
+        if isinstance(module, nn.RNNBase)
+    )
+    products = sum(count for operator, count in everything.items() if operator not in formulas)
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        products=(products - recurrent) // 2,
+        batch_norm=everything.get(aten.native_batch_norm, 0),
+        relu=everything.get(aten.relu, 0) + everything.get(aten.relu_, 0),
+        recurrent=recurrent // 2,
+    )
+
+
+def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> list[PoolingLayer]:
+    """List the pooling layers of a network, in its order.
+
+    What a network pools by calling functions cannot be seen.
+
+    Args:
+        model: Any network; it stays as it is and is not computed with.
+        size: (T, H, W) of the clip, or (H, W) of the picture, that the sizes are for.
+        channels: Channels of either.
+
+    Raises:
+        ConfigError: If the network cannot take this size.
+    """
+    empty = _without_data(model)
+    layers = {name: module for name, module in empty.named_modules() if _is_pooling(module)}
+    sizes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    def recorder(name: str) -> Callable[..., None]:
+        def record(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            sizes[name] = (tuple(inputs[0].shape[2:]), tuple(output.shape[2:]))
+
+        return record
+
+    for name, layer in layers.items():
+        layer.register_forward_hook(recorder(name))
+    _forward(empty, size, channels)
+    try:
+        swapped = {swap.name for swap in swap_pooling(empty)}
+    except ConfigError:  # nothing to swap
+        swapped = set()
+    return [
+        PoolingLayer(name, type(layer).__name__, _geometry(layer), sizes.get(name), name in swapped)
+        for name, layer in layers.items()
+    ]
+
+
+def _without_data(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose tensors have shapes only."""
+    tensors: dict[int, Any] = {}
+    for tensor in chain(model.parameters(), model.buffers()):
+        empty = tensor.detach().to("meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        tensors[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
+    return deepcopy(model, tensors).eval()
+
+
+def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:
+    """Run one clip or picture without data through a model without data."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    with torch.no_grad():
+        try:
+            model(torch.empty(1, channels, *size, dtype=dtype, device="meta"))
+        except ConfigError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            shape = "x".join(map(str, size))
+            raise ConfigError(
+                f"{type(model).__name__} cannot take {channels} channels of size {shape}: {error}"
+            ) from error
+
+
+def _is_pooling(module: nn.Module) -> bool:
+    """Whether a module is one of PyTorch's pooling layers, or derived from one."""
+    return any(
+        cls.__module__ == nn.MaxPool2d.__module__ and "Pool" in cls.__name__
+        for cls in type(module).__mro__
+    )
+
+
+def _geometry(layer: nn.Module) -> dict[str, Any]:
+    """The arguments of a pooling layer that are not the usual ones."""
+    usual = {"padding": 0, "dilation": 1, "ceil_mode": False, "count_include_pad": True}
+    geometry = {}
+    for name in ("output_size", "kernel_size", "stride", *usual):
+        value = getattr(layer, name, None)
+        value = tuple(value) if isinstance(value, list) else value
+        values = {*value} if isinstance(value, tuple) else {value}
+        if value is not None and values != {usual.get(name)}:
+            geometry[name] = value
+    return geometry

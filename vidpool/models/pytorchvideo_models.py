@@ -1,0 +1,165 @@
+"""PyTorchVideo's Kinetics-400 networks, which take clips of any size here.
+
+Built by the functions of :mod:`pytorchvideo.models.hub`, so that its checkpoints' `model_state`
+loads. Two things differ, neither of which has weights: the heads average over all positions,
+where PyTorchVideo's average over a window of the size that training had; and the outputs are
+logits, where PyTorchVideo's R(2+1)D and X3D end in a softmax. At the size that a network was
+designed for the logits are the same. At a larger one PyTorchVideo averages over overlapping
+windows, which count the middle more often than the border.
+
+PyTorchVideo is imported when a network is built.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidpool.errors import ConfigError
+from vidpool.models.registry import register_model
+
+
+class PyTorchVideoNet(nn.Module):
+    """Blocks of a PyTorchVideo network, the last of which is its head.
+
+    Args:
+        blocks: The `blocks` of a network built by PyTorchVideo; its fixed averages are replaced.
+        dropout: Probability of dropping a feature before the classifier.
+        alpha: Frames of SlowFast's fast pathway for one of the slow pathway; None for networks
+            with one pathway.
+
+    Raises:
+        ConfigError: If `dropout` is outside [0, 1).
+    """
+
+    def __init__(self, blocks: nn.ModuleList, dropout: float, alpha: int | None = None) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+        self.blocks = blocks
+        self.alpha = alpha
+        for parent in list(blocks.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, nn.AvgPool3d):  # only heads have these
+                    setattr(parent, name, nn.AdaptiveAvgPool3d(1))
+        head: Any = blocks[-1]
+        head.dropout = nn.Dropout(dropout)
+        head.output_pool = None  # averaged what is one position now
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Embed clips.
+
+        Args:
+            x: (N, C, T, H, W) clips.
+
+        Returns:
+            (N, features): what the classifier sees, but for dropout.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        if x.ndim != 5:
+            raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
+        state: Any = x if self.alpha is None else pathways(x, self.alpha)
+        for block in self.blocks[:-1]:
+            state = block(state)
+        head: Any = self.blocks[-1]
+        return (state if head.pool is None else head.pool(state)).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify clips.
+
+        Args:
+            x: (N, C, T, H, W) clips.
+
+        Returns:
+            (N, num_classes) logits.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        head: Any = self.blocks[-1]
+        return head.proj(head.dropout(self.forward_features(x)))
+
+
+def pathways(x: Tensor, alpha: int) -> list[Tensor]:
+    """SlowFast's two inputs: the slow pathway's frames, evenly spread, and all frames.
+
+    Section 3.1 of "SlowFast Networks for Video Recognition" (ICCV 2019), with the frames that
+    PyTorchVideo takes: the first, the last, and what lies between, rounded down.
+
+    Args:
+        x: (N, C, T, H, W) clips.
+        alpha: Frames of the fast pathway for one of the slow pathway.
+
+    Returns:
+        Clips with T / alpha frames, rounded up as the connections between the pathways do, and x.
+    """
+    frames = x.shape[2]
+    # on the CPU, since GPUs may round otherwise
+    picked = torch.linspace(0, frames - 1, -(-frames // alpha), device="cpu").long()
+    return [x.index_select(2, picked.to(x.device)), x]
+
+
+def _build(
+    name: str,
+    builder: str,
+    alpha: int | None,
+    settings: dict[str, Any],
+    *,
+    num_classes: int,
+    dropout: float,
+) -> PyTorchVideoNet:
+    """Build a network by a function of `pytorchvideo.models.hub` or `pytorchvideo.models`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, while it is imported
+            from pytorchvideo import models
+            from pytorchvideo.models import hub
+    except ImportError as error:
+        raise ConfigError(
+            f"{name} needs PyTorchVideo, which cannot be imported here ({error}): "
+            "pip install 'vidpool[pytorchvideo]'"
+        ) from error
+    if num_classes < 1:
+        raise ConfigError(f"num_classes must be at least 1, but is {num_classes}")
+    build = getattr(models if builder.startswith("create_") else hub, builder)
+    net = build(model_num_class=num_classes, head_activation=None, **settings)
+    return PyTorchVideoNet(net.blocks, dropout, alpha)
+
+
+def _register(
+    name: str,
+    builder: str,
+    size: tuple[int, int, int],
+    *,
+    dropout: float = 0.5,
+    alpha: int | None = None,
+    **settings: Any,
+) -> None:
+    name = f"pytorchvideo/{name}"
+    build = partial(_build, name, builder, alpha, settings, dropout=dropout)
+    register_model(name=name, size=size, source="PyTorchVideo")(build)
+
+
+_register("ir_csn_101", "csn_r101", (32, 224, 224), dropout=0.0)
+_register("r2plus1d_r50", "r2plus1d_r50", (16, 224, 224))
+_register("slow_r50", "slow_r50", (8, 224, 224))
+_register(
+    "slowfast_r50_4x16",  # in PyTorchVideo's model zoo, but no function of its hub
+    "create_slowfast",
+    (32, 224, 224),
+    alpha=8,
+    model_depth=50,
+    slowfast_fusion_conv_kernel_size=(5, 1, 1),
+    slowfast_fusion_conv_stride=(8, 1, 1),
+)
+_register("slowfast_r50_8x8", "slowfast_r50", (32, 224, 224), alpha=4)
+_register("x3d_xs", "x3d_xs", (4, 160, 160))
+_register("x3d_s", "x3d_s", (13, 160, 160))
+_register("x3d_m", "x3d_m", (16, 224, 224))
+_register("x3d_l", "x3d_l", (16, 312, 312))

@@ -1,0 +1,304 @@
+"""torchvision's video networks, and the image networks of the SoftPool paper.
+
+Built by torchvision's functions, whose layers keep their names, so that its checkpoints load. They
+are initialised as torchvision initialises them. torchvision is imported when a network is built.
+
+torchvision's published GoogLeNet and Inception v3 expect pixels normalised with mean 0.5 and
+standard deviation 0.5, the other image networks with those of ImageNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from vidpool.errors import ConfigError
+from vidpool.models.registry import Kind, model_info, register_model, size_text
+
+_RESNET = "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten"
+_VIDEO_RESNET = "stem layer1 layer2 layer3 layer4 avgpool flatten"
+_DENSENET = "features relu avgpool flatten"
+_GOOGLENET = (
+    "conv1 maxpool1 conv2 conv3 maxpool2 inception3a inception3b maxpool3 inception4a aux1 "
+    "inception4b inception4c inception4d aux2 inception4e maxpool4 inception5a inception5b avgpool "
+    "flatten"
+)
+_INCEPTION_V3 = (
+    "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 maxpool1 Conv2d_3b_1x1 Conv2d_4a_3x3 maxpool2 "
+    "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e AuxLogits "
+    "Mixed_7a Mixed_7b Mixed_7c avgpool flatten"
+)
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+_AUXLOGITS_SIDE = 299  # its 5x5 convolution needs as much
+
+
+class TorchvisionNet(nn.Module):
+    """The layers of a torchvision network, run one after the other.
+
+    Args:
+        name: Name in the registry, which knows the sizes that the network takes.
+        net: What torchvision built; its layers become this module's, under the same names.
+        features: Names of the layers that make features of clips or pictures, in order.
+        classifier: Names of the layers that make logits of features, in order.
+        layers: Further layers without weights, or ones in place of those of `net`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        net: nn.Module,
+        features: Sequence[str],
+        classifier: Sequence[str],
+        layers: dict[str, nn.Module],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._features = tuple(features)
+        self._classifier = tuple(classifier)
+        for layer_name, layer in (dict(net.named_children()) | layers).items():
+            self.add_module(layer_name, layer)
+        self.register_load_state_dict_pre_hook(_drop_auxiliary)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Embed clips or pictures.
+
+        Args:
+            x: (N, 3, T, H, W) clips, or (N, 3, H, W) where the network takes pictures.
+
+        Returns:
+            (N, features): what the classifier sees, but for dropout.
+
+        Raises:
+            ConfigError: If the network cannot take this size; the message says which it takes.
+        """
+        return self._embed(x)[0]
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Classify clips or pictures.
+
+        Args:
+            x: (N, 3, T, H, W) clips, or (N, 3, H, W) where the network takes pictures.
+
+        Returns:
+            (N, num_classes) logits. In training, a network with auxiliary heads returns a tuple of
+            the logits and those of the heads, the deepest first, as torchvision's does.
+
+        Raises:
+            ConfigError: If the network cannot take this size; the message says which it takes.
+        """
+        x, auxiliary = self._embed(x)
+        for name in self._classifier:
+            x = self.get_submodule(name)(x)
+        return (x, *reversed(auxiliary)) if auxiliary else x
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features, and the logits of auxiliary heads in training."""
+        self._check(x)
+        auxiliary = []
+        for name in self._features:
+            if name not in _AUXILIARY:
+                x = self.get_submodule(name)(x)
+            elif self.training and name in self._modules:
+                auxiliary.append(self.get_submodule(name)(x))
+        return x, auxiliary
+
+    def _check(self, x: Tensor) -> None:
+        info = model_info(self.name)
+        if x.ndim != 2 + len(info.size):
+            axes = "T, H, W" if info.kind == "video" else "H, W"
+            raise ConfigError(
+                f"{self.name} takes {info.kind}s (N, C, {axes}), but got shape {tuple(x.shape)}"
+            )
+        info.check_size(x.shape[2:])
+        if self.training and "AuxLogits" in self._modules and min(x.shape[2:]) < _AUXLOGITS_SIDE:
+            raise ConfigError(
+                f"{self.name} with aux_logits trains on {_AUXLOGITS_SIDE}x{_AUXLOGITS_SIDE} or "
+                f"larger, not on {size_text(x.shape[2:])}; smaller pictures need aux_logits=False"
+            )
+
+
+class MViT(TorchvisionNet):
+    """torchvision's MViT, whose tokens travel with their arrangement in time and space."""
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        self._check(x)
+        x = self.get_submodule("conv_proj")(x)
+        arrangement = tuple(x.shape[2:])
+        x = self.get_submodule("pos_encoding")(x.flatten(2).transpose(1, 2))
+        for block in self.get_submodule("blocks").children():
+            x, arrangement = block(x, arrangement)
+        return self.get_submodule("norm")(x)[:, 0], []  # of the class token
+
+
+def _drop_auxiliary(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave out the weights of auxiliary heads that a network was built without."""
+    absent = tuple(f"{prefix}{name}." for name in _AUXILIARY if name not in module._modules)
+    for key in [key for key in state_dict if key.startswith(absent)]:
+        del state_dict[key]
+
+
+def _no_layers() -> dict[str, nn.Module]:
+    return {}
+
+
+def _densenet_layers() -> dict[str, nn.Module]:
+    """What torchvision's DenseNet calls as functions."""
+    return {"relu": nn.ReLU(inplace=True), "avgpool": nn.AdaptiveAvgPool2d(1)}
+
+
+def _s3d_layers() -> dict[str, nn.Module]:
+    """A global average in place of one over 2x7x7, which is the same at 16x224x224.
+
+    At longer clips torchvision averages over overlapping windows, which count the frames at either
+    end less often. The classifier is a convolution.
+    """
+    return {"avgpool": nn.AdaptiveAvgPool3d(1), "unflatten": nn.Unflatten(1, (1024, 1, 1, 1))}
+
+
+def _swin_layers() -> dict[str, nn.Module]:
+    """Channels are last until the average."""
+    from torchvision.ops import Permute
+
+    return {"permute": Permute([0, 4, 1, 2, 3])}
+
+
+def _inception_v3_settings() -> dict[str, Any]:
+    from vidpool.models.inception_v3 import BLOCKS
+
+    return {"inception_blocks": BLOCKS, "init_weights": True}
+
+
+class _Family(NamedTuple):
+    """What the networks of one torchvision class share."""
+
+    features: str
+    """Names of the layers up to the features."""
+    classifier: str = "dropout fc"
+    """Names of the layers from the features on."""
+    layers: Callable[[], dict[str, nn.Module]] = _no_layers
+    """Makes layers that torchvision's network lacks."""
+    settings: Callable[[], dict[str, Any]] = dict
+    """Makes arguments for torchvision's function."""
+    net: type[TorchvisionNet] = TorchvisionNet
+
+
+def _make(
+    name: str,
+    kind: Kind,
+    family: _Family,
+    num_classes: int,
+    dropout: float,
+    **settings: Any,
+) -> TorchvisionNet:
+    if num_classes < 1:
+        raise ConfigError(f"num_classes must be at least 1, but is {num_classes}")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+    from torchvision import models
+
+    build = getattr(models.video if kind == "video" else models, name.rpartition("/")[2])
+    net = build(weights=None, num_classes=num_classes, **family.settings(), **settings)
+    layers = {"flatten": nn.Flatten(), "dropout": nn.Dropout(dropout), **family.layers()}
+    return family.net(name, net, family.features.split(), family.classifier.split(), layers)
+
+
+def _build(
+    name: str, kind: Kind, family: _Family, *, num_classes: int, dropout: float
+) -> TorchvisionNet:
+    return _make(name, kind, family, num_classes, dropout)
+
+
+def _build_inception(
+    name: str,
+    kind: Kind,
+    family: _Family,
+    *,
+    num_classes: int,
+    dropout: float,
+    aux_logits: bool = False,
+) -> TorchvisionNet:
+    return _make(name, kind, family, num_classes, dropout, aux_logits=aux_logits)
+
+
+def _register(
+    names: str,
+    kind: Kind,
+    family: _Family,
+    *,
+    dropout: float = 0.0,
+    build: Callable[..., TorchvisionNet] = _build,
+    size: tuple[int, ...] | None = None,
+    smallest: tuple[int, ...] | None = None,
+    fixed: bool = False,
+) -> None:
+    for name in names.split():
+        name = f"torchvision/{name}"
+        facts: dict[str, Any] = {"size": size, "smallest": smallest, "fixed": fixed}
+        register = register_model(name=name, kind=kind, source="torchvision", **facts)
+        register(partial(build, name, kind, family, dropout=dropout))
+
+
+_register("r3d_18 mc3_18 r2plus1d_18", "video", _Family(_VIDEO_RESNET), size=(16, 112, 112))
+_register(
+    "s3d",
+    "video",
+    _Family(
+        "features avgpool flatten",
+        "dropout unflatten classifier flatten",
+        _s3d_layers,
+        lambda: {"dropout": 0.0},  # ours comes before
+    ),
+    dropout=0.2,
+    smallest=(5, 17, 17),
+)
+_register(
+    "mvit_v2_s",
+    "video",
+    _Family(
+        "conv_proj pos_encoding blocks norm",
+        "dropout head",
+        settings=lambda: {"dropout": 0.0},
+        net=MViT,
+    ),
+    dropout=0.5,
+    fixed=True,
+)
+_register(
+    "swin3d_t",
+    "video",
+    _Family(
+        "patch_embed pos_drop features norm permute avgpool flatten", "dropout head", _swin_layers
+    ),
+)
+_register(
+    "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d "
+    "wide_resnet50_2",
+    "image",
+    _Family(_RESNET),
+)
+_register(
+    "densenet121 densenet161 densenet169",
+    "image",
+    _Family(_DENSENET, "dropout classifier", _densenet_layers),
+    smallest=(29, 29),
+)
+_register(
+    "googlenet",
+    "image",
+    _Family(_GOOGLENET, settings=lambda: {"init_weights": True}),
+    dropout=0.2,
+    build=_build_inception,
+    smallest=(15, 15),
+)
+_register(
+    "inception_v3",
+    "image",
+    _Family(_INCEPTION_V3, settings=_inception_v3_settings),
+    dropout=0.5,
+    build=_build_inception,
+    size=(299, 299),
+    smallest=(75, 75),
+)
