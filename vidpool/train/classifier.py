@@ -15,14 +15,21 @@ from torchmetrics.classification import MulticlassAccuracy
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.models import create_model
+from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
 from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
 from vidpool.train.report import write_test_report
 
-ARCHITECTURE = ("backbone", "num_classes", "width", "pooling", "pooling_options")
+ARCHITECTURE = (
+    "backbone",
+    "num_classes",
+    "width",
+    "backbone_options",
+    "pooling",
+    "pooling_options",
+)
 
 
 class VideoClassifier(pl.LightningModule):
@@ -31,11 +38,16 @@ class VideoClassifier(pl.LightningModule):
     Args:
         backbone: Name of a network, see :func:`vidpool.models.list_models`.
         num_classes: Classes; on the command line it follows from the data.
-        width: Channels of the first stage.
+        width: Channels of the first stage; null is the network's own.
+        backbone_options: Further options of the network, e.g. ``{gate: true}`` for SRTG; an
+            unknown one is an error that lists those it has.
         pooling: What every pooling layer becomes, see :func:`vidpool.nn.swap_pooling`; null keeps
             the network's own.
-        pooling_options: Passed to the new layers, e.g. ``{gradient: paper}``.
-        dropout: Probability of dropping a feature before the classifier.
+        pooling_options: Passed to ``swap_pooling`` and the new layers, e.g. ``{gradient: paper}``
+            or ``{geometry: authors}``.
+        dropout: Probability of dropping a feature before the classifier; null is the network's own.
+        recompute: Compute the network's stages a second time in the backward pass instead of
+            keeping them in memory (gradient checkpointing).
         channels_last: Keep weights and clips in the channels-last memory format, which makes
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
         init_from: A checkpoint whose weights training starts from (fine-tuning); where it has
@@ -60,10 +72,12 @@ class VideoClassifier(pl.LightningModule):
         self,
         backbone: str = "r3d_50",
         num_classes: int = 400,
-        width: int = 64,
+        width: int | None = None,
+        backbone_options: dict[str, Any] | None = None,
         pooling: str | None = "soft",
         pooling_options: dict[str, Any] | None = None,
-        dropout: float = 0.0,
+        dropout: float | None = None,
+        recompute: bool = False,
         channels_last: bool = False,
         init_from: str | None = None,
         optimizer: OptimizerName = "sgd",
@@ -95,14 +109,9 @@ class VideoClassifier(pl.LightningModule):
                 f"model.label_smoothing must lie within [0, 1), got {label_smoothing}"
             )
         self.save_hyperparameters()
-        self.model = create_model(backbone, num_classes=num_classes, width=width, dropout=dropout)
+        self.model = _network(backbone, num_classes, width, dropout, recompute, backbone_options)
         if pooling is not None:
-            try:
-                swap_pooling(self.model, pooling, **(pooling_options or {}))
-            except ConfigError:
-                raise
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"model.pooling_options {pooling_options}: {error}") from error
+            _swap(self.model, backbone, pooling, pooling_options or {})
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
         self.train_loss = MeanMetric()
@@ -288,3 +297,40 @@ class VideoClassifier(pl.LightningModule):
             # every rank has the same value, computed from the scores of all
             self.log(f"{stage}/{name}", value, prog_bar=name == "top1", sync_dist=True)
         return scores, labels, {name: float(value) for name, value in metrics.items()}
+
+
+def _network(
+    name: str,
+    num_classes: int,
+    width: int | None,
+    dropout: float | None,
+    recompute: bool,
+    further: dict[str, Any] | None,
+) -> nn.Module:
+    """The network, given only the options that were set: not every network has all of them."""
+    info = model_info(name)
+    if info.kind != "video":
+        raise ConfigError(
+            f"model.backbone {name} takes pictures, not clips; `vidpool models` says what each takes"
+        )
+    options = dict(further or {})
+    if width is not None:
+        options["width"] = width
+    if dropout is not None:
+        options["dropout"] = dropout
+    if recompute:
+        options["checkpointing"] = True
+    return create_model(name, num_classes=num_classes, **options)
+
+
+def _swap(model: nn.Module, name: str, pooling: str, options: dict[str, Any]) -> None:
+    """Replace the network's pooling; an example clip tells what learns by channel how many."""
+    info = model_info(name)
+    small = map(max, info.smallest, (8, 64, 64))
+    example = (1, 3, *(info.size if info.fixed else small))
+    try:
+        swap_pooling(model, pooling, **({"example": example} | options))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"model.pooling_options {options}: {error}") from error
