@@ -59,17 +59,15 @@ class WindowPool(PoolLayer, ABC):
         padding: Cells added on both sides; at most half of `kernel_size`.
         dilation: Step from one cell of a window to the next.
         ceil_mode: Round the output size up instead of down.
-        channels: C, where a layer learns something for every channel. It is an argument, and the
-            parameters are made with the layer instead of lazily at the first input, because
-            optimisers, DDP and `load_state_dict` need parameters before any input has been seen.
 
     Raises:
         TypeError: If a size is neither an int nor a sequence of ints.
         RuntimeError: If a size is out of range.
-        ConfigError: If `channels` is below 1.
     """
 
     ndim: ClassVar[int]
+    channels: int | None = None
+    """C, where the layer has parameters for every channel."""
 
     def __init__(
         self,
@@ -79,13 +77,9 @@ class WindowPool(PoolLayer, ABC):
         dilation: int | Sequence[int] = 1,
         *,
         ceil_mode: bool = False,
-        channels: int | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
         self._window()
-        if channels is not None and channels < 1:
-            raise ConfigError(f"channels must be at least 1, but is {channels}")
-        self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool x, (N, C, *sizes) or (C, *sizes); the dtype stays.
@@ -115,6 +109,20 @@ class WindowPool(PoolLayer, ABC):
         values = in_single_precision(x if batched else x.unsqueeze(0))
         out = pool(values, windows).to(x.dtype)
         return out if batched else out.squeeze(0)
+
+    def _learn_for(self, channels: int | None) -> None:
+        """Note the channels that the layer has parameters for; None: it shares them.
+
+        `channels` is an argument, and parameters are made with the layer instead of lazily at the
+        first input, because optimisers, DDP and `load_state_dict` need them before any input has
+        been seen.
+
+        Raises:
+            ConfigError: If `channels` is below 1.
+        """
+        if channels is not None and channels < 1:
+            raise ConfigError(f"channels must be at least 1, but is {channels}")
+        self.channels = channels
 
     def _window(self) -> Window:
         return make_window(

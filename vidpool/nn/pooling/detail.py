@@ -32,9 +32,8 @@ class _DetailPreservingPool(RandomPool):
         channels: int,
         stochastic: bool = False,
     ) -> None:
-        super().__init__(
-            kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, channels=channels
-        )
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
         self.stochastic = stochastic
         self._grid = check_grid(None, self._window())
         self.log_alpha = nn.Parameter(torch.zeros(channels))

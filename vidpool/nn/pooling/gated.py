@@ -27,9 +27,8 @@ class _GatedPool(WindowPool):
         ceil_mode: bool = False,
         channels: int | None = None,
     ) -> None:
-        super().__init__(
-            kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, channels=channels
-        )
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
         # at 0 the gate stands at 1/2, and every entry has a gradient
         self.mask = nn.Parameter(torch.zeros(channels or 1, *self._window().kernel_size))
 

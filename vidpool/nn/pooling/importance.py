@@ -34,9 +34,8 @@ class _LocalImportancePool(WindowPool):
         channels: int,
         logit_kernel: int = 3,
     ) -> None:
-        super().__init__(
-            kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, channels=channels
-        )
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
         if logit_kernel < 1 or logit_kernel % 2 == 0:
             raise ConfigError(f"logit_kernel must be odd and positive, but is {logit_kernel}")
         self.conv = _CONV[self.ndim - 1](

@@ -69,9 +69,8 @@ class _LiftPool(WindowPool):
         channels: int,
         filter_size: int = 5,
     ) -> None:
-        super().__init__(
-            kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, channels=channels
-        )
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
         window = self._window()
         if set(window.dilation) != {1}:
             raise ConfigError(

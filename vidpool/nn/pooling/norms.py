@@ -140,9 +140,8 @@ class _LpPool(WindowPool):
     ) -> None:
         if not (isfinite(p) and p > 1):
             raise ConfigError(f"p must begin above 1 and finite, but is {p}: 2 is a good choice")
-        super().__init__(
-            kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, channels=channels
-        )
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
         # the inverse of softplus, log(e^(p-1) - 1), which is p - 1 where that overflows
         rho = log(expm1(p - 1)) if p < 30 else p - 1
         self.rho = nn.Parameter(torch.full((channels or 1,), rho))

@@ -28,9 +28,8 @@ class _OrdinalPool(WindowPool):
         ceil_mode: bool = False,
         channels: int,
     ) -> None:
-        super().__init__(
-            kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, channels=channels
-        )
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
         self.logits = nn.Parameter(torch.zeros(channels, prod(self._window().kernel_size)))
 
     def _pool(self, x: Tensor, windows: Windows) -> Tensor:
