@@ -8,7 +8,8 @@ import torchvision
 from torch import nn
 
 from vidpool.errors import ConfigError
-from vidpool.nn import SoftPool1d, SoftPool2d, SoftPool3d, swap_pooling
+from vidpool.models import create_model
+from vidpool.nn import KINDS, SoftPool1d, SoftPool2d, SoftPool3d, swap_pooling
 
 
 class SamePadding(nn.MaxPool2d):
@@ -139,6 +140,7 @@ def every_sort():
             "head": nn.AvgPool3d(7, stride=(1, 1, 1)),
             "list_head": nn.AvgPool2d(7, stride=[1, 1]),
             "int_head": nn.AvgPool2d(7, stride=1),
+            "inside": nn.AvgPool2d(3, stride=1, padding=1),
             "adaptive": nn.AdaptiveAvgPool3d(1),
             "relu": nn.ReLU(),
         }
@@ -147,7 +149,7 @@ def every_sort():
 
 def test_default_takes_all_but_heads_and_layers_with_their_own_forward():
     swaps = swap_pooling(every_sort())
-    assert names(swaps) == ["max", "max_stride_1", "average", "soft", "subclass"]
+    assert names(swaps) == ["max", "max_stride_1", "average", "soft", "subclass", "inside"]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,13 @@ def test_patterns_see_dotted_names():
     model = nn.Sequential(nn.Sequential(nn.MaxPool2d(2)), nn.Sequential(nn.MaxPool2d(2)))
     assert names(swap_pooling(model, where="1.*")) == ["1.0"]
     assert isinstance(model[0][0], nn.MaxPool2d)
+
+
+def test_a_pattern_for_a_module_selects_what_it_contains():
+    pools = nn.Sequential(nn.MaxPool2d(2), nn.Sequential(nn.MaxPool2d(2)))
+    model = nn.ModuleDict({"a": pools, "ab": nn.MaxPool2d(2), "b": nn.MaxPool2d(2)})
+    assert names(swap_pooling(model, where="a")) == ["a.0", "a.1.0"]
+    assert names(swap_pooling(model, where=["a.1", "b"])) == ["a.1.0", "b"]
 
 
 def test_one_instance_under_several_names_stays_one_instance():
@@ -224,3 +233,115 @@ def test_nothing_to_replace_is_an_error_that_lists_what_there_is():
         ConfigError, match=r"'layer9\.\*'.*head \(AvgPool3d: average with stride 1\)"
     ):
         swap_pooling(every_sort(), where="layer9.*")
+
+
+NETWORKS = {
+    "r3d_18": (lambda: create_model("r3d_18", num_classes=3, width=8), (2, 3, 4, 20, 20)),
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=3), (2, 3, 33, 40)),
+    "densenet121": (lambda: torchvision.models.densenet121(num_classes=3), (2, 3, 33, 40)),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_kind_fits_into_networks_and_out_again(network):
+    build, shape = NETWORKS[network]
+    model, x = build().eval(), torch.rand(shape)
+    keys, shapes = list(model.state_dict()), output_shapes(model, x)
+    with torch.no_grad():
+        logits = model(x)
+    for kind in KINDS:
+        swaps = swap_pooling(model, kind, example=shape)
+        assert len(swaps) == (4 if network == "densenet121" else 1)
+        assert all(type(swap.new) in KINDS[kind].layers for swap in swaps)
+        pooled = output_shapes(model, x)
+        assert all(pooled[swap.name] == shapes[swap.name] for swap in swaps if swap.name in pooled)
+        assert pooled.keys() >= shapes.keys() - {swap.name for swap in swaps}
+    stem, *transitions = names(swaps)
+    swap_pooling(model, "max", where=stem)
+    if transitions:
+        swap_pooling(model, "avg", where=transitions)
+    assert list(model.state_dict()) == keys
+    with torch.no_grad():
+        assert torch.equal(model(x), logits)
+
+
+@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("old", KINDS)
+def test_every_kind_becomes_every_other(old, to):
+    x = torch.rand(2, 3, 9, 8)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(3, 2, 1))
+    shape = model(x).shape
+    swap_pooling(model, old, channels=4)
+    (swap,) = swap_pooling(model, to, channels={"1": 4})
+    assert type(swap.old) in KINDS[old].layers
+    assert type(swap.new) in KINDS[to].layers
+    assert model(x).shape == shape
+
+
+def learner():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.Dropout(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 1),
+        nn.MaxPool2d(2),
+    )
+
+
+def test_channels_are_found_with_an_example_that_changes_nothing():
+    model = learner()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    random = torch.get_rng_state()
+    swaps = swap_pooling(model, "dpp", example=(1, 3, 8, 8))
+    assert [(swap.name, swap.new.channels) for swap in swaps] == [("3", 4), ("5", 6)]
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in state.items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert model(torch.rand(1, 3, 8, 8)).shape == (1, 6, 2, 2)
+
+
+def test_channels_can_be_given():
+    model = learner()
+    swaps = swap_pooling(model, "ordinal", channels={"3": 4, "5": 6})
+    assert [swap.new.channels for swap in swaps] == [4, 6]
+    # layers that know their channels hand them on
+    assert [swap.new.channels for swap in swap_pooling(model, "lip")] == [4, 6]
+    (swap,) = swap_pooling(learner(), "lift", where="5", channels=6)
+    assert swap.new.channels == 6
+
+
+def test_kinds_that_can_do_without_channels_take_them_where_known():
+    assert [swap.new.channels for swap in swap_pooling(learner(), "lp")] == [None, None]
+    swaps = swap_pooling(learner(), "gated", example=(1, 3, 8, 8))
+    assert [swap.new.channels for swap in swaps] == [4, 6]
+
+
+def test_missing_channels_are_an_error_and_the_model_stays():
+    model = learner()
+    layers = [*model]
+    with pytest.raises(
+        ConfigError, match=r"'lip' learns.*3, 5.*example=\(1, 3.*channels=\{'3': 64"
+    ):
+        swap_pooling(model, "lip")
+    with pytest.raises(ConfigError, match=r"'lip' learns.* 5 pool"):
+        swap_pooling(model, "lip", channels={"3": 4})
+    with pytest.raises(ConfigError, match=r"channels names '4'.*3, 5"):
+        swap_pooling(model, "lip", channels={"4": 4})
+    with pytest.raises(ConfigError, match=r"5 \(MaxPool2d\): channels must be at least 1"):
+        swap_pooling(model, "lip", channels={"3": 4, "5": 0})
+    assert [*model] == layers
+
+
+def test_a_geometry_that_the_new_layer_refuses_is_an_error_with_its_name():
+    model = nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1))
+    with pytest.raises(ConfigError, match=r"^1 \(MaxPool2d\): LiftPool halves"):
+        swap_pooling(model, "lift", channels=3)
+    assert isinstance(model[0], nn.MaxPool2d)
+
+
+def test_new_layers_have_the_models_dtype():
+    model = learner().double()
+    swap_pooling(model, "lip", example=(1, 3, 8, 8))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert model(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from vidpool.nn.pooling.base import PoolLayer
 from vidpool.ops import Gradient, soft_pool1d, soft_pool2d, soft_pool3d
 from vidpool.ops.reference import check_gradient
 
 
-class _SoftPoolNd(nn.Module):
-    """What the layers share; they differ in the function that they call.
-
-    `ceil_mode` is keyword-only because max pooling has `return_indices`, which has no meaning
-    here, in its place.
-    """
+class _SoftPoolNd(PoolLayer):
+    """What the layers share; they differ in the function that they call."""
 
     _pool: ClassVar[Callable[..., Tensor]]
+    _shown: ClassVar[tuple[str, ...]] = ("gradient",)
 
     def __init__(
         self,
@@ -30,13 +28,8 @@ class _SoftPoolNd(nn.Module):
         ceil_mode: bool = False,
         gradient: Gradient = "exact",
     ) -> None:
-        super().__init__()
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
         check_gradient(gradient)
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.dilation = dilation
-        self.ceil_mode = ceil_mode
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,13 +42,6 @@ class _SoftPoolNd(nn.Module):
             self.dilation,
             self.ceil_mode,
             self.gradient,
-        )
-
-    def extra_repr(self) -> str:
-        """Return the arguments as `repr` shows them."""
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}, gradient={self.gradient!r}"
         )
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from torch import nn
 
 from vidpool.errors import ConfigError
-from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
+from vidpool.nn.channels import find_channels
+from vidpool.nn.kinds import KINDS, has_own_forward, pooled_dimensions
 
 Where: TypeAlias = str | Sequence[str] | Callable[[str, nn.Module], bool]
+Channels: TypeAlias = int | Mapping[str, int]
 
-_KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "soft": (SoftPool1d, SoftPool2d, SoftPool3d),
-    "max": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    "avg": (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-}
 _ADAPTIVE = (
     nn.AdaptiveMaxPool1d,
     nn.AdaptiveMaxPool2d,
@@ -38,28 +36,42 @@ class Swap(NamedTuple):
 
 
 def swap_pooling(
-    model: nn.Module, to: str = "soft", where: Where | None = None, **options: Any
+    model: nn.Module,
+    to: str = "soft",
+    where: Where | None = None,
+    *,
+    channels: Channels | None = None,
+    example: Any = None,
+    **options: Any,
 ) -> list[Swap]:
-    """Replace pooling layers of a model in place, keeping output shapes and state-dict keys.
+    """Replace pooling layers of a model in place, keeping output shapes.
 
-    The new layers have the old ones' geometry and training flag; hooks are not carried over. An
+    The new layers have the old ones' geometry and training flag and the model's device and dtype;
+    hooks are not carried over. State-dict keys stay but for what the layers themselves learn. An
     instance that stands under several names is replaced by one new instance. A layer that is of
     the wanted kind already is made anew, with `options`. If anything is raised, the model is
     unchanged.
 
-    Without `where`, every max and SoftPool layer is replaced, and every average pooling layer
-    that downsamples. Average pooling with stride 1 is taken for the network's head and stays, as
-    in the paper. So does a subclass with a `forward` of its own, since its arguments do not tell
-    its geometry. Adaptive pooling is never replaced, and pooling that a model does by calling
+    Without `where`, every layer of a kind in `vidpool.nn.kinds.KINDS` is replaced, but for average
+    pooling with stride 1 and no padding: that is taken for the network's head and stays, as in
+    the paper. So does a subclass with a `forward` of its own, since its arguments do not tell its
+    geometry. Adaptive pooling is never replaced, and pooling that a model does by calling
     functions cannot be seen.
 
     Args:
         model: Any module that contains pooling layers.
-        to: `"soft"`, `"max"` or `"avg"`. Average pooling is made with `count_include_pad=False`,
-            since padding weighs nothing in the other two.
+        to: Short name of the pooling: `"soft"`, `"max"`, `"avg"`, `"sum"`, `"power"`, `"lp"`,
+            `"gated"`, `"dpp"`, `"lip"`, `"stochastic"`, `"s3"`, `"ordinal"` or `"lift"`. Average
+            pooling is made with `count_include_pad=False`, since padding weighs nothing in the
+            others.
         where: Selects what to replace instead: a shell-style pattern for dotted names
             (`"layer1.*"`; `*` crosses dots), several patterns of which one has to match, or a
-            function of name and layer.
+            function of name and layer. A pattern that matches a module selects the pooling layers
+            inside it.
+        channels: Channels that every layer pools, or those of each by name, for kinds that learn
+            something for each channel; the others ignore it.
+        example: A small input that the model is run on once to find the channels, or its shape,
+            such as `(1, 3, 8, 32, 32)`. The model stays as it is.
         **options: Further arguments for every new layer, such as `gradient="paper"`.
 
     Returns:
@@ -68,11 +80,12 @@ def swap_pooling(
     Raises:
         ConfigError: If `to` is unknown; if no layer was selected (the message lists what there
             is); if a selected layer has no equivalent: `return_indices`, `divisor_override`,
-            dilation where `to` is `"avg"`, or a `forward` of its own.
+            dilation where `to` is `"avg"`, a `forward` of its own, or a geometry that the new
+            layer refuses; if its channels are needed and neither given nor found.
         TypeError: If the new layers do not take `options`.
     """
-    if to not in _KINDS:
-        raise ConfigError(f"unknown pooling {to!r}: choose from {', '.join(_KINDS)}")
+    if to not in KINDS:
+        raise ConfigError(f"unknown pooling {to!r}: choose from {', '.join(KINDS)}")
     selected = [
         (name, layer)
         for name, layer in model.named_modules(remove_duplicate=False)
@@ -80,65 +93,97 @@ def swap_pooling(
     ]
     if not selected:
         raise ConfigError(_nothing_selected(model, where))
+    if any(layer is model for _, layer in selected):
+        raise ConfigError(
+            f"the model is itself a pooling layer ({type(model).__name__}), which cannot be "
+            "replaced inside itself: assign a new layer where the model is used"
+        )
+    counts = _channels(model, to, selected, channels, example)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     new_layers: dict[nn.Module, nn.Module] = {}
     for name, layer in selected:
-        if layer is model:
-            raise ConfigError(
-                f"the model is itself a pooling layer ({type(model).__name__}), which cannot be "
-                "replaced inside itself: assign a new layer where the model is used"
-            )
         if layer not in new_layers:
-            new_layers[layer] = _equivalent(name, layer, to, options)
+            needed = {"channels": counts[layer]} if layer in counts else {}
+            new = _equivalent(name, layer, to, needed | options)
+            new_layers[layer] = new.to(like.device, like.dtype)
     for name, layer in selected:
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, new_layers[layer])
     return [Swap(name, layer, new_layers[layer]) for name, layer in selected]
 
 
-def _pooled_dimensions(layer: nn.Module) -> int:
-    """Number of dimensions that a max, average or SoftPool layer pools; 0 for other modules."""
-    for classes in _KINDS.values():
-        for ndim, cls in enumerate(classes, start=1):
-            if isinstance(layer, cls):
-                return ndim
-    return 0
-
-
 def _reason_to_stay(layer: nn.Module) -> str:
     """Say why a pooling layer stays by default; empty if it does not."""
     if isinstance(layer, _ADAPTIVE):
         return "adaptive"
-    if _has_own_forward(layer):
+    if has_own_forward(layer):
         return "has a forward of its own"
-    if isinstance(layer, _KINDS["avg"]) and _is_one(layer.stride):
+    # with padding it keeps the map's size, inside of Inception's blocks, and is no head
+    is_average = isinstance(layer, KINDS["avg"].layers)
+    if is_average and _is_all(layer.stride, 1) and _is_all(layer.padding, 0):
         return "average with stride 1"
     return ""
 
 
-def _has_own_forward(layer: nn.Module) -> bool:
-    library = (cls.forward for classes in _KINDS.values() for cls in classes)
-    return type(layer).forward not in library
-
-
-def _is_one(size: Any) -> bool:
-    return size == 1 if isinstance(size, int) else set(size) == {1}
+def _is_all(size: Any, value: int) -> bool:
+    return size == value if isinstance(size, int) else set(size) == {value}
 
 
 def _is_selected(name: str, layer: nn.Module, where: Where | None) -> bool:
-    if not _pooled_dimensions(layer):
+    if not pooled_dimensions(layer):
         return False
     if where is None:
         return not _reason_to_stay(layer)
     if callable(where):
         return where(name, layer)
     patterns = [where] if isinstance(where, str) else where
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    parts = name.split(".")
+    # the layer's own name, and the names of the modules that contain it
+    names = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _channels(
+    model: nn.Module,
+    to: str,
+    selected: list[tuple[str, nn.Module]],
+    channels: Channels | None,
+    example: Any,
+) -> dict[nn.Module, int]:
+    """Find the channels of the selected layers, as far as `to` takes them and they are known."""
+    if KINDS[to].channels == "none":
+        return {}
+    if isinstance(channels, int):
+        return {layer: channels for _, layer in selected}
+    known: dict[nn.Module, int] = {}
+    for _, layer in selected:
+        count = getattr(layer, "channels", None)
+        if isinstance(count, int):
+            known[layer] = count
+    layers = dict(selected)
+    for name, count in (channels or {}).items():
+        if name not in layers:
+            raise ConfigError(
+                f"channels names {name!r}, which is not replaced; what is: {', '.join(layers)}"
+            )
+        known[layers[name]] = count
+    unknown = {name: layer for name, layer in selected if layer not in known}
+    if unknown and example is not None:
+        known |= find_channels(model, unknown, example)
+    elif unknown and KINDS[to].channels == "needed":
+        name = next(iter(unknown))
+        raise ConfigError(
+            f"{to!r} learns something for every channel, and nothing tells how many channels "
+            f"{', '.join(unknown)} pools: give a small input to find out, such as "
+            f"example=(1, 3, 8, 32, 32), or channels={{{name!r}: 64}}"
+        )
+    return known
 
 
 def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -> nn.Module:
     """Make a layer of kind `to` with the geometry and training flag of `layer`."""
     described = f"{name} ({type(layer).__name__})"
-    if _has_own_forward(layer):
+    if has_own_forward(layer):
         raise ConfigError(f"{described} has a forward of its own: replace it by hand")
     if getattr(layer, "return_indices", False):
         raise ConfigError(f"{described} returns indices, which only max pooling has")
@@ -149,11 +194,15 @@ def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -
     dilation = getattr(layer, "dilation", 1)
     if to != "avg":
         arguments["dilation"] = dilation
-    elif _is_one(dilation):
+    elif _is_all(dilation, 1):
         arguments["count_include_pad"] = False
     else:
         raise ConfigError(f"{described} has dilation {dilation}, which average pooling lacks")
-    new = _KINDS[to][_pooled_dimensions(layer) - 1](**arguments | options)
+    make = KINDS[to].layers[pooled_dimensions(layer) - 1]
+    try:
+        new = make(**arguments | options)
+    except ConfigError as error:
+        raise ConfigError(f"{described}: {error}") from error
     return new.train(layer.training)
 
 
@@ -161,7 +210,7 @@ def _nothing_selected(model: nn.Module, where: Where | None) -> str:
     """Error message that lists the model's pooling layers and why they stay by default."""
     layers = []
     for name, layer in model.named_modules():
-        if _pooled_dimensions(layer) or isinstance(layer, _ADAPTIVE):
+        if pooled_dimensions(layer) or isinstance(layer, _ADAPTIVE):
             reason = _reason_to_stay(layer)
             layers.append(f"{name} ({type(layer).__name__}{': ' * bool(reason)}{reason})")
     wanted = "to replace" if where is None else f"that matches {where!r}"

@@ -143,7 +143,7 @@ def check_input(x: Tensor, ndim: int) -> None:
             f"tensor, but got shape {tuple(x.shape)}"
         )
     if x.dtype not in _DTYPES:
-        raise NotImplementedError(f"soft pooling is not implemented for {x.dtype}")
+        raise NotImplementedError(f"pooling is not implemented for {x.dtype}")
 
 
 def is_channels_last(x: Tensor, ndim: int) -> bool:

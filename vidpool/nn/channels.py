@@ -1,0 +1,101 @@
+"""How many channels the pooling layers of a model see, found by running the model once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidpool.errors import ConfigError
+from vidpool.nn.kinds import pooled_dimensions
+
+
+class _AllSeen(Exception):  # noqa: N818 - no error, but the way out of a forward pass
+    """Every layer has been reached."""
+
+
+def find_channels(
+    model: nn.Module, layers: Mapping[str, nn.Module], example: Any
+) -> dict[nn.Module, int]:
+    """Run a model and note the channels of what reaches some of its pooling layers.
+
+    The model is run in evaluation mode and, for layers that only training reaches (auxiliary
+    classifiers), once more in training mode. Parameters, buffers, modes and random numbers are
+    afterwards as before.
+
+    Args:
+        model: The model.
+        layers: Pooling layers of the model, by name.
+        example: What the model is called with; a sequence of ints is the shape of a tensor of
+            zeros.
+
+    Raises:
+        ConfigError: If a layer is not reached, or with different numbers of channels.
+    """
+    if isinstance(example, Sequence) and all(isinstance(size, int) for size in example):
+        like = next(model.parameters(), torch.empty(0))
+        example = torch.zeros(*example, dtype=like.dtype, device=like.device)
+    channels: dict[nn.Module, int] = {}
+    names = {layer: name for name, layer in layers.items()}
+
+    def note(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        x: Tensor = args[0]
+        count = x.shape[-1 - pooled_dimensions(layer)]
+        if channels.setdefault(layer, count) != count:
+            raise ConfigError(
+                f"{names[layer]} pools {channels[layer]} channels at one place and {count} at "
+                "another, so it cannot learn anything for each: choose another pooling for it"
+            )
+
+    def note_and_stop(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        note(layer, args)
+        if len(channels) == len(names):
+            raise _AllSeen
+
+    with _as_before(model), torch.no_grad():
+        _run(model.eval(), names, note, example)
+        if len(channels) < len(names):
+            _run(model.train(), names, note_and_stop, example)
+    unseen = [name for layer, name in names.items() if layer not in channels]
+    if unseen:
+        raise ConfigError(
+            f"the example does not reach {', '.join(unseen)}: say how many channels they have, "
+            f"as in channels={{{unseen[0]!r}: 64}}, or leave them out with `where`"
+        )
+    return channels
+
+
+def _run(
+    model: nn.Module,
+    layers: Mapping[nn.Module, str],
+    hook: Callable[[nn.Module, tuple[Any, ...]], None],
+    example: Any,
+) -> None:
+    """Call a model with a hook before each of some layers, which may raise `_AllSeen`."""
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
+    try:
+        model(example)
+    except _AllSeen:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _as_before(model: nn.Module) -> Iterator[None]:
+    """Put modes, buffers and the state of the random numbers back at the end."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+            with torch.no_grad():
+                for buffer, value in buffers.items():
+                    buffer.copy_(value)

@@ -1,0 +1,119 @@
+"""Detail-preserving pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vidpool.nn.pooling.base import RandomPool
+from vidpool.nn.pooling.spatial import check_grid, expect, sample
+from vidpool.nn.pooling.windows import Windows, per_channel
+
+_EPSILON = 1e-3
+"""Rounds the reward off at 0, where |d|^lambda has no derivative; the source's value."""
+
+
+class _DetailPreservingPool(RandomPool):
+    """Average weighted by how far each value lies from the window's average."""
+
+    _shown: ClassVar[tuple[str, ...]] = ("channels", "stochastic")
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        *,
+        ceil_mode: bool = False,
+        channels: int,
+        stochastic: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
+        self.stochastic = stochastic
+        self._grid = check_grid(None, self._window())
+        self.log_alpha = nn.Parameter(torch.zeros(channels))
+        self.log_lambda = nn.Parameter(torch.zeros(channels))
+
+    def _pool(
+        self, x: Tensor, windows: Windows, generator: torch.Generator | None = None
+    ) -> Tensor:
+        if not self.stochastic:
+            return self._weigh(x, windows)
+        dense = self._weigh(x, windows.dense(x.shape[2:]))
+        if self.training:
+            return sample(dense, windows.window.stride, self._grid, generator)
+        return expect(dense, windows.window.stride, self._grid)
+
+    def _weigh(self, x: Tensor, windows: Windows) -> Tensor:
+        average = windows.mean(x)
+        log_alpha = per_channel(self.log_alpha, x)
+        power = per_channel(self.log_lambda, x).exp()
+
+        def log_weight(cell: Tensor) -> Tensor:
+            reward = power * torch.hypot(cell - average, cell.new_tensor(_EPSILON)).log()
+            return torch.logaddexp(log_alpha, reward)
+
+        cells = list(
+            zip(
+                windows.cells(windows.pad(x, 0)),
+                windows.cells(windows.inside(x).bool()),
+                strict=True,
+            )
+        )
+        # Weights relative to the largest cannot overflow; that scale cancels out.
+        with torch.no_grad():
+            largest = torch.full_like(average, float("-inf"))
+            for cell, is_inside in cells:
+                candidate = log_weight(cell).masked_fill(~is_inside, float("-inf"))
+                largest = torch.maximum(largest, candidate)
+        total, deviation = torch.zeros_like(average), torch.zeros_like(average)
+        for cell, is_inside in cells:
+            weight = (log_weight(cell) - largest).masked_fill(~is_inside, float("-inf")).exp()
+            total = total + weight
+            # around the average, which keeps large values accurate
+            deviation = deviation + weight * (cell - average)
+        return average + deviation / total.clamp_min(1)
+
+
+class DetailPreservingPool1d(_DetailPreservingPool):
+    """DPP over T of (N, C, T) or (C, T); see :class:`DetailPreservingPool3d`."""
+
+    ndim = 1
+
+
+class DetailPreservingPool2d(_DetailPreservingPool):
+    """DPP over H, W of (N, C, H, W) or (C, H, W); see :class:`DetailPreservingPool3d`."""
+
+    ndim = 2
+
+
+class DetailPreservingPool3d(_DetailPreservingPool):
+    """Detail-preserving pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
+
+    The lite, symmetric kind of Saeedan, Weber, Goesele and Roth, "Detail-preserving pooling in
+    deep networks", CVPR 2018, section 3: an average with the weights
+    `w_i = alpha + sqrt((a_i - mean)^2 + epsilon^2)^lambda`, where the mean of the window is the
+    linearly downscaled input ("lite") and values on both sides of it are rewarded ("symmetric").
+    `alpha` and `lambda` are learned for each channel, as exponentials of parameters that begin
+    at 0; epsilon is 1e-3.
+
+    With `stochastic`, the windows are pooled at stride 1 and then sampled as S3Pool does
+    (:class:`S3Pool3d`, with grids as large as the stride), which is how the "Lite-S3DPP" of the
+    SoftPool paper's Table 1 is understood here; its Tables 3 and 5 say "DPP".
+
+    Args:
+        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
+        stride: See there.
+        padding: See there.
+        dilation: See there.
+        ceil_mode: See there.
+        channels: C.
+        stochastic: Whether rows, columns and frames are drawn at random while training.
+    """
+
+    ndim = 3

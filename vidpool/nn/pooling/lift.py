@@ -1,0 +1,157 @@
+"""LiftPool: the sub-bands of a learned lifting scheme, added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidpool.errors import ConfigError
+from vidpool.nn.pooling.base import WindowPool
+from vidpool.nn.pooling.windows import Windows
+
+_CONV: tuple[Callable[..., nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class _Lifting(nn.Module):
+    """Split an axis into two sub-bands of half its length.
+
+    With x_e and x_o the even and odd cells: the detail is `d = x_o - P(x_e)`, the approximation
+    `s = x_e + U(d)`. P and U are a convolution along the axis, ReLU, a 1x1 convolution and tanh,
+    each channel by itself.
+    """
+
+    def __init__(self, ndim: int, axis: int, channels: int, filter_size: int) -> None:
+        super().__init__()
+        self.dim = axis - ndim
+        size = [1] * ndim
+        size[axis] = filter_size
+        self.predict, self.update = (
+            nn.Sequential(
+                _CONV[ndim - 1](
+                    channels,
+                    channels,
+                    tuple(size),
+                    padding=tuple(length // 2 for length in size),
+                    padding_mode="replicate",
+                    groups=channels,
+                ),
+                nn.ReLU(),
+                _CONV[ndim - 1](channels, channels, 1, groups=channels),
+                nn.Tanh(),
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the approximation and the detail of x, (N, C, *sizes) with an even size."""
+        even, odd = x.unflatten(self.dim, (-1, 2)).unbind(self.dim)
+        detail = odd - self.predict(even)
+        return even + self.update(detail), detail
+
+
+class _LiftPool(WindowPool):
+    """Sum of the sub-bands."""
+
+    _shown: ClassVar[tuple[str, ...]] = ("channels",)
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        *,
+        ceil_mode: bool = False,
+        channels: int,
+        filter_size: int = 5,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
+        window = self._window()
+        if set(window.dilation) != {1}:
+            raise ConfigError(
+                f"LiftPool has no dilation, but it is {dilation!r}: choose another pooling here"
+            )
+        for kernel, step in zip(window.kernel_size, window.stride, strict=True):
+            if step != 2 and not (step == 1 and kernel == 1):
+                raise ConfigError(
+                    "LiftPool halves an axis (stride 2) or leaves it alone (kernel_size 1, "
+                    f"stride 1), but kernel_size is {kernel_size!r} and stride "
+                    f"{self.stride!r}: choose another pooling here"
+                )
+        if filter_size < 1 or filter_size % 2 == 0:
+            raise ConfigError(f"filter_size must be odd and positive, but is {filter_size}")
+        self.lifting = nn.ModuleList(
+            _Lifting(self.ndim, axis, channels, filter_size)
+            for axis, step in enumerate(window.stride)
+            if step == 2
+        )
+
+    def _pool(self, x: Tensor, windows: Windows) -> Tensor:
+        parameter = next(self.parameters(), x)
+        bands = self._align(x, windows).to(parameter.dtype)
+        for lifting in self.lifting:
+            bands = torch.cat(lifting(bands))
+        return bands.unflatten(0, (2 ** len(self.lifting), x.shape[0])).sum(0)
+
+    def _align(self, x: Tensor, windows: Windows) -> Tensor:
+        """Crop x, or repeat its border, to the pairs of cells in the middle of the windows."""
+        pads: list[int] = []
+        window = windows.window
+        for length, count, kernel, stride, padding in zip(
+            x.shape[2:],
+            windows.counts,
+            window.kernel_size,
+            window.stride,
+            window.padding,
+            strict=True,
+        ):
+            first = (kernel - 1) // 2 - padding
+            pads = [-first, first + count * stride - length, *pads]
+        if not any(pads):
+            return x
+        return F.pad(x, pads, mode="replicate")
+
+
+class LiftPool1d(_LiftPool):
+    """LiftPool over T of (N, C, T) or (C, T); see :class:`LiftPool3d`."""
+
+    ndim = 1
+
+
+class LiftPool2d(_LiftPool):
+    """LiftPool over H, W of (N, C, H, W) or (C, H, W); see :class:`LiftPool3d`."""
+
+    ndim = 2
+
+
+class LiftPool3d(_LiftPool):
+    """LiftPool over T, H, W of (N, C, T, H, W) or (C, T, H, W).
+
+    Each axis is split into its even and odd cells, of which a learned predictor and a learned
+    updater make a detail and an approximation; the output is the sum of all sub-bands: Zhao and
+    Snoek, "LiftPool: bidirectional ConvNet pooling", ICLR 2021 (LiftDownPool, section 2). The
+    source's two regularisers, which would have to join the training loss, are left out.
+
+    The filters look beyond the window, so `kernel_size` only says which output size to keep and
+    where the pairs of cells lie (in the middle of the windows); cells that are missing at the
+    border repeat the last.
+
+    Args:
+        kernel_size: See `WindowPool`, also for `padding` and `ceil_mode`.
+        stride: 2 on every axis that is pooled, 1 (and `kernel_size` 1) on the others.
+        padding: See `WindowPool`.
+        dilation: 1.
+        ceil_mode: See `WindowPool`.
+        channels: C.
+        filter_size: Odd length of the predictor's and the updater's first convolution.
+
+    Raises:
+        ConfigError: If an axis has another stride or a dilation, or `filter_size` is even.
+    """
+
+    ndim = 3

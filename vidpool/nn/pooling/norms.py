@@ -1,0 +1,186 @@
+"""Sum, power average and Lp pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import expm1, isfinite, log
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidpool.errors import ConfigError
+from vidpool.nn.pooling.base import WindowPool
+from vidpool.nn.pooling.windows import Windows, per_channel
+
+
+class _SumPool(WindowPool):
+    """Sum of each window: "Sum" in Tables 1 and 3 of the SoftPool paper."""
+
+    def _pool(self, x: Tensor, windows: Windows) -> Tensor:
+        return windows.total(x)
+
+
+class SumPool1d(_SumPool):
+    """Sum over T of (N, C, T) or (C, T); arguments as for :class:`SumPool3d`."""
+
+    ndim = 1
+
+
+class SumPool2d(_SumPool):
+    """Sum over H, W of (N, C, H, W) or (C, H, W); arguments as for :class:`SumPool3d`."""
+
+    ndim = 2
+
+
+class SumPool3d(_SumPool):
+    """Sum over T, H, W of (N, C, T, H, W) or (C, T, H, W); arguments as for `WindowPool`."""
+
+    ndim = 3
+
+
+def _norm(x: Tensor, windows: Windows, p: float | Tensor, *, mean: bool) -> Tensor:
+    """Return `(sum |a|^p)^(1/p)` of each window, of the mean instead of the sum where asked.
+
+    Powers are of `|a| / max |a|`, so nothing overflows and the sum is at least 1, whose root has
+    finite derivatives; windows of zeros give 0 with the derivative 0.
+    """
+    magnitude = x.abs()
+    # The result does not depend on the scale, which therefore is a constant to autograd.
+    scale = windows.maximum(magnitude.detach()).clamp_min(torch.finfo(x.dtype).tiny)
+    total = torch.zeros_like(scale)
+    for cell in windows.cells(windows.pad(magnitude, 0)):
+        total = total + (cell / scale) ** p
+    empty = scale == torch.finfo(x.dtype).tiny
+    total = total.masked_fill(empty, 1)
+    if mean:
+        total = total / windows.sizes(x)
+    return (scale * total ** (1 / p)).masked_fill(empty, 0)
+
+
+class _PowerAvgPool(WindowPool):
+    """Power average with a fixed p."""
+
+    _shown: ClassVar[tuple[str, ...]] = ("p",)
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        *,
+        ceil_mode: bool = False,
+        p: float = 2.0,
+    ) -> None:
+        if not (isfinite(p) and p >= 1):
+            raise ConfigError(
+                f"p must be at least 1 and finite, but is {p}: below 1 the gradient at 0 is "
+                "infinite, and p = inf is max pooling"
+            )
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self.p = p
+
+    def _pool(self, x: Tensor, windows: Windows) -> Tensor:
+        return _norm(x, windows, self.p, mean=False)
+
+
+class PowerAvgPool1d(_PowerAvgPool):
+    """Power average over T of (N, C, T) or (C, T); see :class:`PowerAvgPool3d`."""
+
+    ndim = 1
+
+
+class PowerAvgPool2d(_PowerAvgPool):
+    """Power average over H, W of (N, C, H, W) or (C, H, W); see :class:`PowerAvgPool3d`."""
+
+    ndim = 2
+
+
+class PowerAvgPool3d(_PowerAvgPool):
+    """Power average over T, H, W of (N, C, T, H, W) or (C, T, H, W): `(sum |a|^p)^(1/p)`.
+
+    "Pow-average" in Tables 1 and 3 of the SoftPool paper; Bruna Estrach, Szlam and LeCun, "Signal
+    recovery from pooling representations", ICML 2014. Despite its name it is a sum: the SoftPool
+    paper (Figure 2, section 2) has sum pooling at p = 1 and max pooling as p grows, which is also
+    the definition of :class:`torch.nn.LPPool3d`. Unlike there, negative values count by their
+    magnitude and padding, dilation and partial windows are right.
+
+    Args:
+        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
+        stride: See there.
+        padding: See there.
+        dilation: See there.
+        ceil_mode: See there.
+        p: The power, at least 1.
+
+    Raises:
+        ConfigError: If p is below 1 or not finite.
+    """
+
+    ndim = 3
+
+
+class _LpPool(WindowPool):
+    """Norm whose p is learned: p = 1 + softplus(rho)."""
+
+    _shown: ClassVar[tuple[str, ...]] = ("channels",)
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        *,
+        ceil_mode: bool = False,
+        channels: int | None = None,
+        p: float = 2.0,
+    ) -> None:
+        if not (isfinite(p) and p > 1):
+            raise ConfigError(f"p must begin above 1 and finite, but is {p}: 2 is a good choice")
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        self._learn_for(channels)
+        # the inverse of softplus, log(e^(p-1) - 1), which is p - 1 where that overflows
+        rho = log(expm1(p - 1)) if p < 30 else p - 1
+        self.rho = nn.Parameter(torch.full((channels or 1,), rho))
+
+    def _pool(self, x: Tensor, windows: Windows) -> Tensor:
+        p = 1 + F.softplus(per_channel(self.rho, x))
+        return _norm(x, windows, p, mean=True)
+
+
+class LpPool1d(_LpPool):
+    """Lp pooling over T of (N, C, T) or (C, T); see :class:`LpPool3d`."""
+
+    ndim = 1
+
+
+class LpPool2d(_LpPool):
+    """Lp pooling over H, W of (N, C, H, W) or (C, H, W); see :class:`LpPool3d`."""
+
+    ndim = 2
+
+
+class LpPool3d(_LpPool):
+    """Lp pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W), where p is learned.
+
+    `(mean |a|^p)^(1/p)` with `p = 1 + log(1 + e^rho)`: Gulcehre, Cho, Pascanu and Bengio,
+    "Learned-norm pooling for deep feedforward and recurrent neural networks", ECML PKDD 2014,
+    equation 1, with the centres at 0. Between the mean and the maximum of the magnitudes.
+
+    Args:
+        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
+        stride: See there.
+        padding: See there.
+        dilation: See there.
+        ceil_mode: See there.
+        channels: C, for a p a channel as in the source; None learns one p for all channels.
+        p: Its value at the start, above 1.
+
+    Raises:
+        ConfigError: If p is not above 1 and finite, or `channels` is below 1.
+    """
+
+    ndim = 3
