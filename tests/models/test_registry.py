@@ -16,6 +16,8 @@ from vidpool.models import (
     register_model,
     registry,
 )
+from vidpool.models.cost import pooling_layers
+from vidpool.nn import swap_pooling
 
 
 @pytest.fixture
@@ -37,6 +39,43 @@ def test_every_model_trains(name):
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_trains_with_soft_pooling_and_in_bfloat16(name):
+    torch.manual_seed(0)
+    info = model_info(name)
+    options = {"dropout": 0.0} if "dropout" in info.options else {}
+    try:
+        model = create_model(name, num_classes=3, **options)
+    except ConfigError as error:
+        if "pip install" not in str(error):
+            raise
+        pytest.skip(str(error))
+    least = (8, 64, 64) if info.kind == "video" else (96, 96)
+    size = info.size if info.fixed else tuple(map(max, info.smallest, least))
+    x, labels = torch.randn(2, 3, *size), torch.tensor([0, 2])
+    assert model.eval()(x).shape == (2, 3)
+    if any(layer.swapped for layer in pooling_layers(model, size)):
+        swap_pooling(model)
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(model(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.isfinite().all(), key
+    assert losses[2] < losses[0]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model.eval()(x)
+    assert logits.isfinite().all()
 
 
 def test_list_is_in_natural_order_and_takes_patterns():

@@ -56,7 +56,7 @@ class Cost:
     def paper(self) -> int:
         """With batch norm, ReLU and recurrent layers; pooling is not counted.
 
-        What reproduces Tables 2 and 7 of "Refining activation downsampling with SoftPool".
+        What reproduces Table 7 of "Refining activation downsampling with SoftPool".
         """
         return self.products + self.batch_norm + self.relu + self.recurrent
 

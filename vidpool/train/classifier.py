@@ -311,7 +311,7 @@ def _network(
     info = model_info(name)
     if info.kind != "video":
         raise ConfigError(
-            f"model.backbone {name} takes pictures, not clips; `vidpool models` says what each takes"
+            f"model.backbone {name} takes pictures, not clips: see `vidpool models`"
         )
     options = dict(further or {})
     if width is not None:
