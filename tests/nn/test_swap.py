@@ -345,3 +345,26 @@ def test_new_layers_have_the_models_dtype():
     swap_pooling(model, "lip", example=(1, 3, 8, 8))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
     assert model(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
+
+
+def test_the_authors_geometry_is_that_of_their_stem():
+    model = create_model("r3d_18", num_classes=3, width=8).eval()
+    stem_output = (1, 8, 8, 45, 45)
+    (swap,) = swap_pooling(model, "soft", geometry="authors")
+    assert (swap.new.kernel_size, swap.new.stride, swap.new.padding) == (2, 2, 0)
+    # facts: 45 cells become 22 instead of 23
+    assert swap.new(torch.rand(stem_output)).shape == (1, 8, 4, 22, 22)
+    assert swap.old(torch.rand(stem_output)).shape == (1, 8, 4, 23, 23)
+
+
+def test_the_authors_geometry_leaves_other_windows_alone():
+    model = torchvision.models.densenet121(num_classes=3)
+    swaps = swap_pooling(model, geometry="authors")
+    assert [(swap.new.kernel_size, swap.new.padding) for swap in swaps] == [(2, 0)] * 4
+    assert [swap.old.padding for swap in swaps] == [1, 0, 0, 0]
+    with pytest.raises(ConfigError, match=r"'authors'.*none of these has: 0: .*'keep'"):
+        swap_pooling(
+            nn.Sequential(nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))), geometry="authors"
+        )
+    with pytest.raises(ConfigError, match=r"geometry 'theirs': choose from keep, authors"):
+        swap_pooling(nn.Sequential(nn.MaxPool2d(2)), geometry="theirs")

@@ -40,7 +40,7 @@ def test_state_dict_holds_the_network_alone():
         ({"warmup_epochs": -1}, "warmup_epochs must not be negative, got -1"),
         ({"label_smoothing": 1.0}, r"label_smoothing must lie within \[0, 1\), got 1"),
         ({"dropout": 1.5}, "dropout"),
-        ({"pooling": "lip"}, "unknown pooling 'lip'"),
+        ({"pooling": "hip"}, "unknown pooling 'hip'"),
     ],
 )
 def test_values_that_cannot_work(options, message):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.nn.channels import find_channels
+from vidpool.nn.functional import Call, Untraceable, find_blocks
 from vidpool.nn.kinds import KINDS, has_own_forward, pooled_dimensions
+from vidpool.ops.geometry import make_window
 
 Where: TypeAlias = str | Sequence[str] | Callable[[str, nn.Module], bool]
 Channels: TypeAlias = int | Mapping[str, int]
+Geometry: TypeAlias = Literal["keep", "authors"]
 
 _ADAPTIVE = (
     nn.AdaptiveMaxPool1d,
@@ -40,11 +44,13 @@ def swap_pooling(
     to: str = "soft",
     where: Where | None = None,
     *,
+    geometry: Geometry = "keep",
+    functional: bool = False,
     channels: Channels | None = None,
     example: Any = None,
     **options: Any,
 ) -> list[Swap]:
-    """Replace pooling layers of a model in place, keeping output shapes.
+    """Replace pooling layers of a model in place, keeping output shapes unless told otherwise.
 
     The new layers have the old ones' geometry and training flag and the model's device and dtype;
     hooks are not carried over. State-dict keys stay but for what the layers themselves learn. An
@@ -55,8 +61,13 @@ def swap_pooling(
     Without `where`, every layer of a kind in `vidpool.nn.kinds.KINDS` is replaced, but for average
     pooling with stride 1 and no padding: that is taken for the network's head and stays, as in
     the paper. So does a subclass with a `forward` of its own, since its arguments do not tell its
-    geometry. Adaptive pooling is never replaced, and pooling that a model does by calling
-    functions cannot be seen.
+    geometry. Adaptive pooling is never replaced.
+
+    With `functional`, calls of PyTorch's max and average pooling functions count as layers too.
+    They are found by tracing the `forward` of each module that calls one, and become submodules
+    of it named after the function: `Mixed_5b.avg_pool2d`, then `avg_pool2d_1`. The module stays
+    the same object (see `vidpool.nn.functional.Block`); what its `forward` reads of its plain
+    attributes is fixed from then on. Calls whose window depends on the input stay.
 
     Args:
         model: Any module that contains pooling layers.
@@ -68,6 +79,10 @@ def swap_pooling(
             (`"layer1.*"`; `*` crosses dots), several patterns of which one has to match, or a
             function of name and layer. A pattern that matches a module selects the pooling layers
             inside it.
+        geometry: `"keep"`, or `"authors"` for the weights of the paper's authors, who replaced max
+            pooling over 3 cells with stride 2 and padding 1 by pooling over 2 with stride 2 and
+            none. That gives one cell less on axes of odd length.
+        functional: Whether to replace pooling functions that modules call.
         channels: Channels that every layer pools, or those of each by name, for kinds that learn
             something for each channel; the others ignore it.
         example: A small input that the model is run on once to find the channels, or its shape,
@@ -81,35 +96,95 @@ def swap_pooling(
         ConfigError: If `to` is unknown; if no layer was selected (the message lists what there
             is); if a selected layer has no equivalent: `return_indices`, `divisor_override`,
             dilation where `to` is `"avg"`, a `forward` of its own, or a geometry that the new
-            layer refuses; if its channels are needed and neither given nor found.
+            layer refuses; if its channels are needed and neither given nor found; if no layer has
+            the geometry that `"authors"` changes; if a module that calls a pooling function cannot
+            be traced and `where` does not leave it out.
         TypeError: If the new layers do not take `options`.
     """
     if to not in KINDS:
         raise ConfigError(f"unknown pooling {to!r}: choose from {', '.join(KINDS)}")
-    selected = [
-        (name, layer)
-        for name, layer in model.named_modules(remove_duplicate=False)
-        if _is_selected(name, layer, where)
-    ]
+    if geometry not in get_args(Geometry):
+        raise ConfigError(
+            f"unknown geometry {geometry!r}: choose from {', '.join(get_args(Geometry))}"
+        )
+    candidates, calls = _candidates(model, where, functional)
+    selected = [(name, layer) for name, layer in candidates if _is_selected(name, layer, where)]
     if not selected:
-        raise ConfigError(_nothing_selected(model, where))
+        raise ConfigError(_nothing_selected(model, candidates, where, functional))
     if any(layer is model for _, layer in selected):
         raise ConfigError(
             f"the model is itself a pooling layer ({type(model).__name__}), which cannot be "
             "replaced inside itself: assign a new layer where the model is used"
         )
-    counts = _channels(model, to, selected, channels, example)
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    new_layers: dict[nn.Module, nn.Module] = {}
-    for name, layer in selected:
-        if layer not in new_layers:
-            needed = {"channels": counts[layer]} if layer in counts else {}
-            new = _equivalent(name, layer, to, needed | options)
-            new_layers[layer] = new.to(like.device, like.dtype)
+    if geometry == "authors" and not any(_is_authors_stem(layer) for _, layer in selected):
+        raise ConfigError(
+            "geometry 'authors' changes pooling with kernel_size 3, stride 2 and padding 1, which "
+            f"none of these has: {', '.join(name for name, _ in selected)}: leave geometry at "
+            "'keep'"
+        )
+    with _installed([calls[layer] for _, layer in selected if layer in calls]):
+        counts = _channels(model, to, selected, channels, example)
+        like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+        new_layers: dict[nn.Module, nn.Module] = {}
+        for name, layer in selected:
+            if layer not in new_layers:
+                changes = {"channels": counts[layer]} if layer in counts else {}
+                if geometry == "authors" and _is_authors_stem(layer):
+                    changes |= {"kernel_size": 2, "stride": 2, "padding": 0}
+                new = _equivalent(name, layer, to, changes | options)
+                new_layers[layer] = new.to(like.device, like.dtype)
     for name, layer in selected:
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, new_layers[layer])
     return [Swap(name, layer, new_layers[layer]) for name, layer in selected]
+
+
+def _candidates(
+    model: nn.Module, where: Where | None, functional: bool
+) -> tuple[list[tuple[str, nn.Module]], dict[nn.Module, Call]]:
+    """List a model's modules by name, and pooling calls as the layers that do the same.
+
+    Returns:
+        Names and modules, calls after the module that makes them; and which of them are calls.
+    """
+    blocks = dict(find_blocks(model)) if functional else {}
+    candidates: list[tuple[str, nn.Module]] = []
+    calls: dict[nn.Module, Call] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        candidates.append((name, module))
+        block = blocks.get(name)
+        if isinstance(block, Untraceable):
+            if where is None or (not callable(where) and _matches(f"{name}.call", where)):
+                raise block.error()
+        elif block is not None:
+            for call in block.calls:
+                candidates.append((f"{name}.{call.name}".removeprefix("."), call.layer))
+                calls[call.layer] = call
+    return candidates, calls
+
+
+@contextmanager
+def _installed(calls: list[Call]) -> Iterator[None]:
+    """Make calls into submodules, and into calls again if anything is raised."""
+    undo = [
+        block.install([call for call in dict.fromkeys(calls) if call.block is block])
+        for block in dict.fromkeys(call.block for call in calls)
+    ]
+    try:
+        yield
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+
+
+def _is_authors_stem(layer: nn.Module) -> bool:
+    """Whether a layer pools 3 cells with stride 2 and padding 1 on every axis."""
+    ndim = pooled_dimensions(layer)
+    names = ("kernel_size", "stride", "padding", "ceil_mode")
+    sizes: dict[str, Any] = {name: getattr(layer, name) for name in names}
+    window = make_window(ndim, dilation=getattr(layer, "dilation", 1), **sizes)
+    return window == make_window(ndim, 3, 2, 1, 1, False)
 
 
 def _reason_to_stay(layer: nn.Module) -> str:
@@ -136,6 +211,10 @@ def _is_selected(name: str, layer: nn.Module, where: Where | None) -> bool:
         return not _reason_to_stay(layer)
     if callable(where):
         return where(name, layer)
+    return _matches(name, where)
+
+
+def _matches(name: str, where: str | Sequence[str]) -> bool:
     patterns = [where] if isinstance(where, str) else where
     parts = name.split(".")
     # the layer's own name, and the names of the modules that contain it
@@ -206,15 +285,21 @@ def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -
     return new.train(layer.training)
 
 
-def _nothing_selected(model: nn.Module, where: Where | None) -> str:
+def _nothing_selected(
+    model: nn.Module,
+    candidates: list[tuple[str, nn.Module]],
+    where: Where | None,
+    functional: bool,
+) -> str:
     """Error message that lists the model's pooling layers and why they stay by default."""
     layers = []
-    for name, layer in model.named_modules():
+    for name, layer in candidates:
         if pooled_dimensions(layer) or isinstance(layer, _ADAPTIVE):
             reason = _reason_to_stay(layer)
             layers.append(f"{name} ({type(layer).__name__}{': ' * bool(reason)}{reason})")
     wanted = "to replace" if where is None else f"that matches {where!r}"
+    hint = "" if functional else "; functions that it calls are replaced with functional=True"
     return (
         f"{type(model).__name__} has no pooling layer {wanted}; "
-        f"its pooling layers are: {', '.join(layers) or 'none'}"
+        f"its pooling layers are: {', '.join(layers) or 'none'}{hint}"
     )

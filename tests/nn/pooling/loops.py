@@ -8,7 +8,7 @@ from torch import nn
 from vidpool.nn import pooling
 
 MAX = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-SIZES = {1: (11,), 2: (9, 7), 3: (4, 5, 6)}
+SIZES = {1: (11,), 2: (9, 7), 3: (3, 5, 4)}
 METHODS = {
     "Sum": {},
     "PowerAvg": {},

@@ -116,6 +116,7 @@ def test_a_generator_takes_the_place_of_the_seed(method):
 
 @pytest.mark.parametrize("method", RANDOM)
 def test_draws_average_to_what_evaluation_gives(method):
+    torch.manual_seed(0)
     layer, x = make(method, 2, **STEM), maps(2, sizes=(4, 4))
     draws = torch.stack([layer.train()(x) for _ in range(1000)])
     error = (draws.mean(0) - layer.eval()(x)).abs()

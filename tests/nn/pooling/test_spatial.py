@@ -24,7 +24,7 @@ AVG = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
     ids=str,
 )
 def test_evaluation_averages_the_grids_of_dense_max_pooling(ndim, geometry):
-    x = maps(ndim)
+    x = maps(ndim, sizes=(4, 7, 5)[:ndim])
     dense = by_loops(x, ndim, geometry | {"stride": 1}, lambda values, _cells, _c: values.max())
     stride = geometry.get("stride", geometry["kernel_size"])
     expected = AVG[ndim](stride, ceil_mode=True)(dense)
@@ -43,6 +43,7 @@ def test_training_keeps_one_row_of_each_grid():
 
 
 def test_larger_grids_keep_rows_in_order():
+    torch.manual_seed(0)
     x = torch.arange(10.0).view(1, 1, 10)
     layer = pooling.S3Pool1d(1, 2, grid=4).train()
     seen = {tuple(layer(x).flatten().tolist()) for _ in range(400)}
@@ -57,10 +58,11 @@ def test_larger_grids_keep_rows_in_order():
 
 @pytest.mark.parametrize(("size", "stride", "grid"), [(8, 2, 4), (11, 2, 4), (11, 2, 6), (9, 3, 9)])
 def test_expectation_is_the_mean_of_many_draws(size, stride, grid):
+    torch.manual_seed(0)
     x = torch.randn(1, 1, size, dtype=torch.float64)
-    draws = torch.stack([sample(x, (stride,), (grid,), None) for _ in range(4000)])
+    draws = torch.stack([sample(x, (stride,), (grid,), None) for _ in range(1500)])
     error = (draws.mean(0) - expect(x, (stride,), (grid,))).abs()
-    assert (error <= 5 * draws.std(0) / 4000**0.5).all()
+    assert (error <= 5 * draws.std(0) / 1500**0.5).all()
 
 
 def test_ceil_mode_keeps_max_poolings_size():

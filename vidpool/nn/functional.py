@@ -1,0 +1,240 @@
+"""Pooling that a model does by calling functions, made into layers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from vidpool.errors import ConfigError
+
+_MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_AVG = (
+    "kernel_size",
+    "stride",
+    "padding",
+    "ceil_mode",
+    "count_include_pad",
+    "divisor_override",
+)
+_LAYERS: dict[Callable[..., Any], tuple[type[nn.Module], tuple[str, ...]]] = {
+    F.max_pool1d: (nn.MaxPool1d, _MAX),
+    F.max_pool2d: (nn.MaxPool2d, _MAX),
+    F.max_pool3d: (nn.MaxPool3d, _MAX),
+    torch.max_pool1d: (nn.MaxPool1d, _MAX),
+    torch.max_pool2d: (nn.MaxPool2d, _MAX),
+    torch.max_pool3d: (nn.MaxPool3d, _MAX),
+    F.avg_pool1d: (nn.AvgPool1d, _AVG),
+    F.avg_pool2d: (nn.AvgPool2d, _AVG),
+    F.avg_pool3d: (nn.AvgPool3d, _AVG),
+}
+"""Functions, the layers that do the same, and the names of what follows the input."""
+_NAMES = {f"{kind}_pool{ndim}d" for kind in ("max", "avg") for ndim in (1, 2, 3)}
+
+
+class Call(NamedTuple):
+    """A pooling function that a block calls."""
+
+    block: Block
+    node: fx.Node
+    name: str
+    """Name that the layer gets in the block."""
+    layer: nn.Module
+    """Does the same as the call."""
+
+
+class Block:
+    """A module whose own `forward` calls pooling functions, and what that computes.
+
+    Only this `forward` is traced, with all submodules as they are. The module stays the same
+    object with the same attributes, submodules and hooks: :meth:`install` puts layers beside its
+    submodules and exchanges its class for a subclass that differs in `forward` alone, as
+    `torch.nn.utils.parametrize` does. So it keeps its training flag, state-dict keys and place,
+    and can be copied, but only its state dict can be pickled.
+    """
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        self.module = module
+        self.graph = graph
+        self.calls: list[Call] = []
+        taken = {name for name, _ in module.named_children()}
+        for node in graph.nodes:
+            layer = _layer(node)
+            if layer is None:
+                continue
+            name = node.name
+            while name in taken or hasattr(module, name):
+                name += "_"
+            taken.add(name)
+            self.calls.append(Call(self, node, name, layer.train(module.training)))
+
+    def install(self, calls: list[Call]) -> Callable[[], None]:
+        """Make some of the calls into submodules that do the same, for good.
+
+        Returns:
+            Function that undoes it.
+        """
+        module, cls = self.module, type(self.module)
+        for call in calls:
+            module.add_module(call.name, call.layer)
+            with self.graph.inserting_before(call.node):
+                args = (_arguments(call.node)["input"],)
+                call.node.replace_all_uses_with(self.graph.call_module(call.name, args))
+            self.graph.erase_node(call.node)
+        compiled = fx.GraphModule(module, self.graph)
+        body = {
+            "forward": type(compiled).forward,
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+        }
+        module.__class__ = type(cls.__name__, (cls,), body)
+
+        def undo() -> None:
+            module.__class__ = cls
+            for call in calls:
+                delattr(module, call.name)
+
+        return undo
+
+
+class Untraceable(NamedTuple):
+    """A module that names pooling functions but cannot be traced."""
+
+    name: str
+    module: nn.Module
+    reason: str
+
+    def error(self) -> ConfigError:
+        """Return the error that says so."""
+        return ConfigError(
+            f"{self.name or 'the model'} ({type(self.module).__name__}) calls pooling functions, "
+            f"which cannot be replaced because its forward {self.reason}: give it pooling layers "
+            "by hand, or leave it out with `where`"
+        )
+
+
+def find_blocks(model: nn.Module) -> Iterator[tuple[str, Block | Untraceable]]:
+    """Give the modules whose own `forward` calls pooling functions, with a name, in order.
+
+    A module that stands under several names comes under each, as one block. Calls whose window
+    depends on the input (global pooling) and those that return indices are not counted.
+    """
+    blocks: dict[nn.Module, Block | Untraceable | None] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if module not in blocks:
+            blocks[module] = _examine(name, module)
+        found = blocks[module]
+        if found is not None:
+            yield name, found
+
+
+class _Shallow(fx.Tracer):
+    """Traces one forward; submodules are called as they are."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        """Say yes to every submodule."""
+        return True
+
+
+def _examine(name: str, module: nn.Module) -> Block | Untraceable | None:
+    # the forward of a block whose calls were replaced before comes from no module
+    if (type(module).forward.__module__ or "").startswith(("torch.", "vidpool.nn.")):
+        return None
+    reason = _obstacle(module)
+    if not reason:
+        try:
+            graph = _trace(module, module.training)
+            both = [graph]
+            if any(map(_layer, graph.nodes)) or "training" in _named_in(module):
+                both.append(_trace(module, not module.training))
+        # whatever user code does with a proxy
+        except Exception as error:
+            reason = f"cannot be traced ({type(error).__name__}: {error})"
+        else:
+            if not any(_layer(node) for traced in both for node in traced.nodes):
+                return None
+            if len({str(traced) for traced in both}) == 1:
+                return Block(module, graph)
+            reason = "depends on self.training"
+    return Untraceable(name, module, reason) if _named_in(module) & _NAMES else None
+
+
+def _trace(module: nn.Module, training: bool) -> fx.Graph:
+    before, attributes = module.training, set(vars(module))
+    module.training = training  # of this module alone: the others are not run
+    try:
+        graph = _Shallow().trace(module)
+    finally:
+        module.training = before
+        # tensors that are constants to the trace, which would not follow the module to a device
+        constants = vars(module).keys() - attributes
+        for name in constants:
+            delattr(module, name)
+    if constants:
+        raise ValueError("it has a tensor that is no buffer")
+    return graph
+
+
+def _obstacle(module: nn.Module) -> str:
+    """Say what tracing would silently get wrong in a module; empty if nothing is known to be."""
+    if "forward" in vars(module):
+        return "is set on the instance"
+    for parameter in inspect.signature(module.forward).parameters.values():
+        # a traced argument is never None, and so takes the branch for one that was given
+        if parameter.default is not parameter.empty or parameter.kind in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
+            return f"has the optional argument {parameter.name!r}"
+    if "isinstance" in _named_in(module):
+        return "looks at the types of its arguments"
+    return ""
+
+
+def _named_in(module: nn.Module) -> set[str]:
+    """Return the global names and attributes that the methods of a module's classes use."""
+    names: set[str] = set()
+    for cls in type(module).__mro__:
+        if not cls.__module__.startswith("torch.nn."):
+            for method in vars(cls).values():
+                if isinstance(method, FunctionType) and method.__name__ != "__init__":
+                    names |= _names_of(method.__code__)
+    return names
+
+
+def _names_of(code: CodeType) -> set[str]:
+    nested = (_names_of(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*nested)
+
+
+def _layer(node: fx.Node) -> nn.Module | None:
+    """Make the layer that does what a call does; None where there is none."""
+    if node.op != "call_function" or node.target not in _LAYERS:
+        return None
+    cls, _ = _LAYERS[node.target]
+    arguments = _arguments(node)
+    if arguments.pop("return_indices", False) or not isinstance(arguments.pop("input"), fx.Node):
+        return None
+    found: list[fx.Node] = []
+    fx.node.map_arg(tuple(arguments.values()), found.append)
+    if found:  # a size that depends on the input
+        return None
+    # PyTorch's own functions write "no stride" as an empty list
+    return cls(
+        **{
+            key: tuple(value) if isinstance(value, Sequence) else value
+            for key, value in arguments.items()
+            if value not in ((), [], None)
+        }
+    )
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """Return the arguments of a pooling call by their names."""
+    _, names = _LAYERS[node.target]  # type: ignore[index]
+    return dict(zip(("input", *names, "return_indices"), node.args, strict=False)) | node.kwargs
