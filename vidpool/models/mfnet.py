@@ -1,6 +1,6 @@
 """MF-Net, whose convolutions run in sixteen separate fibers, with the published key layout.
 
-"Multi-Fiber Networks for Video Recognition" (Chen et al., ECCV 2018), table 1 there.
+"Multi-Fiber Networks for Video Recognition" (Chen et al., ECCV 2018).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class MFNet(nn.Module):
 
 
 class MultiFiberUnit(nn.Module):
-    """Multiplexer and two grouped convolutions with a shortcut around them (figure 2e).
+    """Multiplexer and two grouped convolutions with a shortcut around them.
 
     The multiplexer, two 1x1x1 convolutions with a shortcut of their own, lets the fibers exchange
     what they know. The first grouped convolution is 3x3x3, the second 1x3x3. In a unit that

@@ -11,12 +11,12 @@ class SqueezeRecursion(nn.Module):
 
     The map is averaged over H and W, the sequence of averages goes through an LSTM with as many
     hidden units as channels, and its output multiplies the map ("Learn to cycle: Time-consistent
-    feature discovery for action recognition", Stergiou and Poppe, section 3.1). Training and
-    evaluation are the same.
+    feature discovery for action recognition", Stergiou and Poppe, Pattern Recognition Letters 141,
+    2021). Training and evaluation are the same.
 
     The public networks have no gate. With it, a clip is multiplied only if its averages and the
-    LSTM's output are cycle-consistent (section 3.2 there; :func:`cycle_consistent`); the other
-    clips of the batch pass as they are.
+    LSTM's output are cycle-consistent, as :func:`cycle_consistent` has it; the other clips of the
+    batch pass as they are.
 
     The LSTM is PyTorch's own, where `torch.compile` breaks the graph; with
     `torch._dynamo.config.allow_rnn` there is one graph with the steps of the LSTM unrolled.
