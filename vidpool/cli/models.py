@@ -275,7 +275,8 @@ def _cost_table(rows: Iterable[Row]) -> Table:
 def _pooling_table(rows: Iterable[Row]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption="swapped: whether swap_pooling replaces the layer unless told otherwise.",
+        caption="swapped: whether swap_pooling replaces the layer unless told otherwise; "
+        "functional: it is a call, which functional=True replaces.",
         caption_justify="left",
     )
     for name in ("model", "layer", "class", "geometry"):
@@ -288,7 +289,7 @@ def _pooling_table(rows: Iterable[Row]) -> Table:
         for layer in row.pooling:
             geometry = ", ".join(f"{k}={_short(v)}" for k, v in layer.geometry.items())
             sizes = ["", ""] if layer.sizes is None else map(size_text, layer.sizes)
-            swapped = "yes" if layer.swapped else "no"
+            swapped = "functional" if layer.called else "yes" if layer.swapped else "no"
             table.add_row(row.info.name, layer.name, layer.kind, geometry, *sizes, swapped)
     return table
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
-from vidpool.nn import swap_pooling
+from vidpool.nn import Swap, swap_pooling
 
 aten = torch.ops.aten
 
@@ -76,6 +76,8 @@ class PoolingLayer:
     """Size before and after it; None if a forward pass does not reach it."""
     swapped: bool
     """Whether :func:`vidpool.nn.swap_pooling` replaces it by default."""
+    called: bool = False
+    """Whether it is a function that the network calls: `functional=True` replaces it."""
 
 
 def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Cost:
@@ -123,7 +125,8 @@ def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Co
 def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> list[PoolingLayer]:
     """List the pooling layers of a network, in its order.
 
-    What a network pools by calling functions cannot be seen.
+    Max and average pooling that it does by calling functions is listed last, under the names that
+    :func:`vidpool.nn.swap_pooling` gives it.
 
     Args:
         model: Any network; it stays as it is and is not computed with.
@@ -135,6 +138,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     """
     empty = _without_data(model)
     layers = {name: module for name, module in empty.named_modules() if _is_pooling(module)}
+    swapped = {swap.name for swap in _swap_all(deepcopy(empty))}
     sizes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def recorder(name: str) -> Callable[..., None]:
@@ -146,14 +150,37 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     for name, layer in layers.items():
         layer.register_forward_hook(recorder(name))
     _forward(empty, size, channels)
-    try:
-        swapped = {swap.name for swap in swap_pooling(empty)}
-    except ConfigError:  # nothing to swap
-        swapped = set()
+    called = [swap for swap in _swap_all(empty, functional=True) if swap.name not in layers]
+    for swap in called:
+        swap.new.register_forward_hook(recorder(swap.name))
+    if called:
+        _forward(empty, size, channels)
     return [
-        PoolingLayer(name, type(layer).__name__, _geometry(layer), sizes.get(name), name in swapped)
-        for name, layer in layers.items()
+        *(
+            PoolingLayer(
+                name, type(layer).__name__, _geometry(layer), sizes.get(name), name in swapped
+            )
+            for name, layer in layers.items()
+        ),
+        *(
+            PoolingLayer(
+                swap.name,
+                type(swap.old).__name__,
+                _geometry(swap.old),
+                sizes.get(swap.name),
+                False,
+                True,
+            )
+            for swap in called
+        ),
     ]
+
+
+def _swap_all(model: nn.Module, functional: bool = False) -> list[Swap]:
+    try:
+        return swap_pooling(model, functional=functional)
+    except ConfigError:  # nothing to swap
+        return []
 
 
 def _without_data(model: nn.Module) -> nn.Module:

@@ -165,12 +165,6 @@ def _swin_layers() -> dict[str, nn.Module]:
     return {"permute": Permute([0, 4, 1, 2, 3])}
 
 
-def _inception_v3_settings() -> dict[str, Any]:
-    from vidpool.models.inception_v3 import BLOCKS
-
-    return {"inception_blocks": BLOCKS, "init_weights": True}
-
-
 class _Family(NamedTuple):
     """What the networks of one torchvision class share."""
 
@@ -296,7 +290,7 @@ _register(
 _register(
     "inception_v3",
     "image",
-    _Family(_INCEPTION_V3, settings=_inception_v3_settings),
+    _Family(_INCEPTION_V3, settings=lambda: {"init_weights": True}),
     dropout=0.5,
     build=_build_inception,
     size=(299, 299),

@@ -310,9 +310,7 @@ def _network(
     """The network, given only the options that were set: not every network has all of them."""
     info = model_info(name)
     if info.kind != "video":
-        raise ConfigError(
-            f"model.backbone {name} takes pictures, not clips: see `vidpool models`"
-        )
+        raise ConfigError(f"model.backbone {name} takes pictures, not clips: see `vidpool models`")
     options = dict(further or {})
     if width is not None:
         options["width"] = width
