@@ -140,7 +140,7 @@ def test_safetensors(tmp_path):
 def test_safetensors_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     (tmp_path / "a.safetensors").write_bytes(b"\0" * 20)
-    with pytest.raises(ConfigError, match="pip install safetensors"):
+    with pytest.raises(ConfigError, match=r"pip install 'vidpool\[safetensors\]'"):
         read_weights(tmp_path / "a.safetensors")
 
 
@@ -254,6 +254,14 @@ def test_a_resnet_whose_bottlenecks_expand_is_of_another_family():
         assert "bottlenecks expand by 4 (layer1.0.conv3.0.weight makes 256 planes of 64)" in str(
             error
         )
+
+
+def test_an_srtg_file_of_expansion_four_is_of_another_family():
+    ours = tiny("srtg_r3d_50")
+    state = {f"module.{key}": value for key, value in ours.state_dict().items()}
+    state["module.layer1.0.conv3.0.weight"] = torch.zeros(16, 4, 1, 1, 1)
+    error = unchanged(ours, lambda: load_weights(ours, Weights(Path("a.pth"), state, {})))
+    assert "bottlenecks expand by 4 (layer1.0.conv3.0.weight makes 16 planes of 4)" in str(error)
 
 
 def test_everything_that_differs_is_listed(tmp_path):

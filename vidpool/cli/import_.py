@@ -161,6 +161,9 @@ def _print_report(report: Report, file: TextIO) -> None:
         print(f"swapped the input channels of {', '.join(report.swapped)}", file=file)
     if report.left_out:
         print(f"left out, since they are no weights: {', '.join(report.left_out)}", file=file)
+    fresh = len(report.fresh) - len(report.fresh_classifier)
+    if fresh:
+        print(f"{fresh} weights of the backbone stay as they were made", file=file)
     if report.fresh_classifier:
         print(f"the classifier starts fresh ({', '.join(report.fresh_classifier)})", file=file)
 

@@ -256,7 +256,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except ImportError as error:
         raise ConfigError(
             f"{path} needs the safetensors package, which cannot be imported here ({error}): "
-            "pip install safetensors"
+            "pip install 'vidpool[safetensors]'"
         ) from error
     try:
         return load_file(path)

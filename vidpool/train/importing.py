@@ -187,7 +187,7 @@ def _save_safetensors(classifier: VideoClassifier, path: Path) -> None:
     except ImportError as error:
         raise ConfigError(
             f"{path.suffix} needs the safetensors package, which cannot be imported here "
-            f"({error}): pip install safetensors"
+            f"({error}): pip install 'vidpool[safetensors]'"
         ) from error
     state = classifier.model.state_dict()
     save_file({key: value.contiguous() for key, value in state.items()}, path)
