@@ -10,7 +10,7 @@ import torch
 from vidpool.data.dataset import Preprocessing, read_views
 from vidpool.data.transforms import normalize
 from vidpool.errors import CheckpointError, ConfigError, DataError, VideoError
-from vidpool.train.checkpoint import load_checkpoint
+from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.classifier import VideoClassifier
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")

@@ -18,6 +18,7 @@ VERBS = {
     "validate": ("vidpool.cli.training", "accuracy on the validation videos, one view each"),
     "test": ("vidpool.cli.training", "accuracy on the test videos, over several views each"),
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
+    "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
     "data": ("vidpool.cli.data", "make data sets (vidpool data demo)"),
     "bench": ("vidpool.cli.bench", "time the pooling operators here (vidpool bench pool)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),

@@ -20,7 +20,7 @@ from vidpool.cli.recipes import expand_bases
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.ucf101 import UCF101DataModule  # noqa: F401 (so that configs may name it)
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.train.checkpoint import load_checkpoint
+from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
 
 DESCRIPTIONS = {

@@ -1,6 +1,7 @@
 """Backbones, built by name."""
 
 from vidpool.models import csn, srtg  # noqa: F401  (which register their models)
+from vidpool.models.checkpoint import load_weights
 from vidpool.models.i3d import I3D
 from vidpool.models.mfnet import MFNet
 from vidpool.models.pytorchvideo_models import PyTorchVideoNet
@@ -25,6 +26,7 @@ __all__ = [
     "create_model",
     "find_models",
     "list_models",
+    "load_weights",
     "model_info",
     "register_model",
 ]

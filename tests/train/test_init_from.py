@@ -3,7 +3,7 @@ import torch
 
 from vidpool.errors import CheckpointError
 from vidpool.models import create_model
-from vidpool.train.checkpoint import init_from, load_checkpoint
+from vidpool.train.checkpoint import init_from
 
 
 def network(num_classes=5, width=4):
@@ -44,19 +44,9 @@ def test_another_backbone_is_refused_and_nothing_changed(saved):
         assert torch.equal(before[key], value), key
 
 
-def test_files_that_are_no_checkpoint(tmp_path, saved):
-    (tmp_path / "text").write_text("text")
-    (tmp_path / "empty").touch()
-    torch.save([1, 2], tmp_path / "list")
-    whole = saved[1].read_bytes()
-    (tmp_path / "short").write_bytes(whole[: len(whole) // 2])
-    for name, message in {
-        "absent": "no such checkpoint file",
-        "text": "cannot be read",
-        "empty": "cannot be read",
-        "short": "cannot be read",
-        "list": "is no Lightning checkpoint",
-    }.items():
-        with pytest.raises(CheckpointError, match=message) as caught:
-            load_checkpoint(tmp_path / name)
-        assert str(caught.value).startswith(str(tmp_path / name))
+def test_weights_of_others_start_a_training_too(tmp_path):
+    model, other = network(), network(num_classes=7)
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"epoch": 1, "state_dict": state, "optimizer": {}}, tmp_path / "theirs.pth")
+    assert init_from(other, tmp_path / "theirs.pth") == ["fc.bias", "fc.weight"]
+    assert torch.equal(other.stem[0].weight, model.stem[0].weight)

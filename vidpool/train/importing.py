@@ -1,0 +1,247 @@
+"""Others' checkpoints made vidpool's: weights, class names and preprocessing in one file."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from vidpool.data.datamodule import MEAN, STD
+from vidpool.data.dataset import Preprocessing
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.models import I3D, ResNet3d, create_model, model_info
+from vidpool.models.checkpoint import Report, Weights, count_classes, load_weights, read_weights
+from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+
+SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
+
+# frames between those of a clip, where PyTorchVideo's model zoo has another number than 2
+_STRIDES = {
+    "pytorchvideo/r2plus1d_r50": 4,
+    "pytorchvideo/slow_r50": 8,
+    "pytorchvideo/x3d_xs": 12,
+    "pytorchvideo/x3d_s": 6,
+    "pytorchvideo/x3d_m": 5,
+    "pytorchvideo/x3d_l": 5,
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A network with a file's weights."""
+
+    classifier: VideoClassifier
+    """Its `description` holds class names and preprocessing."""
+    report: Report
+    origin: str
+    """Whose preprocessing it is, in words."""
+    named: bool
+    """Whether the classes' names are known; else they are called by their numbers."""
+
+
+def import_checkpoint(
+    path: str | os.PathLike[str],
+    backbone: str,
+    *,
+    num_classes: int | None = None,
+    width: int | None = None,
+    pooling: str | None = None,
+    pooling_options: dict[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    bgr: bool = False,
+    inflate: bool = False,
+    partial: bool = False,
+) -> Imported:
+    """Build a classifier with the weights of a checkpoint that somebody else may have made.
+
+    Where the file is a checkpoint of vidpool's, what is not given follows from it.
+
+    Args:
+        path: Any file that :func:`vidpool.models.checkpoint.read_weights` reads.
+        backbone: The network, one of :func:`vidpool.models.list_models` that takes clips.
+        num_classes: By default as many as the file's classifier has.
+        width: Channels of the first stage, where that is not the network's own.
+        pooling: What the network was trained with in place of its own pooling, see
+            :func:`vidpool.nn.swap_pooling`.
+        pooling_options: Passed to :func:`vidpool.nn.swap_pooling`.
+        class_names: In the order of the classes; by default numbers from 0.
+        preprocessing: Fields of :class:`vidpool.data.dataset.Preprocessing` that differ from what
+            is usual for the file's source; mean and std in the order red, green, blue.
+        bgr: See :func:`vidpool.models.load_weights`.
+        inflate: See :func:`vidpool.models.load_weights`.
+        partial: See :func:`vidpool.models.load_weights`.
+
+    Raises:
+        CheckpointError: The file cannot be read, does not fit (:class:`MismatchError`, with a
+            report), or does not tell the number of classes.
+        ConfigError: A network or value that cannot work.
+    """
+    if model_info(backbone).kind != "video":
+        raise ConfigError(
+            f"{backbone} takes pictures, and vidpool classifies clips; "
+            "vidpool.models.load_weights reads its checkpoints"
+        )
+    weights = read_weights(path)
+    saved = _own_settings(weights)
+    settings: dict[str, Any] = {"backbone": backbone, "pooling": pooling or saved.get("pooling")}
+    if settings["pooling"] is not None:
+        settings["pooling_options"] = pooling_options or saved.get("pooling_options")
+    width = saved.get("width") if width is None else width
+    if width is not None:
+        settings["width"] = width
+    if num_classes is None:
+        num_classes = len(class_names) if class_names else _classes(weights, backbone, inflate)
+    classifier = VideoClassifier(num_classes=num_classes, **settings)
+    report = load_weights(classifier.model, weights, bgr=bgr, inflate=inflate, partial=partial)
+
+    description = weights.content.get("vidpool") or {}
+    if class_names is None and not report.fresh_classifier:
+        class_names = description.get("class_names")
+    named = class_names is not None
+    class_names = [str(i) for i in range(num_classes)] if class_names is None else class_names
+    if len(class_names) != num_classes:
+        raise ConfigError(f"{len(class_names)} names for {num_classes} classes")
+    if "preprocessing" in description:
+        usual, origin = description["preprocessing"], "of the checkpoint"
+    else:
+        usual, origin = _usual_preprocessing(classifier, report)
+    chosen = Preprocessing.from_dict({**usual, **(preprocessing or {})})
+    classifier.description = {"class_names": list(class_names), "preprocessing": chosen.to_dict()}
+    return Imported(classifier, report, origin, named)
+
+
+def check_output(out: str | os.PathLike[str], overwrite: bool) -> None:
+    """Refuse a file that :func:`save` could not write.
+
+    Raises:
+        ConfigError: The suffix is none of `SUFFIXES`, the file exists and is not to be replaced,
+            or its folder does not exist.
+    """
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"{out}: must end in one of {', '.join(SUFFIXES)}")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise ConfigError(f"{out} exists; give --overwrite to replace it")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out.parent}: no such folder to write the checkpoint to")
+
+
+def save(
+    classifier: VideoClassifier, out: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a classifier as what the file's suffix says.
+
+    Args:
+        classifier: The network; `description` goes into a `.ckpt`.
+        out: `.ckpt` for a Lightning checkpoint that vidpool's commands take, without an optimiser;
+            `.pth` or `.pt` for the network's plain state dict, `.safetensors` for the same in that
+            format.
+        overwrite: Replace the file where it exists.
+
+    Raises:
+        ConfigError: See :func:`check_output`; or safetensors is not installed.
+    """
+    out = Path(out)
+    check_output(out, overwrite)
+    # a write that fails half-way leaves what was there
+    part = out.with_name(f".{out.name}.part{out.suffix}")
+    try:
+        if out.suffix == ".ckpt":
+            _save_lightning(classifier, part)
+        elif out.suffix == ".safetensors":
+            _save_safetensors(classifier, part)
+        else:
+            torch.save(classifier.model.state_dict(), part)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _save_lightning(classifier: VideoClassifier, path: Path) -> None:
+    chatter = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = chatter.level
+    chatter.setLevel(logging.WARNING)  # what processors there are does not matter here
+    try:
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.strategy.connect(classifier)
+        trainer.save_checkpoint(path, weights_only=True)
+    finally:
+        chatter.setLevel(level)
+
+
+def _save_safetensors(classifier: VideoClassifier, path: Path) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise ConfigError(
+            f"{path.suffix} needs the safetensors package, which cannot be imported here "
+            f"({error}): pip install 'vidpool[safetensors]'"
+        ) from error
+    state = classifier.model.state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+
+
+def _own_settings(weights: Weights) -> dict[str, Any]:
+    """Architecture in a checkpoint of vidpool's; empty for another."""
+    saved = weights.content.get("hyper_parameters")
+    if not isinstance(saved, dict) or "backbone" not in saved:
+        return {}
+    return {name: saved[name] for name in ARCHITECTURE if name in saved}
+
+
+def _classes(weights: Weights, backbone: str, inflate: bool) -> int:
+    with torch.device("meta"):
+        model = create_model(backbone, num_classes=2)
+    found = count_classes(model, weights, inflate=inflate)
+    if found is None:
+        raise CheckpointError(
+            f"{weights.path}: has no classifier of {backbone}: say how many classes there are "
+            "(--num_classes), or check that it is the checkpoint's network"
+        )
+    return found
+
+
+def _usual_preprocessing(classifier: VideoClassifier, report: Report) -> tuple[dict[str, Any], str]:
+    """Fields of Preprocessing, and whose they are."""
+    name, model = classifier.hparams["backbone"], classifier.model
+    frames, crop, _ = model_info(name).size
+    fields: dict[str, Any] = {"frames": frames, "stride": _STRIDES.get(name, 2), "crop": crop}
+    # the usual 256 for 224, and 128 for 112
+    fields |= {"short_side": crop * 8 // 7, "clips": 10, "crops": 3, "mean": MEAN, "std": STD}
+    if report.inflated:
+        if isinstance(model, I3D):
+            return fields | {"mean": (0.5,) * 3, "std": (0.5,) * 3}, "of torchvision's GoogLeNet"
+        imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+        return fields | imagenet, "of torchvision's ImageNet networks"
+    if isinstance(model, ResNet3d) and report.prefix == "module.":
+        # one clip and crop of side 264; their means are in the order red, green, blue, but were
+        # taken from frames in the order blue, green, red
+        mean = tuple(value / 255 for value in (124, 117, 104))
+        fields |= {"crop": 264, "short_side": 264, "clips": 1, "crops": 1}
+        fields |= {"mean": mean[::-1] if report.swapped else mean, "std": (0.2348,) * 3}
+        return fields, "of the SRTG authors"
+    if isinstance(model, I3D):  # pixels in [-1, 1]; snippets of 64 frames in a row
+        fields |= {"frames": 64, "stride": 1, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+        return fields, "of I3D's authors"
+    if name.startswith("pytorchvideo/"):
+        return fields | {"mean": (0.45,) * 3, "std": (0.225,) * 3}, "of PyTorchVideo"
+    if name.startswith("torchvision/"):
+        from torchvision.models import get_model_weights
+
+        transforms = next(iter(get_model_weights(name.rpartition("/")[2]))).transforms()
+        crop = transforms.crop_size[0]
+        fields |= {"crop": crop, "short_side": max(crop, min(transforms.resize_size))}
+        return fields | {"mean": transforms.mean, "std": transforms.std}, "of torchvision"
+    return fields, "assumed, since the file does not tell"
