@@ -47,6 +47,7 @@ def main(verb: str, arguments: list[str]) -> int:
         raise
     report = imported.report
     _print_report(report, sys.stdout)
+    _print_taken(report)
     save(imported.classifier, args.out, overwrite=args.overwrite)
     if args.out.endswith(".ckpt"):
         description = imported.classifier.description or {}
@@ -155,17 +156,21 @@ def _print_report(report: Report, file: TextIO) -> None:
         print(f"{name:<12} {len(keys):>5}  {shown}".rstrip(), file=file)
     if report.prefix:
         print(f"removed the prefix {report.prefix}", file=file)
-    if report.inflated:
-        print(f"inflated {len(report.inflated)} kernels along T", file=file)
-    if report.swapped:
-        print(f"swapped the input channels of {', '.join(report.swapped)}", file=file)
     if report.left_out:
         print(f"left out, since they are no weights: {', '.join(report.left_out)}", file=file)
+
+
+def _print_taken(report: Report) -> None:
+    """What was done to the weights that were taken, and what stays as it was made."""
+    if report.inflated:
+        print(f"inflated {len(report.inflated)} kernels along T")
+    if report.swapped:
+        print(f"swapped the input channels of {', '.join(report.swapped)}")
     fresh = len(report.fresh) - len(report.fresh_classifier)
     if fresh:
-        print(f"{fresh} weights of the backbone stay as they were made", file=file)
+        print(f"{fresh} weights of the backbone stay as they were made")
     if report.fresh_classifier:
-        print(f"the classifier starts fresh ({', '.join(report.fresh_classifier)})", file=file)
+        print(f"the classifier starts fresh ({', '.join(report.fresh_classifier)})")
 
 
 def _short(value: Any) -> str:
