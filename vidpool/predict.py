@@ -129,7 +129,7 @@ def load_classifier(
     if not description or "hyper_parameters" not in checkpoint:
         raise CheckpointError(
             f"{ckpt_path}: holds no class names or preprocessing; prediction needs a checkpoint "
-            "that `vidpool fit` made"
+            "that `vidpool fit` or `vidpool import` made"
         )
     settings = {
         name: value

@@ -99,7 +99,13 @@ class VidpoolCLI(LightningCLI):
             if self.config["subcommand"] != "fit":
                 raise CheckpointError("--ckpt_path must name the checkpoint to be evaluated")
             return
-        saved = load_checkpoint(path).get("hyper_parameters", {})
+        checkpoint = load_checkpoint(path)
+        if self.config["subcommand"] == "fit" and "optimizer_states" not in checkpoint:
+            raise CheckpointError(
+                f"{path}: has no state of a training to go on with; start one from its weights "
+                "with --model.init_from instead of --ckpt_path"
+            )
+        saved = checkpoint.get("hyper_parameters", {})
         if self.config["subcommand"] != "fit":
             for name in set(ARCHITECTURE) & saved.keys() - {"num_classes"}:
                 settings["model"][name] = saved[name]
