@@ -1,9 +1,10 @@
-"""What the video networks written here share: checks, initial weights, recomputation."""
+"""What the networks share: checks, initial weights, recomputation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +47,8 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def run(block: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
-    """Apply a block to x; with `recompute`, keep nothing of its inside for the backward pass.
+def run(block: nn.Module, x: Any, *, recompute: bool) -> Any:
+    """Apply a block to x, a tensor or a list of such; with `recompute`, keep nothing of its inside.
 
     The backward pass then computes the block a second time (gradient checkpointing): outputs,
     gradients and running statistics are the same, for less memory and about a third more time.
@@ -69,7 +70,7 @@ class Chain(nn.Sequential):
         return x
 
 
-def _changing_buffers_once(block: nn.Module) -> Callable[[Tensor], Tensor]:
+def _changing_buffers_once(block: nn.Module) -> Callable[[Any], Any]:
     """Make a function that applies a block, whose buffers keep what the first call makes of them.
 
     Batch norm moves its running statistics in the forward pass: computing the block again must
@@ -77,8 +78,10 @@ def _changing_buffers_once(block: nn.Module) -> Callable[[Tensor], Tensor]:
     """
     called = False
 
-    def apply(x: Tensor) -> Tensor:
+    def apply(x: Any) -> Any:
         nonlocal called
+        if isinstance(x, list):  # which blocks of two pathways may change
+            x = list(x)
         if torch.compiler.is_compiling():
             return block(x)
         with _scratch_buffers(block) if called else nullcontext():

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
+from vidpool.models.common import run
 from vidpool.models.registry import register_model
 
 
@@ -31,13 +32,22 @@ class PyTorchVideoNet(nn.Module):
         dropout: Probability of dropping a feature before the classifier.
         alpha: Frames of SlowFast's fast pathway for one of the slow pathway; None for networks
             with one pathway.
+        checkpointing: Compute the stages a second time in the backward pass instead of keeping
+            their inside in memory.
 
     Raises:
         ConfigError: If `dropout` is outside [0, 1).
     """
 
-    def __init__(self, blocks: nn.ModuleList, dropout: float, alpha: int | None = None) -> None:
+    def __init__(
+        self,
+        blocks: nn.ModuleList,
+        dropout: float,
+        alpha: int | None = None,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
         self.blocks = blocks
@@ -66,7 +76,7 @@ class PyTorchVideoNet(nn.Module):
             raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
         state: Any = x if self.alpha is None else pathways(x, self.alpha)
         for block in self.blocks[:-1]:
-            state = block(state)
+            state = run(block, state, recompute=self.checkpointing)
         head: Any = self.blocks[-1]
         return (state if head.pool is None else head.pool(state)).flatten(1)
 
@@ -113,6 +123,7 @@ def _build(
     *,
     num_classes: int,
     dropout: float,
+    checkpointing: bool = False,
 ) -> PyTorchVideoNet:
     """Build a network by a function of `pytorchvideo.models.hub` or `pytorchvideo.models`."""
     try:
@@ -129,7 +140,7 @@ def _build(
         raise ConfigError(f"num_classes must be at least 1, but is {num_classes}")
     build = getattr(models if builder.startswith("create_") else hub, builder)
     net = build(model_num_class=num_classes, head_activation=None, **settings)
-    return PyTorchVideoNet(net.blocks, dropout, alpha)
+    return PyTorchVideoNet(net.blocks, dropout, alpha, checkpointing)
 
 
 def _register(

@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
+from vidpool.models.common import run
 from vidpool.models.registry import Kind, model_info, register_model, size_text
 
 _RESNET = "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten"
@@ -44,6 +47,8 @@ class TorchvisionNet(nn.Module):
         features: Names of the layers that make features of clips or pictures, in order.
         classifier: Names of the layers that make logits of features, in order.
         layers: Further layers without weights, or ones in place of those of `net`.
+        checkpointing: Compute these layers a second time in the backward pass instead of keeping
+            their inside in memory.
     """
 
     def __init__(
@@ -53,8 +58,10 @@ class TorchvisionNet(nn.Module):
         features: Sequence[str],
         classifier: Sequence[str],
         layers: dict[str, nn.Module],
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.name = name
         self._features = tuple(features)
         self._classifier = tuple(classifier)
@@ -100,7 +107,7 @@ class TorchvisionNet(nn.Module):
         auxiliary = []
         for name in self._features:
             if name not in _AUXILIARY:
-                x = self.get_submodule(name)(x)
+                x = run(self.get_submodule(name), x, recompute=self.checkpointing)
             elif self.training and name in self._modules:
                 auxiliary.append(self.get_submodule(name)(x))
         return x, auxiliary
@@ -129,7 +136,10 @@ class MViT(TorchvisionNet):
         arrangement = tuple(x.shape[2:])
         x = self.get_submodule("pos_encoding")(x.flatten(2).transpose(1, 2))
         for block in self.get_submodule("blocks").children():
-            x, arrangement = block(x, arrangement)
+            if self.checkpointing and torch.is_grad_enabled():  # it has no buffers
+                x, arrangement = checkpoint(block, x, arrangement, use_reentrant=False)
+            else:
+                x, arrangement = block(x, arrangement)
         return self.get_submodule("norm")(x)[:, 0], []  # of the class token
 
 
@@ -185,6 +195,7 @@ def _make(
     family: _Family,
     num_classes: int,
     dropout: float,
+    checkpointing: bool,
     **settings: Any,
 ) -> TorchvisionNet:
     if num_classes < 1:
@@ -196,13 +207,21 @@ def _make(
     build = getattr(models.video if kind == "video" else models, name.rpartition("/")[2])
     net = build(weights=None, num_classes=num_classes, **family.settings(), **settings)
     layers = {"flatten": nn.Flatten(), "dropout": nn.Dropout(dropout), **family.layers()}
-    return family.net(name, net, family.features.split(), family.classifier.split(), layers)
+    return family.net(
+        name, net, family.features.split(), family.classifier.split(), layers, checkpointing
+    )
 
 
 def _build(
-    name: str, kind: Kind, family: _Family, *, num_classes: int, dropout: float
+    name: str,
+    kind: Kind,
+    family: _Family,
+    *,
+    num_classes: int,
+    dropout: float,
+    checkpointing: bool = False,
 ) -> TorchvisionNet:
-    return _make(name, kind, family, num_classes, dropout)
+    return _make(name, kind, family, num_classes, dropout, checkpointing)
 
 
 def _build_inception(
@@ -212,9 +231,10 @@ def _build_inception(
     *,
     num_classes: int,
     dropout: float,
+    checkpointing: bool = False,
     aux_logits: bool = False,
 ) -> TorchvisionNet:
-    return _make(name, kind, family, num_classes, dropout, aux_logits=aux_logits)
+    return _make(name, kind, family, num_classes, dropout, checkpointing, aux_logits=aux_logits)
 
 
 def _register(
