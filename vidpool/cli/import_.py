@@ -81,7 +81,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--classes", metavar="FILE", help="names of the classes, one a line")
     add("--num_classes", type=int, help="(default: as many as the checkpoint's classifier has)")
     add("--width", type=int, help="channels of the first stage (default: the network's own)")
-    add("--pooling", help="soft, max or avg: what it was trained with in place of its own pooling")
+    add("--pooling", help="what it was trained with in place of its own pooling, like soft")
     add(
         "--pooling_option",
         action="append",
