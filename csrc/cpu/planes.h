@@ -22,6 +22,8 @@ using vidpool::slack;
 using vidpool::Tile;
 using vidpool::Tiling;
 
+static_assert(slack >= Vector<float, 64>::lanes, "a vector may run over the end of a plane");
+
 template <class Real>
 constexpr Real minus_infinity = -Real(__builtin_inf());
 template <class Real>
