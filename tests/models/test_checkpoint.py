@@ -383,3 +383,9 @@ def test_code_in_a_pickle_does_not_run(tmp_path, new):
     # the file would have done it
     torch.load(tmp_path / "a.pth", weights_only=False)
     assert touched.exists()
+
+
+def test_keys_that_are_no_names_are_no_weights(tmp_path):
+    torch.save({0: torch.zeros(3)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        read_weights(tmp_path / "a.pth")

@@ -41,8 +41,32 @@ def test_state_dict_holds_the_network_alone():
         ({"label_smoothing": 1.0}, r"label_smoothing must lie within \[0, 1\), got 1"),
         ({"dropout": 1.5}, "dropout"),
         ({"pooling": "hip"}, "unknown pooling 'hip'"),
+        ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a model.pooling"),
+        ({"backbone_options": {"width": 8}}, "give width as model.width"),
+        ({"backbone_options": {"checkpointing": True}}, "give checkpointing as model.recompute"),
     ],
 )
 def test_values_that_cannot_work(options, message):
     with pytest.raises(ConfigError, match=message):
         classifier(**options)
+
+
+def test_any_video_network_with_any_pooling():
+    clip = torch.randn(2, 4, 4, 32, 32)
+    options = {"in_channels": 4, "gate": True}
+    network = VideoClassifier(
+        "srtg_r3d_18",
+        num_classes=5,
+        width=4,
+        backbone_options=options,
+        pooling="lip",
+        recompute=True,
+    )
+    assert network(clip).shape == (2, 5)
+    assert network.model.checkpointing
+    with pytest.raises(ConfigError, match=r"torchvision/r3d_18.*null keeps the network's own"):
+        VideoClassifier("torchvision/r3d_18", num_classes=5)
+    plain = VideoClassifier("torchvision/r3d_18", num_classes=5, pooling=None)
+    assert plain(clip[:, :3]).shape == (2, 5)
+    with pytest.raises(ConfigError, match="takes pictures"):
+        VideoClassifier("torchvision/resnet18", num_classes=5)

@@ -152,3 +152,27 @@ def test_files_are_kept(authors, tmp_path):
     assert (
         torch.load(tmp_path / "out.pth", weights_only=True).keys() == authors[0].state_dict().keys()
     )
+
+
+def test_vidpools_own_checkpoint_keeps_its_networks_options(tmp_path):
+    options = {"gate": True}
+    saved = VideoClassifier(
+        "srtg_r3d_18",
+        num_classes=3,
+        width=4,
+        backbone_options=options,
+        pooling_options={"gradient": "paper"},
+    )
+    saved.description = None
+    save(saved, tmp_path / "a.ckpt")
+    again = import_checkpoint(tmp_path / "a.ckpt", "srtg_r3d_18").classifier
+    assert again.hparams["backbone_options"] == options
+    assert again.model.pool.gradient == "paper"
+    # the options of the pooling are not those of another
+    other = import_checkpoint(tmp_path / "a.ckpt", "srtg_r3d_18", pooling="sum").classifier
+    assert other.hparams["pooling_options"] is None
+
+
+def test_options_of_no_pooling_are_an_error(authors):
+    with pytest.raises(ConfigError, match=r"geometry.*need a model.pooling"):
+        import_checkpoint(authors[1], "r3d_18", width=4, pooling_options={"geometry": "authors"})

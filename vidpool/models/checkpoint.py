@@ -122,7 +122,11 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, no weights by name")
     name = next((entry for entry in ENTRIES if isinstance(content.get(entry), dict)), None)
     state = content if name is None else content[name]
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    tensors = {
+        key: value
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
     if not tensors:
         raise CheckpointError(f"{path}: holds no weights (looked for {', '.join(ENTRIES)})")
     rest = {str(key): value for key, value in content.items() if name is not None and key != name}

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
 from vidpool.nn import Swap, swap_pooling
+from vidpool.nn.kinds import pooled_dimensions
 
 aten = torch.ops.aten
 
@@ -209,8 +210,8 @@ def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:
 
 
 def _is_pooling(module: nn.Module) -> bool:
-    """Whether a module is one of PyTorch's pooling layers, or derived from one."""
-    return any(
+    """Whether a module is a layer that swap_pooling knows, or another of PyTorch's pooling."""
+    return pooled_dimensions(module) > 0 or any(
         cls.__module__ == nn.MaxPool2d.__module__ and "Pool" in cls.__name__
         for cls in type(module).__mro__
     )

@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
+from vidpool.nn.kinds import pooled_dimensions
 
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVG = (
@@ -144,6 +145,8 @@ class _Shallow(fx.Tracer):
 def _examine(name: str, module: nn.Module) -> Block | Untraceable | None:
     # the forward of a block whose calls were replaced before comes from no module
     if (type(module).forward.__module__ or "").startswith(("torch.", "vidpool.nn.")):
+        return None
+    if pooled_dimensions(module):  # a layer of its own, which swap_pooling judges by its class
         return None
     reason = _obstacle(module)
     if not reason:

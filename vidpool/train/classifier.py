@@ -111,7 +111,10 @@ class VideoClassifier(pl.LightningModule):
         self.save_hyperparameters()
         self.model = _network(backbone, num_classes, width, dropout, recompute, backbone_options)
         if pooling is not None:
-            _swap(self.model, backbone, pooling, pooling_options or {})
+            channels = (backbone_options or {}).get("in_channels", 3)
+            _swap(self.model, backbone, channels, pooling, pooling_options or {})
+        elif pooling_options:
+            raise ConfigError(f"model.pooling_options {pooling_options} need a model.pooling")
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
         self.train_loss = MeanMetric()
@@ -312,6 +315,10 @@ def _network(
     if info.kind != "video":
         raise ConfigError(f"model.backbone {name} takes pictures, not clips: see `vidpool models`")
     options = dict(further or {})
+    for other in ("num_classes", "width", "dropout", "checkpointing"):
+        if other in options:
+            instead = "recompute" if other == "checkpointing" else other
+            raise ConfigError(f"model.backbone_options: give {other} as model.{instead}")
     if width is not None:
         options["width"] = width
     if dropout is not None:
@@ -321,14 +328,18 @@ def _network(
     return create_model(name, num_classes=num_classes, **options)
 
 
-def _swap(model: nn.Module, name: str, pooling: str, options: dict[str, Any]) -> None:
+def _swap(
+    model: nn.Module, name: str, channels: int, pooling: str, options: dict[str, Any]
+) -> None:
     """Replace the network's pooling; an example clip tells what learns by channel how many."""
     info = model_info(name)
     small = map(max, info.smallest, (8, 64, 64))
-    example = (1, 3, *(info.size if info.fixed else small))
+    example = (1, channels, *(info.size if info.fixed else small))
     try:
         swap_pooling(model, pooling, **({"example": example} | options))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError as error:
+        raise ConfigError(
+            f"model.pooling {pooling} of {name}: {error}; null keeps the network's own pooling"
+        ) from error
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"model.pooling_options {options}: {error}") from error

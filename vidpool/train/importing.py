@@ -28,6 +28,12 @@ _STRIDES = {
     "pytorchvideo/x3d_m": 5,
     "pytorchvideo/x3d_l": 5,
 }
+# as the documentation of torchvision's weights says they were tested
+_TORCHVISION = {
+    "torchvision/s3d": {"frames": 128, "clips": 1},
+    "torchvision/swin3d_t": {"frames": 32, "clips": 12},
+    "torchvision/mvit_v2_s": {"stride": 4},
+}
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,13 @@ def import_checkpoint(
     weights = read_weights(path)
     saved = _own_settings(weights)
     settings: dict[str, Any] = {"backbone": backbone, "pooling": pooling or saved.get("pooling")}
-    if settings["pooling"] is not None:
-        settings["pooling_options"] = pooling_options or saved.get("pooling_options")
+    # saved options are those of the saved network and pooling alone
+    if settings["pooling"] == saved.get("pooling"):
+        settings["pooling_options"] = saved.get("pooling_options")
+    if pooling_options:
+        settings["pooling_options"] = pooling_options
+    if backbone == saved.get("backbone"):
+        settings["backbone_options"] = saved.get("backbone_options")
     width = saved.get("width") if width is None else width
     if width is not None:
         settings["width"] = width
@@ -242,6 +253,7 @@ def _usual_preprocessing(classifier: VideoClassifier, report: Report) -> tuple[d
 
         transforms = next(iter(get_model_weights(name.rpartition("/")[2]))).transforms()
         crop = transforms.crop_size[0]
-        fields |= {"crop": crop, "short_side": max(crop, min(transforms.resize_size))}
+        fields |= {"crop": crop, "short_side": max(crop, min(transforms.resize_size)), "clips": 5}
+        fields |= _TORCHVISION.get(name, {})
         return fields | {"mean": transforms.mean, "std": transforms.std}, "of torchvision"
     return fields, "assumed, since the file does not tell"
