@@ -12,10 +12,8 @@
 
 namespace {
 
-using vidpool::Axis;
 using vidpool::Gradient;
 using vidpool::group;
-using vidpool::PhaseSplit;
 using vidpool::Pooling;
 using vidpool::Scratch;
 using vidpool::slack;

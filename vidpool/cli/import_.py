@@ -69,7 +69,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         "Lightning checkpoints, plain state dicts, safetensors. What does not fit is listed.",
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT")
+    add("checkpoint", metavar="CKPT", help="the file that others made")
     add("--model", required=True, metavar="NAME", help="its network; `vidpool models` lists them")
     add(
         "--out",

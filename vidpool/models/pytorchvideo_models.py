@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
-from vidpool.models.common import run
+from vidpool.models.common import check_clips, check_options, run
 from vidpool.models.registry import register_model
 
 
@@ -48,8 +48,7 @@ class PyTorchVideoNet(nn.Module):
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+        check_options(dropout=dropout)
         self.blocks = blocks
         self.alpha = alpha
         for parent in list(blocks.modules()):
@@ -72,8 +71,7 @@ class PyTorchVideoNet(nn.Module):
         Raises:
             ValueError: If x does not have five dimensions.
         """
-        if x.ndim != 5:
-            raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
+        check_clips(x)
         state: Any = x if self.alpha is None else pathways(x, self.alpha)
         for block in self.blocks[:-1]:
             state = run(block, state, recompute=self.checkpointing)
@@ -136,8 +134,7 @@ def _build(
             f"{name} needs PyTorchVideo, which cannot be imported here ({error}): "
             "pip install 'vidpool[pytorchvideo]'"
         ) from error
-    if num_classes < 1:
-        raise ConfigError(f"num_classes must be at least 1, but is {num_classes}")
+    check_options(num_classes=num_classes, dropout=dropout)
     build = getattr(models if builder.startswith("create_") else hub, builder)
     net = build(model_num_class=num_classes, head_activation=None, **settings)
     return PyTorchVideoNet(net.blocks, dropout, alpha, checkpointing)

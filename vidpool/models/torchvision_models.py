@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
-from vidpool.models.common import run
+from vidpool.models.common import check_options, run
 from vidpool.models.registry import Kind, model_info, register_model, size_text
 
 _RESNET = "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten"
@@ -198,10 +198,7 @@ def _make(
     checkpointing: bool,
     **settings: Any,
 ) -> TorchvisionNet:
-    if num_classes < 1:
-        raise ConfigError(f"num_classes must be at least 1, but is {num_classes}")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+    check_options(num_classes=num_classes, dropout=dropout)
     from torchvision import models
 
     build = getattr(models.video if kind == "video" else models, name.rpartition("/")[2])

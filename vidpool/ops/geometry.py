@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -53,6 +54,30 @@ class Window(NamedTuple):
                 f"calculated output size {tuple(counts)} is too small"
             )
         return tuple(counts)
+
+    def pad(self, x: Tensor, counts: Sequence[int], value: float) -> Tensor:
+        """Pad x with a value, or crop it at the end, to exactly what so many windows read.
+
+        Args:
+            x: Tensor whose last dimensions are pooled.
+            counts: Number of windows along each pooled dimension.
+            value: What padding is.
+        """
+        pads: list[int] = []
+        for length, count, extent, stride, padding in zip(
+            x.shape[-len(counts) :], counts, self.extent, self.stride, self.padding, strict=True
+        ):
+            # F.pad begins with the last dimension
+            pads = [padding, (count - 1) * stride + extent - length - padding, *pads]
+        return F.pad(x, pads, value=value)
+
+    def cut(self, padded: Tensor, axis: int) -> Tensor:
+        """View padded x with one pooled axis cut into windows: their cells are the last dimension.
+
+        Axes before it may be cut and reduced already.
+        """
+        cells = padded.unfold(axis - len(self.stride), self.extent[axis], self.stride[axis])
+        return cells[..., :: self.dilation[axis]]
 
 
 def make_window(

@@ -51,11 +51,11 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     # far, the maximum m, the mass sum(e^(a - m)) and the moment sum(e^(a - m) (a - m)); then
     # out = m + moment / mass. The result does not depend on m, so m may be a constant to autograd,
     # and `1 + a_i - out` stays accurate where the values are large.
-    peak = _pad(values, window)
+    peak = window.pad(values, window.output_size(x.shape[-ndim:]), float("-inf"))
     mass: Tensor | None = None
     moment: Tensor | None = None
     for axis in range(ndim):
-        cells = _windows(peak, window, axis)
+        cells = window.cut(peak, axis)
         peak = cells.detach().amax(-1)
         # A window without any value has the peak -inf, which nothing may be subtracted from.
         shift = peak.clamp_min(torch.finfo(peak.dtype).min)
@@ -67,8 +67,8 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         if mass is None or moment is None:
             mass, moment = weight, weight * z
         else:
-            mass = weight * _windows(mass, window, axis)
-            moment = weight * _windows(moment, window, axis) + mass * z
+            mass = weight * window.cut(mass, axis)
+            moment = weight * window.cut(moment, axis) + mass * z
         mass, moment = mass.sum(-1), moment.sum(-1)
     assert mass is not None
     assert moment is not None
@@ -89,25 +89,3 @@ def check_gradient(gradient: str) -> None:
     """
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
-
-
-def _pad(x: Tensor, window: Window) -> Tensor:
-    """Pad x with -inf, or crop it at the end, to exactly what the windows read."""
-    size = x.shape[-len(window.kernel_size) :]
-    pads: list[int] = []
-    for length, count, extent, stride, padding in zip(
-        size,
-        window.output_size(size),
-        window.extent,
-        window.stride,
-        window.padding,
-        strict=True,
-    ):
-        pads = [padding, (count - 1) * stride + extent - length - padding, *pads]
-    return F.pad(x, pads, value=float("-inf"))
-
-
-def _windows(x: Tensor, window: Window, axis: int) -> Tensor:
-    """View x with one pooled axis cut into windows, whose cells are the new last dimension."""
-    dim = axis - len(window.kernel_size)
-    return x.unfold(dim, window.extent[axis], window.stride[axis])[..., :: window.dilation[axis]]

@@ -52,18 +52,7 @@ class Windows(NamedTuple):
 
     def pad(self, x: Tensor, value: float) -> Tensor:
         """Pad x with a value, or crop it at the end, to exactly what the windows read."""
-        ndim = len(self.counts)
-        pads: list[int] = []
-        for length, count, extent, stride, padding in zip(
-            x.shape[-ndim:],
-            self.counts,
-            self.window.extent,
-            self.window.stride,
-            self.window.padding,
-            strict=True,
-        ):
-            pads = [padding, (count - 1) * stride + extent - length - padding, *pads]
-        return F.pad(x, pads, value=value)
+        return self.window.pad(x, self.counts, value)
 
     def cells(self, padded: Tensor) -> Iterator[Tensor]:
         """Give the first cell of every window as (N, C, *counts), the second, and so on.
@@ -91,10 +80,8 @@ class Windows(NamedTuple):
     def total(self, x: Tensor) -> Tensor:
         """Sum over each window, axis by axis; padding adds 0."""
         out = self.pad(x, 0)
-        for axis, stride in enumerate(self.window.stride):
-            dim = axis - len(self.counts)
-            cells = out.unfold(dim, self.window.extent[axis], stride)
-            out = cells[..., :: self.window.dilation[axis]].sum(-1)
+        for axis in range(len(self.counts)):
+            out = self.window.cut(out, axis).sum(-1)
         return out
 
     def maximum(self, x: Tensor) -> Tensor:
