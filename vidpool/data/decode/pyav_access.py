@@ -5,7 +5,7 @@ that show no frame. So they are used only where container and coding are known t
 shown a packet with its own time stamp, and every other file is counted.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,15 +32,38 @@ class TimeTable:
         keys: Time stamps at which decoding can begin, ascending. They include frames that an edit
             list hides.
         complete: Whether the file holds all the packets that it declares, undamaged.
+        time_base: The unit of time stamps, in seconds.
+        declared_rate: Frames per second as the file declares them.
     """
 
     stamps: list[int]
     keys: list[int]
     complete: bool
+    time_base: Fraction
+    declared_rate: Fraction | None
 
     def key_before(self, stamp: int) -> int:
         """Return the latest key time stamp that is not after ``stamp``."""
         return self.keys[bisect_right(self.keys, stamp) - 1]
+
+    def begun_before(self, seconds: float) -> int:
+        """Return how many frames are first shown before a time, counted from the first one's."""
+        return bisect_left(self.stamps, self.stamps[0] + seconds / self.time_base)
+
+    def duration(self, length: int) -> float:
+        """Return for how many seconds the first ``length`` frames are shown.
+
+        The last of them counts for as long as frames last on average.
+        """
+        shown = (self.stamps[length - 1] - self.stamps[0]) * self.time_base
+        return float(shown + (1 / self.rate if self.rate else 0))
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames per second over the whole video, or what is declared for a single frame."""
+        if len(self.stamps) == 1:
+            return self.declared_rate
+        return (len(self.stamps) - 1) / ((self.stamps[-1] - self.stamps[0]) * self.time_base)
 
 
 def read_time_table(source: Source) -> TimeTable | None:
@@ -73,15 +96,16 @@ def read_time_table(source: Source) -> TimeTable | None:
     if not stamps or not keys or repeated or stamps[0] < keys[0]:
         return None
     complete = scanned == source.declared_frames and not damaged
-    return TimeTable(stamps, keys, complete)
+    return TimeTable(stamps, keys, complete, source.time_base, source.declared_rate)
 
 
 class TimedFrames:
     """Frames found by going to a key frame and decoding on to the right time stamp."""
 
-    def __init__(self, source: Source, table: TimeTable) -> None:
+    def __init__(self, source: Source, table: TimeTable, length: int | None = None) -> None:
         self._source = source
         self._table = table
+        self._known_length = length
         self._seeks = True
         self._begin(None)
 
@@ -105,17 +129,17 @@ class TimedFrames:
                 raise VideoError(f"{self._source.path}: frame {index} cannot be decoded")
             yield frame
 
-    @property
-    def average_rate(self) -> Fraction | None:
-        """Frames per second over the whole video, or what is declared for a single frame."""
-        stamps = self._table.stamps
-        if len(stamps) == 1:
-            return self._source.declared_rate
-        return (len(stamps) - 1) / ((stamps[-1] - stamps[0]) * self._source.time_base)
-
     @cached_property
     def _length(self) -> int:
         stamps = self._table.stamps
+        known = self._known_length
+        if known is not None:
+            if known > len(stamps) or (self._table.complete and known != len(stamps)):
+                raise VideoError(
+                    f"{self._source.path}: {known} frames are expected of it, but it holds "
+                    f"{len(stamps)}: has it changed since they were counted?"
+                )
+            return known
         if self._table.complete:
             return len(stamps)
         for key in (self._table.keys[-1], None):
@@ -166,8 +190,9 @@ class CountedFrames:
     reading a clip of a short video does not decode it twice.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, length: int | None = None) -> None:
         self._source = source
+        self._known_length = length
         self._kept: list[av.VideoFrame] = []
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._position = -1
@@ -189,13 +214,10 @@ class CountedFrames:
         for index in indices:
             yield self._kept[index] if index < len(self._kept) else self._find(index)
 
-    @property
-    def average_rate(self) -> Fraction | None:
-        """Frames per second as the file declares them."""
-        return self._source.declared_rate
-
     @cached_property
     def _length(self) -> int:
+        if self._known_length is not None:
+            return self._known_length
         height, width = self._source.picture_size
         limit = KEPT_PIXELS // (height * width)
         length = 0

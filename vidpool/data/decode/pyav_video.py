@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidpool.data.decode.base import Video, scaled_size
-from vidpool.data.decode.pyav_access import CountedFrames, TimedFrames, read_time_table
+from vidpool.data.decode.pyav_access import (
+    CountedFrames,
+    TimedFrames,
+    TimeTable,
+    read_time_table,
+)
 from vidpool.data.decode.pyav_source import Source
 from vidpool.errors import VideoError
 
@@ -28,24 +33,32 @@ class PyAVVideo(Video):
     A file cut short is read up to where it ends. Damage in the middle fails on the frames it hits.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, length: int | None = None) -> None:
+        super().__init__(path, length)
         self._source = Source(path)
         self._reformatter = VideoReformatter()
 
     @cached_property
+    def _table(self) -> TimeTable | None:
+        return read_time_table(self._source)
+
+    @cached_property
     def _access(self) -> TimedFrames | CountedFrames:
-        table = read_time_table(self._source)
-        return CountedFrames(self._source) if table is None else TimedFrames(self._source, table)
+        if self._table is None:
+            return CountedFrames(self._source, self._known_length)
+        return TimedFrames(self._source, self._table, self._known_length)
 
     def _count(self) -> int:
         return len(self._access)
 
     def _average_rate(self) -> float:
-        rate = self._access.average_rate
+        rate = self._source.declared_rate if self._table is None else self._table.rate
         if not rate:
             raise VideoError(f"{self.path}: does not say its frame rate")
         return float(rate)
+
+    def _times(self) -> TimeTable | None:
+        return self._table
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         # a stream may change its picture size on the way, but a clip has one
