@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from vidpool.errors import ConfigError, VideoError
@@ -152,10 +151,19 @@ class Video(ABC):
         for index in wanted:
             if not 0 <= index < length:
                 raise IndexError(f"{self.path}: no frame {index}; the video has {length} frames")
-        distinct = sorted(set(wanted))
-        pictures = dict(zip(distinct, self._decode(distinct, short_side), strict=True))
-        clip = torch.stack([pictures[index] for index in wanted])
-        return clip.permute(0, 3, 1, 2).contiguous()
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(wanted):
+            places.setdefault(index, []).append(place)
+        distinct = sorted(places)
+        clip: Tensor | None = None
+        for index, picture in zip(distinct, self._decode(distinct, short_side), strict=True):
+            picture = picture.permute(2, 0, 1)
+            if clip is None:
+                clip = picture.new_empty(len(wanted), *picture.shape)
+            for place in places[index]:
+                clip[place] = picture
+        assert clip is not None
+        return clip
 
     def close(self) -> None:
         """Let go of the file; closing twice does no harm."""

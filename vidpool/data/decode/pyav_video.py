@@ -18,6 +18,9 @@ from vidpool.data.decode.pyav_source import Source
 from vidpool.data.decode.pyav_table import FrameTable, StampTimes, read_table
 from vidpool.errors import VideoError
 
+# loader workers share the cores already; before version 17, PyAV had one thread and no choice
+ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
 
 class PyAVVideo(Video):
     """A video read by PyAV, in one thread.
@@ -66,7 +69,9 @@ class PyAVVideo(Video):
     def _picture(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
         height, width = size
         try:
-            rgb = self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
+            rgb = self._reformatter.reformat(
+                frame, width, height, "rgb24", **ONE_THREAD
+            ).to_ndarray()
         except av.FFmpegError as error:
             raise VideoError(
                 f"{self.path}: frame {index} cannot be converted to RGB: {error.strerror}"
