@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
+from torch.nn import functional
 
 from vidpool.errors import ConfigError, VideoError
 
@@ -62,7 +63,6 @@ class Video(ABC):
     """
 
     def __init__(self, path: Path, length: int | None = None) -> None:
-        require_file(path)
         if length is not None and length < 1:
             raise ValueError(f"{path}: a video has at least 1 frame, not {length}")
         self.path = path
@@ -171,6 +171,15 @@ class Video(ABC):
             self._closed = True
             self._release()
 
+    def _checked(self, length: int) -> int:
+        """Return the length, or raise ``VideoError`` if another one was known beforehand."""
+        if self._known_length not in (None, length):
+            raise VideoError(
+                f"{self.path}: {self._known_length} frames are expected of it, but it holds "
+                f"{length}: has it changed since they were counted?"
+            )
+        return length
+
     def _require_open(self) -> None:
         if self._closed:
             raise ValueError(f"{self.path}: the video is closed")
@@ -231,3 +240,17 @@ def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, i
         return height, width
     scale = short_side / min(height, width)
     return round(height * scale), round(width * scale)
+
+
+def resize(frames: Tensor, short_side: int | None) -> Tensor:
+    """Scale decoded frames, smoothly.
+
+    Args:
+        frames: uint8, shape ``(T, 3, H, W)``.
+        short_side: See :func:`scaled_size`.
+    """
+    size = scaled_size(frames.shape[2], frames.shape[3], short_side)
+    if size == frames.shape[2:]:
+        return frames
+    # what torchvision's resize calls for uint8
+    return functional.interpolate(frames, size, mode="bilinear", antialias=True)
