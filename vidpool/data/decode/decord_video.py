@@ -20,7 +20,8 @@ class DecordVideo(Video):
     It finds frames by seeking, and on some kinds of file it returns others than those asked for,
     without a word; so it warns once when it meets one. Measured with numbered frames:
 
-    - trimmed without re-encoding (edit lists): every frame is shifted, the length is too large;
+    - trimmed without re-encoding (edit lists): the length counts hidden frames, and what is read
+      beyond the true end is wrong;
     - AVI with B-frames and many key frames: 80 to 90 %, by up to 112 frames;
     - open groups of pictures, in h264 and HEVC: up to 45 %; MPEG-4 Part 2 in mp4 and mkv: 40 %;
     - MPEG transport streams: nearly all;
