@@ -74,6 +74,8 @@ class PyAVVideo(Video):
             yield self._converter.convert(index, frame, size)
 
     def _release(self) -> None:
+        if "_access" in self.__dict__:  # nothing is read only to be let go of
+            self._access.close()
         self._source.close()
 
 
