@@ -436,8 +436,8 @@ def test_files_cut_short_are_read_to_their_end(tmp_path: Path, name: str, part: 
     path.write_bytes(data[: int(len(data) * part)])
     with open_video(path) as video:
         assert COUNT * part / 2 < len(video) < COUNT
-        # Matroska hands out whole packets only; elsewhere the last one may be cut
-        sure = range(len(video) - (0 if name.endswith(".mkv") else 4))
+        # the last group may lack B-frames, which are coded after frames shown later
+        sure = range(len(video) - 4)
         assert numbers(video.frames(sure)) == list(sure)
         assert video.frames(range(len(video))).shape[0] == len(video)
 
