@@ -80,6 +80,27 @@ def test_every_model_trains_with_soft_pooling_and_in_bfloat16(name):
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in ("r3d_18", "srtg_r2plus1d_50", "ip_csn_50", "i3d", "mfnet")),
+        *((f"pytorchvideo/{name}", {}) for name in ("slow_r50", "slowfast_r50_8x8", "x3d_xs")),
+        *((f"torchvision/{name}", {}) for name in ("r3d_18", "s3d", "mvit_v2_s", "swin3d_t")),
+        *((f"torchvision/{name}", {}) for name in ("resnet18", "densenet121", "googlenet")),
+        *((f"torchvision/{name}", {"aux_logits": True}) for name in ("googlenet", "inception_v3")),
+    ],
+)
+def test_heads_are_what_depends_on_the_number_of_classes(name, options):
+    if name.startswith("pytorchvideo/"):
+        pytest.importorskip("pytorchvideo")
+    with torch.device("meta"):
+        five, seven = (create_model(name, num_classes, **options) for num_classes in (5, 7))
+    shapes = {key: value.shape for key, value in five.state_dict().items()}
+    other = {key for key, value in seven.state_dict().items() if value.shape != shapes[key]}
+    assert other == {f"{head}.{part}" for head in seven.heads for part in ("weight", "bias")}
+    assert len(seven.heads) == (1 if not options else 3 if "googlenet" in name else 2)
+
+
 def test_list_is_in_natural_order_and_takes_patterns():
     depths = (18, 34, 50, 101, 152, 200)
     assert list_models("r3d_*") == [f"r3d_{depth}" for depth in depths]

@@ -110,7 +110,9 @@ def register_model(
     """Make a function's model available by name; a decorator, with arguments or without.
 
     The function takes keyword-only arguments, `num_classes` among them. `**options` stands for the
-    keyword-only arguments of the class in its return annotation.
+    keyword-only arguments of the class in its return annotation. What it builds may have `heads`, a
+    tuple with the dotted names of its layers that make logits: those stay fresh where weights are
+    loaded that were trained on other classes.
 
     Args:
         builder: The function.
