@@ -280,7 +280,7 @@ def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -
     make = KINDS[to].layers[pooled_dimensions(layer) - 1]
     try:
         new = make(**arguments | options)
-    except ConfigError as error:
+    except (ConfigError, RuntimeError) as error:  # a geometry that it refuses
         raise ConfigError(f"{described}: {error}") from error
     return new.train(layer.training)
 
