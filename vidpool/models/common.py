@@ -56,7 +56,8 @@ class VideoNet(nn.Module, ABC):
         Raises:
             ValueError: If x does not have five dimensions.
         """
-        check_clips(x)
+        if x.ndim != 5:
+            raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
         return self._embed(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,16 +94,6 @@ def check_options(*, dropout: float, **counts: int) -> None:
             raise ConfigError(f"{name} must be at least 1, but is {count}")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
-
-
-def check_clips(x: Tensor) -> None:
-    """Check that x is a batch of clips (N, C, T, H, W).
-
-    Raises:
-        ValueError: If x does not have five dimensions.
-    """
-    if x.ndim != 5:
-        raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
 
 
 def initialise(module: nn.Module) -> None:

@@ -174,7 +174,7 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
         raise ConfigError(f"{name} does not take {', '.join(unknown)}; it takes {', '.join(known)}")
     options["num_classes"] = num_classes
     for option, value in options.items():
-        kind, expected = _EXPECTED.get(known[option], (object, ""))
+        kind, expected = _EXPECTED.get(known.get(option), (object, ""))
         # True is an Integral, but no number of classes
         if not isinstance(value, kind) or (isinstance(value, bool) and kind in (Integral, Real)):
             raise ConfigError(f"{name}: {option} must be {expected}, but is {value!r}")

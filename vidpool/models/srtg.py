@@ -24,13 +24,11 @@ from vidpool.nn.recursion import SqueezeRecursion
 
 
 class _Recursive(nn.Module):
-    """What weighs a block's output by squeeze and recursion; it comes before the block's class.
+    """Weighs a block's output by squeeze and recursion: a base to name before the block's class.
+
+    Arguments are those of the block and:
 
     Args:
-        in_planes: See the block, also for `stride` and `factorised`.
-        planes: Channels of the output.
-        stride: See the block.
-        factorised: See the block.
         gate: Whether only cycle-consistent clips are weighed.
     """
 
