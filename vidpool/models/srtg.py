@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidpool.models.registry import register_model
 from vidpool.models.resnet3d import (
@@ -23,14 +23,14 @@ from vidpool.models.resnet3d import (
 from vidpool.nn.recursion import SqueezeRecursion
 
 
-class RecursiveBasicBlock(BasicBlock):
-    """Basic block whose output is weighed by squeeze and recursion.
+class _Recursive(nn.Module):
+    """What weighs a block's output by squeeze and recursion; it comes before the block's class.
 
     Args:
-        in_planes: Channels of the input.
-        planes: Channels of the output and between the convolutions.
-        stride: Step of the first convolution along T, H and W.
-        factorised: Whether the 3x3x3 convolutions are (2+1)D.
+        in_planes: See the block, also for `stride` and `factorised`.
+        planes: Channels of the output.
+        stride: See the block.
+        factorised: See the block.
         gate: Whether only cycle-consistent clips are weighed.
     """
 
@@ -51,32 +51,12 @@ class RecursiveBasicBlock(BasicBlock):
         return self.sar(super().forward(x))
 
 
-class RecursiveBottleneck(Bottleneck):
-    """Bottleneck whose output is weighed by squeeze and recursion.
+class RecursiveBasicBlock(_Recursive, BasicBlock):
+    """Basic block whose output is weighed by squeeze and recursion."""
 
-    Args:
-        in_planes: Channels of the input.
-        planes: Channels of the output and between the convolutions.
-        stride: Step of the 3x3x3 convolution along T, H and W.
-        factorised: Whether the 3x3x3 convolution is (2+1)D.
-        gate: Whether only cycle-consistent clips are weighed.
-    """
 
-    def __init__(
-        self,
-        in_planes: int,
-        planes: int,
-        stride: int,
-        *,
-        factorised: bool = False,
-        gate: bool = False,
-    ) -> None:
-        super().__init__(in_planes, planes, stride, factorised=factorised)
-        self.sar = SqueezeRecursion(planes, gate=gate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_planes, T, H, W) to (N, planes, T', H', W'), sizes over stride rounded up."""
-        return self.sar(super().forward(x))
+class RecursiveBottleneck(_Recursive, Bottleneck):
+    """Bottleneck whose output is weighed by squeeze and recursion."""
 
 
 def _srtg(depth: int, *, factorised: bool, gate: bool, **options: Any) -> ResNet3d:
