@@ -1,6 +1,5 @@
 """Listing and building models by name; every registered model trains."""
 
-import math
 import subprocess
 import sys
 
@@ -44,41 +43,26 @@ def test_every_model_trains(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list_models())
-def test_every_model_trains_with_soft_pooling_and_in_bfloat16(name):
-    torch.manual_seed(0)
+@pytest.mark.parametrize("name", [name for name in list_models() if "/" in name])
+def test_compiled_models_compute_the_same(name):
+    torch._dynamo.reset()
     info = model_info(name)
-    options = {"dropout": 0.0} if "dropout" in info.options else {}
-    try:
-        model = create_model(name, num_classes=3, **options)
-    except ConfigError as error:
-        if "pip install" not in str(error):
-            raise
-        pytest.skip(str(error))
-    least = (8, 64, 64) if info.kind == "video" else (96, 96)
+    least = (4, 32, 32) if info.kind == "video" else (64, 64)
     size = info.size if info.fixed else tuple(map(max, info.smallest, least))
     x, labels = torch.randn(2, 3, *size), torch.tensor([0, 2])
-    assert model.eval()(x).shape == (2, 3)
-    if any(layer.swapped for layer in pooling_layers(model, size)):
-        swap_pooling(model)
-    model.train()
-    # two clips are too few for batch norm to promise that the loss falls
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
-    losses = []
-    for _ in range(3):
-        loss = nn.functional.cross_entropy(model(x), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    for key, parameter in model.named_parameters():
-        assert parameter.grad is not None, key
-        assert parameter.grad.isfinite().all(), key
-        assert parameter.isfinite().all(), key
-    assert len({loss for loss in losses if math.isfinite(loss)}) == 3
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        logits = model.eval()(x)
-    assert logits.isfinite().all()
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = create_model(name, num_classes=3)
+        if any(layer.swapped for layer in pooling_layers(model, size)):
+            swap_pooling(model)
+        # dropout and stochastic depth draw other numbers when compiled
+        run = torch.compile(model.eval(), backend="aot_eager") if compiled else model.eval()
+        logits = run(x)
+        nn.functional.cross_entropy(logits, labels).backward()
+        results.append([logits.detach(), *(p.grad for p in model.parameters())])
+    for eager, compiled in zip(*results, strict=True):
+        assert (compiled - eager).abs().max() <= 1e-3 * eager.abs().max()
 
 
 @pytest.mark.parametrize(
