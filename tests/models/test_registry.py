@@ -47,7 +47,8 @@ def test_every_model_trains(name):
 def test_compiled_models_compute_the_same(name):
     torch._dynamo.reset()
     info = model_info(name)
-    least = (4, 32, 32) if info.kind == "video" else (64, 64)
+    # of 5x32x32, PyTorch 2.15's own convolutions crash in s3d
+    least = (8, 64, 64) if info.kind == "video" else (64, 64)
     size = info.size if info.fixed else tuple(map(max, info.smallest, least))
     x, labels = torch.randn(2, 3, *size), torch.tensor([0, 2])
     results = []
