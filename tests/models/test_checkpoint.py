@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from vidpool.errors import CheckpointError, ConfigError
@@ -126,7 +127,6 @@ def test_prefixes(prefix, tmp_path):
 
 
 def test_safetensors(tmp_path):
-    save_file = pytest.importorskip("safetensors.torch").save_file
     theirs, ours = randomised(tiny()), tiny()
     save_file(theirs.state_dict(), tmp_path / "a.safetensors")
     assert not load_weights(ours, tmp_path / "a.safetensors").fresh

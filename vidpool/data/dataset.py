@@ -1,28 +1,23 @@
 """Data sets of clips: each item is a batch, read as a list of :class:`ClipRequest` says."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidpool.data.decode import open_video
+from vidpool.data.decode import Video, open_video
 from vidpool.data.sampling import even_clips, random_clip
 from vidpool.data.schedule import ClipRequest, ClipShape
+from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms import Augmentation, crop_views
 from vidpool.errors import ConfigError, VideoError
 
-OnUndecodable = Literal["error", "substitute"]
+OnBadVideo = Literal["error", "skip", "substitute"]
 MAX_SUBSTITUTIONS = 10  # in a row; more means that the data set is broken, not a file
-
-
-class LabelledVideo(NamedTuple):
-    """A labelled video file."""
-
-    path: str
-    label: int
 
 
 class Batch(TypedDict):
@@ -33,14 +28,18 @@ class Batch(TypedDict):
         label: int64 (N,), class ids.
         video: int64 (N,), the video's place in the data set.
         counted: bool (N,), False for clips that only fill up the batch.
-        substituted: int64 (), how many clips stand in for videos that could not be decoded.
+        requested: How many clips were to be read.
+        bad: What was wrong with those that could not be, a message for each, which begins with the
+            file. In training they are left out or other clips stand in for them; in evaluation
+            they are not ``counted``.
     """
 
     clip: Tensor
     label: Tensor
     video: Tensor
     counted: Tensor
-    substituted: Tensor
+    requested: int
+    bad: list[str]
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,9 @@ class TrainingClips(Dataset[Batch]):
         videos: The videos; ``request.index`` counts them.
         augment: How clips are varied.
         decoder: See :func:`vidpool.data.decode.open_video`.
-        on_undecodable: ``"error"``, or ``"substitute"``: take another video's clip and count it.
+        on_bad_video: What to do where a video cannot be read: ``"error"``; ``"skip"`` makes the
+            batch smaller, unless nothing would be left of it; ``"substitute"`` takes another
+            video's clip.
     """
 
     def __init__(
@@ -116,12 +117,12 @@ class TrainingClips(Dataset[Batch]):
         videos: Sequence[LabelledVideo],
         augment: Augmentation,
         decoder: str = "auto",
-        on_undecodable: OnUndecodable = "error",
+        on_bad_video: OnBadVideo = "error",
     ) -> None:
         self.videos = videos
         self.augment = augment
         self.decoder = decoder
-        self.on_undecodable = on_undecodable
+        self.on_bad_video = on_bad_video
 
     def __len__(self) -> int:
         """How many videos there are."""
@@ -131,39 +132,63 @@ class TrainingClips(Dataset[Batch]):
         """Read a batch; the same requests give the same batch in whichever process.
 
         Raises:
-            VideoError: A video cannot be decoded (and, when substituting, ten more in its place).
+            VideoError: A video cannot be read and is not to be done without, or ten more that were
+                tried in its place cannot be either.
         """
-        clips, indices, substituted = [], [], 0
-        for request in requests:
+        clips: list[Tensor] = []
+        videos: list[LabelledVideo] = []
+        indices: list[int] = []
+        counted: list[bool] = []
+        bad: list[str] = []
+        for number, request in enumerate(requests, start=1):
+            # the last one has to give a clip where none before it did
+            last_chance = number == len(requests) and not clips
+            substitute = self.on_bad_video == "substitute" or last_chance
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(request.seed)  # the CPU's alone
-                clip, index, tries = self._read(request)
+                found, error = self._read(request, substitute)
+            if error is not None:
+                bad.append(str(error))
+            if found is None:
+                continue
+            index, video, clip = found
             clips.append(clip)
+            videos.append(video)
             indices.append(index)
-            substituted += tries > 0
-        return _collate(clips, indices, self.videos, [r.counted for r in requests], substituted)
+            counted.append(request.counted)
+        return _collate(clips, videos, indices, counted, len(requests), bad)
 
-    def _read(self, request: ClipRequest) -> tuple[Tensor, int, int]:
-        """The clip (T, C, H, W), the video that it is from, and how many videos failed."""
+    def _read(
+        self, request: ClipRequest, substitute: bool
+    ) -> tuple[tuple[int, LabelledVideo, Tensor] | None, VideoError | None]:
+        """Which video was read, itself and its clip (T, C, H, W); and what was wrong with another.
+
+        There is nothing of the first where the video asked for is to be left out.
+        """
         index = request.index
-        for failures in range(MAX_SUBSTITUTIONS + 1):
+        first: VideoError | None = None
+        for _ in range(MAX_SUBSTITUTIONS + 1):
+            video = self.videos[index]
             try:
-                return self._read_clip(index, request.shape), index, failures
+                return (index, video, self._read_clip(video, request.shape)), first
             except VideoError as error:
-                if self.on_undecodable == "error":
+                if self.on_bad_video == "error":
                     raise
-                last = error
-                index = int(torch.randint(len(self.videos), ()))
+                first, last = first or error, error
+            if not substitute:
+                return None, first
+            index = int(torch.randint(len(self.videos), ()))
         raise VideoError(
             f"{last}; and {MAX_SUBSTITUTIONS} videos tried in place of others could not be "
-            "decoded either: check the data set"
+            "read either: check the data set (`vidpool data check`)"
         ) from last
 
-    def _read_clip(self, index: int, shape: ClipShape) -> Tensor:
-        with open_video(self.videos[index].path, self.decoder) as video:
-            where = random_clip(len(video), shape.frames, shape.stride)
+    def _read_clip(self, video: LabelledVideo, shape: ClipShape) -> Tensor:
+        with open_video(video.path, self.decoder, video.length) as opened:
+            span = span_of(opened, video)
+            where = span.start + random_clip(len(span), shape.frames, shape.stride)
             short_side = self.augment.reading_short_side(shape.crop)
-            frames = video.frames(where.tolist(), short_side)
+            frames = opened.frames(where.tolist(), short_side)
         return self.augment(frames, shape.crop)
 
 
@@ -176,7 +201,7 @@ class EvaluationViews(Dataset[Batch]):
         videos: The videos.
         preprocessing: Size, clips and crops.
         decoder: See :func:`vidpool.data.decode.open_video`.
-        on_undecodable: ``"error"``, or ``"substitute"``: put a black clip that is not counted.
+        on_bad_video: ``"error"``, or else put a black clip that is not counted.
         static: Show the middle frame of each clip only, repeated; what accuracy remains does not
             come from motion.
     """
@@ -186,13 +211,13 @@ class EvaluationViews(Dataset[Batch]):
         videos: Sequence[LabelledVideo],
         preprocessing: Preprocessing,
         decoder: str = "auto",
-        on_undecodable: OnUndecodable = "error",
+        on_bad_video: OnBadVideo = "error",
         static: bool = False,
     ) -> None:
         self.videos = videos
         self.preprocessing = preprocessing
         self.decoder = decoder
-        self.on_undecodable = on_undecodable
+        self.on_bad_video = on_bad_video
         self.static = static
 
     def __len__(self) -> int:
@@ -203,38 +228,53 @@ class EvaluationViews(Dataset[Batch]):
         """Read a batch of clips with all their crops.
 
         Raises:
-            VideoError: A video cannot be decoded, and ``on_undecodable`` is ``"error"``.
+            VideoError: A video cannot be read, and ``on_bad_video`` is ``"error"``.
         """
         p = self.preprocessing
         views: list[Tensor] = []
+        videos: list[LabelledVideo] = []
         indices: list[int] = []
         counted: list[bool] = []
-        substituted = 0
+        bad: list[str] = []
         for request in requests:
             index, clip = divmod(request.index, p.clips)
-            decoded = True
+            video = self.videos[index]
+            readable = True
             try:
-                crops = self._read_crops(self.videos[index].path, clip)
-            except VideoError:
-                if self.on_undecodable == "error":
+                crops = self._read_crops(video, clip)
+            except VideoError as error:
+                if self.on_bad_video == "error":
                     raise
                 crops = torch.zeros(p.crops, p.frames, 3, p.crop, p.crop, dtype=torch.uint8)
-                decoded = False
-                substituted += 1
+                readable = False
+                bad.append(str(error))
             views += crops
+            videos += [video] * p.crops
             indices += [index] * p.crops
-            counted += [request.counted and decoded] * p.crops
-        return _collate(views, indices, self.videos, counted, substituted)
+            counted += [request.counted and readable] * p.crops
+        return _collate(views, videos, indices, counted, len(requests), bad)
 
-    def _read_crops(self, path: str, clip: int) -> Tensor:
+    def _read_crops(self, video: LabelledVideo, clip: int) -> Tensor:
         """The crops of one clip of a video, (crops, T, C, H, W)."""
         p = self.preprocessing
-        with open_video(path, self.decoder) as video:
-            where = clip_positions(len(video), p)[clip]
+        with open_video(video.path, self.decoder, video.length) as opened:
+            span = span_of(opened, video)
+            where = span.start + clip_positions(len(span), p)[clip]
             if self.static:
                 where = where[len(where) // 2].expand_as(where)
-            frames = video.frames(where.tolist(), p.short_side)
+            frames = opened.frames(where.tolist(), p.short_side)
         return crop_views(frames, p.crop, p.crops)
+
+
+def span_of(opened: Video, video: LabelledVideo) -> range:
+    """The frames of a video within its file.
+
+    Raises:
+        VideoError: The file ends before the video begins, or cannot be read.
+    """
+    if video.start is None:
+        return range(len(opened))
+    return opened.span(video.start, math.inf if video.end is None else video.end)
 
 
 def clip_positions(video_length: int, preprocessing: Preprocessing) -> Tensor:
@@ -262,15 +302,17 @@ def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -
 
 def _collate(
     clips: list[Tensor],
+    videos: list[LabelledVideo],
     indices: list[int],
-    videos: Sequence[LabelledVideo],
     counted: list[bool],
-    substituted: int = 0,
+    requested: int,
+    bad: list[str],
 ) -> Batch:
     return Batch(
         clip=torch.stack(clips).transpose(1, 2).contiguous(),
-        label=torch.tensor([videos[i].label for i in indices]),
+        label=torch.tensor([video.label for video in videos]),
         video=torch.tensor(indices),
         counted=torch.tensor(counted),
-        substituted=torch.tensor(substituted),
+        requested=requested,
+        bad=bad,
     )
