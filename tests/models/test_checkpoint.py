@@ -1,7 +1,6 @@
 """Files of every kind that users have, and files that are none."""
 
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -135,13 +134,6 @@ def test_safetensors(tmp_path):
     (tmp_path / "short.safetensors").write_bytes(whole[:-100])
     with pytest.raises(CheckpointError, match=r"short\.safetensors: cannot be read"):
         read_weights(tmp_path / "short.safetensors")
-
-
-def test_safetensors_without_its_package(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    (tmp_path / "a.safetensors").write_bytes(b"\0" * 20)
-    with pytest.raises(ConfigError, match=r"pip install 'vidpool\[safetensors\]'"):
-        read_weights(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_18", "i3d", "mfnet"])
