@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vidpool.data.augment import seeded
 from vidpool.data.decode import open_video
 from vidpool.data.sampling import even_clips, random_clip
 from vidpool.data.schedule import ClipRequest, ClipShape
@@ -25,14 +26,21 @@ class LabelledVideo(NamedTuple):
     label: int
 
 
-class Batch(TypedDict):
+class _Mixed(TypedDict, total=False):
+    target: Tensor
+
+
+class Batch(_Mixed):
     """A batch of clips; N counts each crop of an evaluated clip by itself.
 
     Attributes:
         clip: uint8 (N, C, T, H, W); normalised float32 once it is on the device.
-        label: int64 (N,), class ids.
+        label: int64 (N,), class ids; of mixed clips that with the larger share.
+        target: float32 (N, classes), the share of each class; only where clips were mixed.
         video: int64 (N,), the video's place in the data set.
         counted: bool (N,), False for clips that only fill up the batch.
+        seed: N numbers from which changes on the device draw; a list, because to look at a tensor
+            there would mean to wait for the device.
         substituted: int64 (), how many clips stand in for videos that could not be decoded.
     """
 
@@ -40,6 +48,7 @@ class Batch(TypedDict):
     label: Tensor
     video: Tensor
     counted: Tensor
+    seed: list[int]
     substituted: Tensor
 
 
@@ -135,13 +144,21 @@ class TrainingClips(Dataset[Batch]):
         """
         clips, indices, substituted = [], [], 0
         for request in requests:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(request.seed)  # the CPU's alone
+            with seeded(request.seed):
                 clip, index, tries = self._read(request)
+            if not self.augment.on_device:
+                clip = self.augment.change(clip, request.seed)
             clips.append(clip)
             indices.append(index)
             substituted += tries > 0
-        return _collate(clips, indices, self.videos, [r.counted for r in requests], substituted)
+        return _collate(
+            clips,
+            indices,
+            self.videos,
+            [request.counted for request in requests],
+            [request.seed for request in requests],
+            substituted,
+        )
 
     def _read(self, request: ClipRequest) -> tuple[Tensor, int, int]:
         """The clip (T, C, H, W), the video that it is from, and how many videos failed."""
@@ -164,7 +181,7 @@ class TrainingClips(Dataset[Batch]):
             where = random_clip(len(video), shape.frames, shape.stride)
             short_side = self.augment.reading_short_side(shape.crop)
             frames = video.frames(where.tolist(), short_side)
-        return self.augment(frames, shape.crop)
+        return self.augment.cut(frames, shape.crop)
 
 
 class EvaluationViews(Dataset[Batch]):
@@ -209,6 +226,7 @@ class EvaluationViews(Dataset[Batch]):
         views: list[Tensor] = []
         indices: list[int] = []
         counted: list[bool] = []
+        seeds: list[int] = []
         substituted = 0
         for request in requests:
             index, clip = divmod(request.index, p.clips)
@@ -224,7 +242,8 @@ class EvaluationViews(Dataset[Batch]):
             views += crops
             indices += [index] * p.crops
             counted += [request.counted and decoded] * p.crops
-        return _collate(views, indices, self.videos, counted, substituted)
+            seeds += [request.seed] * p.crops
+        return _collate(views, indices, self.videos, counted, seeds, substituted)
 
     def _read_crops(self, path: str, clip: int) -> Tensor:
         """The crops of one clip of a video, (crops, T, C, H, W)."""
@@ -265,12 +284,14 @@ def _collate(
     indices: list[int],
     videos: Sequence[LabelledVideo],
     counted: list[bool],
-    substituted: int = 0,
+    seeds: list[int],
+    substituted: int,
 ) -> Batch:
     return Batch(
         clip=torch.stack(clips).transpose(1, 2).contiguous(),
         label=torch.tensor([videos[i].label for i in indices]),
         video=torch.tensor(indices),
         counted=torch.tensor(counted),
+        seed=seeds,
         substituted=torch.tensor(substituted),
     )
