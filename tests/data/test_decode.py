@@ -1,3 +1,4 @@
+import math
 import random
 import sys
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def test_counted_frames_beyond_those_kept(
     written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vidpool.data.decode.pyav_access.KEPT_PIXELS", 10 * 112 * 64)
-    with open_video(written("many_keys.avi")) as video:
+    with open_video(written("h264.avi")) as video:
         assert wrong_frames(video) == []
 
 
@@ -182,6 +183,98 @@ def test_any_clips_equal_the_whole_video_decoded(
 def test_fps(written: Callable[[str], Path], name: str, fps: float) -> None:
     with open_video(written(name)) as video:
         assert video.fps == pytest.approx(fps, rel=1e-3)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    ("start", "end", "frames"),
+    [
+        (0, 0.04, range(0, 1)),
+        (0.3, 0.6, range(7, 15)),
+        (0.28, 0.6, range(7, 15)),
+        (0.28, 0.6001, range(7, 16)),
+        (0.301, 0.302, range(7, 8)),
+        (2.2, 9, range(55, 60)),
+        (2.39, math.inf, range(59, 60)),
+        (0, 2.4, range(0, 60)),
+    ],
+)
+def test_span(
+    written: Callable[[str], Path], decoder: str, start: float, end: float, frames: range
+) -> None:
+    names = ["gop12.mp4", "late_start.mkv", "stream.ts", "one_key.avi"]
+    if decoder == "decord":
+        pytest.importorskip("decord")
+        names = ["gop12.mp4", "one_key.avi"]
+    for name in names:
+        with open_video(written(name), decoder) as video:
+            assert video.span(start, end) == frames
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(["variable_rate.mp4", "variable_rate.mkv"]),
+    start=st.floats(0, (UNEVEN[-1] - UNEVEN[0]) / 100),
+    length=st.floats(1e-3, 9),
+)
+def test_span_of_a_variable_rate(
+    written: Callable[[str], Path], name: str, start: float, length: float
+) -> None:
+    begins = [(stamp - UNEVEN[0]) / 100 for stamp in UNEVEN]
+    ends = [*begins[1:], math.inf]
+    shown = [
+        number
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        if begin < start + length - 2e-6 and end > start + 2e-6
+    ]
+    with open_video(written(name)) as video:
+        span = video.span(start, start + length)
+        # on the screen for less than two millionths of a second: may count or not
+        assert set(shown) <= set(span)
+        assert len(span) - len(shown) <= 2
+        if length > 0.1:
+            assert (span[0], span[-1]) == (shown[0], shown[-1])
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_no_span(written: Callable[[str], Path], decoder: str) -> None:
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    for name in ("gop12.mp4", "one_key.avi"):
+        with open_video(written(name), decoder) as video:
+            for start in (2.4, 7):
+                with pytest.raises(VideoError, match=rf"{name}: ends at 2.400 s, before {start} s"):
+                    video.span(start, 9)
+            for start, end in ((-0.1, 2), (1, 1), (1, 0.5), (math.nan, 1), (0, math.nan)):
+                with pytest.raises(ValueError, match="no frames lie within"):
+                    video.span(start, end)
+
+
+@pytest.mark.parametrize("name", ["gop12.mp4", "many_keys.avi", "h264.avi"])
+def test_known_length(written: Callable[[str], Path], name: str) -> None:
+    with open_video(written(name), length=COUNT) as video:
+        assert len(video) == COUNT
+        assert numbers(video.frames([9, 30])) == [9, 30]
+    with (
+        open_video(written(name), length=COUNT + 5) as video,
+        pytest.raises(VideoError, match=r"65 frames are expected|frame 62 cannot be decoded"),
+    ):
+        video.frames([62])
+    with pytest.raises(ValueError, match="at least 1 frame"), open_video(written(name), length=0):
+        pass
+
+
+def test_known_length_too_small(written: Callable[[str], Path]) -> None:
+    for name in ("gop12.mp4", "many_keys.avi"):
+        with (
+            open_video(written(name), length=50) as video,
+            pytest.raises(VideoError, match="50 frames are expected of it, but it holds 60"),
+        ):
+            len(video)
+    with open_video(written("h264.avi"), length=50) as video:
+        assert numbers(video.frames([30, 49])) == [30, 49]
+        with pytest.raises(IndexError, match="50 frames"):
+            video.frames([50])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ DECODERS: dict[str, type[Video]] = {"auto": PyAVVideo, "pyav": PyAVVideo, "decor
 
 
 @contextmanager
-def open_video(path: str | os.PathLike[str], decoder: str = "auto") -> Iterator[Video]:
+def open_video(
+    path: str | os.PathLike[str], decoder: str = "auto", length: int | None = None
+) -> Iterator[Video]:
     """Open a video file for the length of a ``with`` block.
 
     Open, read, leave: the video is to be neither kept nor pickled, and readers that stay open hold
@@ -34,6 +36,8 @@ def open_video(path: str | os.PathLike[str], decoder: str = "auto") -> Iterator[
         path: A file on disk. Never read as a URL.
         decoder: A key of :data:`DECODERS`. ``decord`` returns wrong frames on some kinds of file
             (see :class:`~vidpool.data.decode.decord_video.DecordVideo`).
+        length: How many frames it has, where an index knows, which saves counting them; see
+            :class:`~vidpool.data.decode.base.Video` for what happens if that is wrong.
 
     Yields:
         The open video. Using it after the block raises ``ValueError``.
@@ -44,5 +48,5 @@ def open_video(path: str | os.PathLike[str], decoder: str = "auto") -> Iterator[
     """
     if decoder not in DECODERS:
         raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
-    with closing(DECODERS[decoder](Path(path))) as video:
+    with closing(DECODERS[decoder](Path(path), length)) as video:
         yield video

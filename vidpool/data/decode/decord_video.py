@@ -1,6 +1,7 @@
 """Decoding with decord."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidpool.data.decode.base import Video, scaled_size
+from vidpool.data.decode.pyav_source import Source
+from vidpool.data.decode.pyav_table import StampTimes, read_table
 from vidpool.errors import ConfigError, VideoError
 
 
@@ -28,8 +31,8 @@ class DecordVideo(Video):
     not read AV1, nor every file cut short.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, length: int | None = None) -> None:
+        super().__init__(path, length)
         try:
             import decord
         except ImportError as error:
@@ -52,6 +55,12 @@ class DecordVideo(Video):
 
     def _average_rate(self) -> float:
         return float(self._reader.get_avg_fps())
+
+    def _times(self) -> StampTimes | None:
+        # its own are in float32, and those of AVI files are far off
+        with closing(Source(self.path)) as source:
+            table = read_table(source)
+        return table.times if table else None
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
         try:
