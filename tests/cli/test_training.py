@@ -314,3 +314,13 @@ def test_precisions_of_the_cpu(recipe, precision):
 def test_run_folders_are_never_used_twice(tmp_path):
     names = [new_run_folder(tmp_path / "runs", "fit").name for _ in range(3)]
     assert names == ["fit_0", "fit_1", "fit_2"]
+
+
+def test_the_authors_augmentation_joins_any_recipe(recipe, capsys):
+    part = Path(__file__).parents[2] / "configs/augment/authors.yaml"
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(recipe), "--config", str(part), "--print_config"])
+    data = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
+    assert data["augment"]["authors"] == 0.8
+    assert data["augment"]["crop"] == "short_side"
+    assert data["crop"] == 32

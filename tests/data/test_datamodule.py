@@ -120,6 +120,61 @@ def test_batches_are_normalised_on_arrival(numbered):
         assert torch.equal(arrived[key], batch[key])
 
 
+def arrivals(numbered, folder, **augment):
+    """What training gets, by video, in the first epoch."""
+    data = Videos(numbered, batch_size=5, augment=Augmentation(**augment))
+    model, _ = watch(data, folder)
+    (batch,) = model.seen[0]
+    return batch
+
+
+def test_changes_on_the_device_are_those_in_the_loader(numbered, tmp_path):
+    options = {"authors": 1.0, "rand_augment": 1, "erase": 1.0, "brightness": 0.2}
+    here = arrivals(numbered, tmp_path, **options)
+    there = arrivals(numbered, tmp_path, on_device=True, **options)
+    assert here["video"].tolist() == there["video"].tolist()
+    assert torch.equal(here["clip"], there["clip"])
+    assert not torch.equal(here["clip"], arrivals(numbered, tmp_path)["clip"])
+
+
+def test_mixed_clips_have_shares_of_classes_and_a_main_label(numbered, tmp_path):
+    plain = arrivals(numbered, tmp_path)
+    mixed = arrivals(numbered, tmp_path, mixup=1.0)
+    assert "target" not in plain
+    labels = plain["label"]
+    share = mixed["target"][0, labels[0]]
+    expected = share * plain["clip"] + (1 - share) * plain["clip"].roll(1, 0)
+    if labels[0] != labels[-1]:
+        torch.testing.assert_close(mixed["clip"], expected)
+    assert torch.equal(mixed["label"], mixed["target"].argmax(1))
+    assert torch.equal(mixed["video"], plain["video"])
+
+
+def test_evaluation_is_neither_changed_nor_mixed(numbered, tmp_path):
+    class Validated(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def validation_step(self, batch):
+            self.seen.append(batch)
+
+    def validate(**augment):
+        model = Validated()
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(accelerator="cpu", devices=1, default_root_dir=tmp_path, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.validate(model, Videos(numbered, augment=Augmentation(**augment)))
+        return model.seen
+
+    changed = validate(authors=1.0, erase=1.0, mixup=1.0, on_device=True)
+    for one, other in zip(validate(), changed, strict=True):
+        assert "target" not in other
+        assert torch.equal(one["clip"], other["clip"])
+        assert torch.equal(one["label"], other["label"])
+
+
 def test_normalisation_is_by_default_that_of_kinetics(numbered):
     data = Videos(numbered)
     batch = next(iter(data.val_dataloader()))

@@ -65,6 +65,19 @@ def test_training_batch(numbered):
         assert batch[key].dtype == torch.int64
 
 
+def test_clips_are_changed_by_their_seeds_unless_the_device_is_to(numbered):
+    requests = [request(3, 5), request(0, 6), request(0, 2**63 - 1)]
+    augment = Augmentation(authors=1, erase=1, brightness=0.3)
+    plain = TrainingClips(numbered, Augmentation())[requests]
+    there = TrainingClips(numbered, replace(augment, on_device=True))[requests]
+    here = TrainingClips(numbered, augment)[requests]
+    assert plain["seed"] == [5, 6, 2**63 - 1]
+    assert same(there, plain)
+    assert not torch.equal(here["clip"], plain["clip"])
+    for clip, seed, changed in zip(plain["clip"], plain["seed"], here["clip"], strict=True):
+        assert torch.equal(augment.change(clip.transpose(0, 1), seed).transpose(0, 1), changed)
+
+
 def test_training_clips_show_the_frames_asked_for(numbered):
     dataset = TrainingClips(numbered, WHOLE)
     for index, length in enumerate(LENGTHS):
@@ -219,7 +232,8 @@ def test_evaluation_views_are_in_order(numbered):
 
 def test_evaluation_is_not_random(numbered):
     dataset = EvaluationViews(numbered, SIX_VIEWS)
-    assert same(dataset[[request(3, seed=1)]], dataset[[request(3, seed=2)]])
+    one, other = dataset[[request(3, seed=1)]], dataset[[request(3, seed=2)]]
+    assert same(one, {**other, "seed": one["seed"]})
 
 
 def test_three_crops_of_a_wide_video(wide):

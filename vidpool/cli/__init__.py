@@ -21,6 +21,7 @@ VERBS = {
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
     "data": ("vidpool.cli.data", "make data sets (vidpool data demo)"),
     "bench": ("vidpool.cli.bench", "time the pooling operators here (vidpool bench pool)"),
+    "show": ("vidpool.cli.show", "pictures (vidpool show augment)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),
 }

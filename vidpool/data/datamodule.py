@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
+import torch
 
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
@@ -116,6 +117,16 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         return {"class_names": self.class_names, "preprocessing": self.preprocessing.to_dict()}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Normalise the clips on the device."""
-        clip = normalize(batch["clip"], self.preprocessing.mean, self.preprocessing.std)
-        return {**batch, "clip": clip}
+        """Normalise the clips on the device; in training, also change and mix them there."""
+        augment = self.augment
+        training = self.trainer is not None and self.trainer.training
+        clip = batch["clip"]
+        if training and augment.on_device:
+            frames = zip(clip.transpose(1, 2), batch["seed"], strict=True)
+            changed = [augment.change(clip, seed) for clip, seed in frames]
+            clip = torch.stack(changed).transpose(1, 2)
+        clip = normalize(clip, self.preprocessing.mean, self.preprocessing.std)
+        if not training or not (augment.mixup or augment.cutmix):
+            return {**batch, "clip": clip}
+        clip, target = augment.mix(clip, batch["label"], self.num_classes, batch["seed"])
+        return {**batch, "clip": clip, "target": target, "label": target.argmax(1)}

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vidpool.data.augment import seeded
 from vidpool.data.decode import Video, open_video
 from vidpool.data.sampling import even_clips, random_clip
 from vidpool.data.schedule import ClipRequest, ClipShape
@@ -20,14 +21,21 @@ OnBadVideo = Literal["error", "skip", "substitute"]
 MAX_SUBSTITUTIONS = 10  # in a row; more means that the data set is broken, not a file
 
 
-class Batch(TypedDict):
+class _Mixed(TypedDict, total=False):
+    target: Tensor
+
+
+class Batch(_Mixed):
     """A batch of clips; N counts each crop of an evaluated clip by itself.
 
     Attributes:
         clip: uint8 (N, C, T, H, W); normalised float32 once it is on the device.
-        label: int64 (N,), class ids.
+        label: int64 (N,), class ids; of mixed clips that with the larger share.
+        target: float32 (N, classes), the share of each class; only where clips were mixed.
         video: int64 (N,), the video's place in the data set.
         counted: bool (N,), False for clips that only fill up the batch.
+        seed: N numbers from which changes on the device draw; a list, because to look at a tensor
+            there would mean to wait for the device.
         requested: How many clips were to be read.
         bad: What was wrong with those that could not be, a message for each, which begins with the
             file. In training they are left out or other clips stand in for them; in evaluation
@@ -38,8 +46,19 @@ class Batch(TypedDict):
     label: Tensor
     video: Tensor
     counted: Tensor
+    seed: list[int]
     requested: int
     bad: list[str]
+
+
+class _Clip(NamedTuple):
+    """One element of a batch, as :class:`Batch` has it; ``frames`` is (T, C, H, W)."""
+
+    frames: Tensor
+    label: int
+    video: int
+    counted: bool
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -135,46 +154,39 @@ class TrainingClips(Dataset[Batch]):
             VideoError: A video cannot be read and is not to be done without, or ten more that were
                 tried in its place cannot be either.
         """
-        clips: list[Tensor] = []
-        videos: list[LabelledVideo] = []
-        indices: list[int] = []
-        counted: list[bool] = []
+        clips: list[_Clip] = []
         bad: list[str] = []
         for number, request in enumerate(requests, start=1):
             # the last one has to give a clip where none before it did
             last_chance = number == len(requests) and not clips
             substitute = self.on_bad_video == "substitute" or last_chance
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(request.seed)  # the CPU's alone
-                found, error = self._read(request, substitute)
+            with seeded(request.seed):
+                clip, error = self._read(request, substitute)
             if error is not None:
                 bad.append(str(error))
-            if found is None:
+            if clip is None:
                 continue
-            index, video, clip = found
+            if not self.augment.on_device:
+                clip = clip._replace(frames=self.augment.change(clip.frames, request.seed))
             clips.append(clip)
-            videos.append(video)
-            indices.append(index)
-            counted.append(request.counted)
-        return _collate(clips, videos, indices, counted, len(requests), bad)
+        return _collate(clips, len(requests), bad)
 
     def _read(
         self, request: ClipRequest, substitute: bool
-    ) -> tuple[tuple[int, LabelledVideo, Tensor] | None, VideoError | None]:
-        """Which video was read, itself and its clip (T, C, H, W); and what was wrong with another.
-
-        There is nothing of the first where the video asked for is to be left out.
-        """
+    ) -> tuple[_Clip | None, VideoError | None]:
+        """The clip, or none where it is to be left out, and what was wrong with the video."""
         index = request.index
         first: VideoError | None = None
         for _ in range(MAX_SUBSTITUTIONS + 1):
             video = self.videos[index]
             try:
-                return (index, video, self._read_clip(video, request.shape)), first
+                frames = self._read_clip(video, request.shape)
             except VideoError as error:
                 if self.on_bad_video == "error":
                     raise
                 first, last = first or error, error
+            else:
+                return _Clip(frames, video.label, index, request.counted, request.seed), first
             if not substitute:
                 return None, first
             index = int(torch.randint(len(self.videos), ()))
@@ -189,7 +201,7 @@ class TrainingClips(Dataset[Batch]):
             where = span.start + random_clip(len(span), shape.frames, shape.stride)
             short_side = self.augment.reading_short_side(shape.crop)
             frames = opened.frames(where.tolist(), short_side)
-        return self.augment(frames, shape.crop)
+        return self.augment.cut(frames, shape.crop)
 
 
 class EvaluationViews(Dataset[Batch]):
@@ -231,28 +243,22 @@ class EvaluationViews(Dataset[Batch]):
             VideoError: A video cannot be read, and ``on_bad_video`` is ``"error"``.
         """
         p = self.preprocessing
-        views: list[Tensor] = []
-        videos: list[LabelledVideo] = []
-        indices: list[int] = []
-        counted: list[bool] = []
+        clips: list[_Clip] = []
         bad: list[str] = []
         for request in requests:
             index, clip = divmod(request.index, p.clips)
             video = self.videos[index]
-            readable = True
+            counted = request.counted
             try:
                 crops = self._read_crops(video, clip)
             except VideoError as error:
                 if self.on_bad_video == "error":
                     raise
                 crops = torch.zeros(p.crops, p.frames, 3, p.crop, p.crop, dtype=torch.uint8)
-                readable = False
+                counted = False
                 bad.append(str(error))
-            views += crops
-            videos += [video] * p.crops
-            indices += [index] * p.crops
-            counted += [request.counted and readable] * p.crops
-        return _collate(views, videos, indices, counted, len(requests), bad)
+            clips += [_Clip(view, video.label, index, counted, request.seed) for view in crops]
+        return _collate(clips, len(requests), bad)
 
     def _read_crops(self, video: LabelledVideo, clip: int) -> Tensor:
         """The crops of one clip of a video, (crops, T, C, H, W)."""
@@ -300,19 +306,13 @@ def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -
     return torch.cat(views).transpose(1, 2)
 
 
-def _collate(
-    clips: list[Tensor],
-    videos: list[LabelledVideo],
-    indices: list[int],
-    counted: list[bool],
-    requested: int,
-    bad: list[str],
-) -> Batch:
+def _collate(clips: list[_Clip], requested: int, bad: list[str]) -> Batch:
     return Batch(
-        clip=torch.stack(clips).transpose(1, 2).contiguous(),
-        label=torch.tensor([video.label for video in videos]),
-        video=torch.tensor(indices),
-        counted=torch.tensor(counted),
+        clip=torch.stack([clip.frames for clip in clips]).transpose(1, 2).contiguous(),
+        label=torch.tensor([clip.label for clip in clips]),
+        video=torch.tensor([clip.video for clip in clips]),
+        counted=torch.tensor([clip.counted for clip in clips]),
+        seed=[clip.seed for clip in clips],
         requested=requested,
         bad=bad,
     )

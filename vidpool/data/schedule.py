@@ -119,7 +119,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         """The batches of this rank in the present epoch."""
-        generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
         if self.shuffle:
             order = torch.randperm(self.total, generator=generator)
         else:
@@ -129,7 +129,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
             batch = []
             for position in range(first, first + each):
                 index = int(order[position % self.total])
-                seed = _mix(self.seed, self.epoch, position)
+                seed = mix_seeds(self.seed, self.epoch, position)
                 batch.append(ClipRequest(index, shape, seed, counted=position < self.total))
             yield batch
 
@@ -156,7 +156,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
             step += 1
 
 
-def _mix(*numbers: int) -> int:
+def mix_seeds(*numbers: int) -> int:
     """One 63-bit seed from several numbers; neighbours give unrelated seeds (splitmix64)."""
     state = 0
     for number in numbers:

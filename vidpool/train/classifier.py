@@ -30,6 +30,7 @@ ARCHITECTURE = (
     "pooling",
     "pooling_options",
 )
+STAGES = ("train", "val", "test")
 
 
 class VideoClassifier(pl.LightningModule):
@@ -129,8 +130,8 @@ class VideoClassifier(pl.LightningModule):
         # class names and preprocessing, which travel in the checkpoint
         self.description: dict[str, Any] | None = None
         # of each stage's epoch: clips that were to be read, and what was wrong with bad ones
-        self.requested: dict[str, int] = {}
-        self.bad: dict[str, list[str]] = {}
+        self.requested = dict.fromkeys(STAGES, 0)
+        self.bad: dict[str, list[str]] = {stage: [] for stage in STAGES}
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
@@ -184,10 +185,11 @@ class VideoClassifier(pl.LightningModule):
         self.log("lr", lr, batch_size=len(batch["label"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch of augmented clips."""
+        """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed."""
         logits = self(batch["clip"])
         label = batch["label"]
-        loss = F.cross_entropy(logits, label, label_smoothing=self.hparams["label_smoothing"])
+        target = batch.get("target", label)
+        loss = F.cross_entropy(logits, target, label_smoothing=self.hparams["label_smoothing"])
         size = len(label)
         self.log("train/loss_step", loss, prog_bar=True, batch_size=size)
         self.train_loss.update(loss.detach(), size)

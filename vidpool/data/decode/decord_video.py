@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidpool.data.decode.base import Video, scaled_size
-from vidpool.data.decode.pyav_access import TimeTable, read_time_table
 from vidpool.data.decode.pyav_source import Source
+from vidpool.data.decode.pyav_table import StampTimes, read_table
 from vidpool.errors import ConfigError, VideoError
 
 
@@ -56,10 +56,11 @@ class DecordVideo(Video):
     def _average_rate(self) -> float:
         return float(self._reader.get_avg_fps())
 
-    def _times(self) -> TimeTable | None:
+    def _times(self) -> StampTimes | None:
         # its own are in float32, and those of AVI files are far off
         with closing(Source(self.path)) as source:
-            return read_time_table(source)
+            table = read_table(source)
+        return table.times if table else None
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
         try:

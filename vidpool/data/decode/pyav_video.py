@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidpool.data.decode.base import Video, scaled_size
-from vidpool.data.decode.pyav_access import (
-    CountedFrames,
-    TimedFrames,
-    TimeTable,
-    read_time_table,
-)
+from vidpool.data.decode.pyav_access import CountedFrames, TabledFrames
 from vidpool.data.decode.pyav_source import Source
+from vidpool.data.decode.pyav_table import FrameTable, StampTimes, read_table
 from vidpool.errors import VideoError
 
 
@@ -33,32 +29,33 @@ class PyAVVideo(Video):
     A file cut short is read up to where it ends. Damage in the middle fails on the frames it hits.
     """
 
-    def __init__(self, path: Path, length: int | None = None) -> None:
+    def __init__(self, path: Path, length: int | None = None, fast: bool = False) -> None:
         super().__init__(path, length)
-        self._source = Source(path)
+        self._source = Source(path, fast)
         self._reformatter = VideoReformatter()
 
     @cached_property
-    def _table(self) -> TimeTable | None:
-        return read_time_table(self._source)
+    def _table(self) -> FrameTable | None:
+        return read_table(self._source)
 
     @cached_property
-    def _access(self) -> TimedFrames | CountedFrames:
+    def _access(self) -> TabledFrames | CountedFrames:
         if self._table is None:
             return CountedFrames(self._source, self._known_length)
-        return TimedFrames(self._source, self._table, self._known_length)
+        return TabledFrames(self._source, self._table, self._known_length)
 
     def _count(self) -> int:
         return len(self._access)
 
     def _average_rate(self) -> float:
-        rate = self._source.declared_rate if self._table is None else self._table.rate
+        times = self._times()
+        rate = times.rate if times else self._source.declared_rate
         if not rate:
             raise VideoError(f"{self.path}: does not say its frame rate")
         return float(rate)
 
-    def _times(self) -> TimeTable | None:
-        return self._table
+    def _times(self) -> StampTimes | None:
+        return self._table.times if self._table else None
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         # a stream may change its picture size on the way, but a clip has one
