@@ -31,6 +31,7 @@ from vidpool.bench.pool import (
     Result,
     measure,
 )
+from vidpool.cli.bench_index import add_index_parser, bench_index
 from vidpool.errors import ConfigError
 
 WIDE = 132  # columns of the table where no terminal says how many there are
@@ -39,6 +40,8 @@ WIDE = 132  # columns of the table where no terminal says how many there are
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool bench pool``; the exit status is 1 if SoftPool could not be measured."""
     args = _parser(verb).parse_args(arguments)
+    if args.what == "index":
+        return bench_index(args)
     cases = _cases(args)
     for name in ("rounds", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -150,6 +153,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--compile", action="store_true", help="plain PyTorch under torch.compile too (slow)")
     add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
+    add_index_parser(what)
     return parser
 
 

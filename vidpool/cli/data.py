@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.data.check import PROBLEMS, RECORDS, CheckedData, check_data, write_report
+from vidpool.data.check import PROBLEMS, RECORDS, CheckedData, check_data
+from vidpool.data.check_report import write_report
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.demo import make_demo
 from vidpool.data.listed import ListedDataModule
@@ -43,9 +44,9 @@ def main(verb: str, arguments: list[str]) -> int:
         help="what is missing, broken or too short; makes the index that training uses",
         usage="%(prog)s --config FILE [--out DIR] [--workers N] [--data.OPTION VALUE]...",
         description="Look at every file of a data set: is it there, does it decode, how many "
-        "frames has it? Writes a report, a picture and an index file, which makes training start faster "
-        "and know broken files beforehand. A run that was interrupted goes on where it ended; a "
-        "later one reads only what is new, has changed or could not be read.",
+        "frames has it? Writes a report, a picture and an index file, which makes training start "
+        "faster and know broken files beforehand. An interrupted run goes on where it ended; "
+        "a later one reads only what is new, has changed or could not be read.",
         epilog=f"{HELP}. Example: vidpool data check --config configs/data/hacs.yaml --workers 8",
     )
     check.add_argument(
