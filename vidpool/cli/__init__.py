@@ -20,7 +20,7 @@ VERBS = {
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
     "data": ("vidpool.cli.data", "make and check data sets (vidpool data demo, check)"),
-    "bench": ("vidpool.cli.bench", "time the pooling operators here (vidpool bench pool)"),
+    "bench": ("vidpool.cli.bench", "time what is fast here (vidpool bench pool, decode, index)"),
     "show": ("vidpool.cli.show", "pictures (vidpool show augment)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),

@@ -21,7 +21,7 @@ MIB = 2**20
 DEFAULT_ROWS = (10_000, 100_000, 1_000_000, HACS_ROWS, 10_000_000)
 
 
-def add_index_parser(what: Any) -> None:
+def add_parser(what: Any) -> None:
     """Add ``index`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "index",
@@ -43,22 +43,17 @@ def add_index_parser(what: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace this file")
 
 
-def bench_index(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Run ``vidpool bench index``.
 
     Raises:
-        ConfigError: A number of rows is too small, or the output cannot be written.
+        ConfigError: A number of rows is too small, or memory cannot be measured here.
     """
     if min(args.rows) < 100:
         raise ConfigError(f"--rows must be at least 100, got {min(args.rows)}")
     if not Path("/proc/self/smaps_rollup").exists():
         raise ConfigError("memory is measured with Linux's /proc/self/smaps_rollup; not here")
     output = Path(args.output) if args.output else None
-    if output is not None:
-        if output.exists() and not args.overwrite:
-            raise ConfigError(f"{output} exists; give --overwrite to replace it")
-        if not output.parent.is_dir():
-            raise ConfigError(f"{output.parent}: no such folder to write the output to")
     results = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, transient=True) as progress:
