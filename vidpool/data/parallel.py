@@ -1,0 +1,89 @@
+"""A function on many items, in processes of its own, whatever becomes of these."""
+
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 4  # items that wait for each process, so that none waits for items
+
+
+def in_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Call a function on every item and yield the results as they come.
+
+    Items are taken as they are needed, so that there may be millions. Where a process dies, as a
+    decoder may make it do, the items that were in work are tried again, each alone.
+
+    Args:
+        function: Of a module's top level, to be called in other processes.
+        items: Can be pickled.
+        workers: Processes.
+
+    Yields:
+        An item, and its result or the exception that was raised.
+    """
+    rest = iter(items)
+    suspects: deque[Item] = deque()
+    while True:
+        with _pool(workers) as pool:
+            pending: dict[Future[Result], Item] = {}
+            try:
+                while True:
+                    for item in _some(rest, workers * AHEAD - len(pending)):
+                        pending[pool.submit(function, item)] = item
+                    if not pending:
+                        break
+                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                        result = _result(future)
+                        if isinstance(result, BrokenProcessPool):
+                            raise result
+                        yield pending.pop(future), result
+            except BrokenProcessPool:
+                suspects.extend(pending.values())
+                continue
+            except BaseException:
+                # what is in work is finished, what waits is given up
+                pool.shutdown(cancel_futures=True)
+                raise
+        break
+    for item in suspects:
+        with _pool(1) as pool:
+            result = _result(pool.submit(function, item))
+        if isinstance(result, BrokenProcessPool):
+            result = RuntimeError("the process that worked on it died")
+        yield item, result
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawn: a forked child of a process that has run PyTorch's thread pools may hang
+    return ProcessPoolExecutor(workers, get_context("spawn"), _start)
+
+
+def _start() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process sees to it
+
+
+def _some(rest: Iterator[Item], count: int) -> Iterator[Item]:
+    for _ in range(count):
+        try:
+            yield next(rest)
+        except StopIteration:
+            return
+
+
+def _result(future: Future[Result]) -> Result | Exception:
+    try:
+        return future.result()
+    except Exception as error:
+        return error
