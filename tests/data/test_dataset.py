@@ -13,7 +13,6 @@ from numbered_video import numbers, write_video
 
 from vidpool.data.dataset import (
     EvaluationViews,
-    LabelledVideo,
     Preprocessing,
     TrainingClips,
     clip_positions,
@@ -21,6 +20,7 @@ from vidpool.data.dataset import (
 )
 from vidpool.data.decode import open_video
 from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, ScheduledSampler
+from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms import Augmentation
 from vidpool.errors import ConfigError, VideoError
 
@@ -42,9 +42,12 @@ def shown(batch):
 
 
 def same(one, other):
-    if one.keys() != other.keys() or one["seed"] != other["seed"]:
-        return False
-    return all(torch.equal(one[key], other[key]) for key in one if key != "seed")
+    def equal(key):
+        if isinstance(one[key], torch.Tensor):
+            return torch.equal(one[key], other[key])
+        return one[key] == other[key]
+
+    return one.keys() == other.keys() and all(map(equal, one))
 
 
 def test_training_batch(numbered):
@@ -57,7 +60,7 @@ def test_training_batch(numbered):
     assert batch["label"].tolist() == [LABELS[3], LABELS[0], LABELS[1]]
     assert batch["video"].tolist() == [3, 0, 1]
     assert batch["counted"].tolist() == [True, False, True]
-    assert batch["substituted"].tolist() == 0
+    assert (batch["requested"], batch["bad"]) == (len(batch["video"]), [])
     for key in ("label", "video"):
         assert batch[key].dtype == torch.int64
 
@@ -156,10 +159,12 @@ def test_a_video_that_cannot_be_decoded_is_named(numbered, broken):
 
 def test_videos_that_cannot_be_decoded_are_replaced_and_counted(numbered, broken):
     videos = [*broken, *numbered]
-    dataset = TrainingClips(videos, WHOLE, on_undecodable="substitute")
+    dataset = TrainingClips(videos, WHOLE, on_bad_video="substitute")
     requests = [request(index, seed=10 + index) for index in range(8)]
     batch = dataset[requests]
-    assert batch["substituted"].tolist() == 3
+    assert batch["requested"] == 8
+    for message, video in zip(batch["bad"], broken, strict=True):
+        assert message.startswith(f"{video.path}: ")
     assert batch["video"].tolist()[3:] == [3, 4, 5, 6, 7]
     assert all(index >= 3 for index in batch["video"].tolist())
     assert batch["label"].tolist() == [videos[i].label for i in batch["video"].tolist()]
@@ -170,25 +175,25 @@ def test_videos_that_cannot_be_decoded_are_replaced_and_counted(numbered, broken
     # the others are as if nothing had happened
     undisturbed = TrainingClips(videos, WHOLE)[requests[3:]]
     assert torch.equal(undisturbed["clip"], batch["clip"][3:])
-    assert undisturbed["substituted"].tolist() == 0
+    assert undisturbed["bad"] == []
 
 
 def test_every_video_may_stand_in(numbered, broken):
-    dataset = TrainingClips([broken[0], *numbered], WHOLE, on_undecodable="substitute")
+    dataset = TrainingClips([broken[0], *numbered], WHOLE, on_bad_video="substitute")
     batch = dataset[[request(0, seed) for seed in range(60)]]
-    assert batch["substituted"].tolist() == 60
+    assert (batch["requested"], len(batch["bad"])) == (60, 60)
     assert set(batch["video"].tolist()) == {1, 2, 3, 4, 5}
 
 
 def test_a_broken_data_set_is_an_error_after_ten_more_tries(broken, monkeypatch):
     tried = []
 
-    def opening(path, decoder):
+    def opening(path, *options):
         tried.append(path)
-        return open_video(path, decoder)
+        return open_video(path, *options)
 
     monkeypatch.setattr("vidpool.data.dataset.open_video", opening)
-    dataset = TrainingClips(broken, WHOLE, on_undecodable="substitute")
+    dataset = TrainingClips(broken, WHOLE, on_bad_video="substitute")
     with pytest.raises(VideoError, match=r"10 videos tried in place of others") as caught:
         dataset[[request(1)]]
     assert len(tried) == 11
@@ -197,7 +202,7 @@ def test_a_broken_data_set_is_an_error_after_ten_more_tries(broken, monkeypatch)
 
 
 def test_settings_are_not_substituted(numbered):
-    dataset = TrainingClips(numbered, WHOLE, decoder="opencv", on_undecodable="substitute")
+    dataset = TrainingClips(numbered, WHOLE, decoder="opencv", on_bad_video="substitute")
     with pytest.raises(ConfigError, match="'opencv'"):
         dataset[[request(0)]]
 
@@ -219,7 +224,7 @@ def test_evaluation_views_are_in_order(numbered):
     assert batch["clip"].dtype == torch.uint8
     assert batch["video"].tolist() == np.repeat(range(5), 3).tolist()
     assert batch["label"].tolist() == np.repeat(LABELS, 3).tolist()
-    assert batch["substituted"].tolist() == 0
+    assert (batch["requested"], batch["bad"]) == (len(batch["video"]), [])
     # a clip spans seven frames
     starts = [0, 17, 34, 0, 12, 23, 0, 8, 16, 0, 22, 45, 0, 1, 2]
     assert shown(batch) == [[start, start + 2, start + 4, start + 6] for start in starts]

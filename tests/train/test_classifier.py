@@ -79,7 +79,7 @@ def test_mixed_clips_are_trained_towards_the_shares_of_their_classes(monkeypatch
     logits = torch.randn(3, 6)
     monkeypatch.setattr(network, "forward", lambda _: logits)
     target = torch.tensor([[0.7, 0.3, 0, 0, 0, 0], [0, 0, 0, 0, 0.4, 0.6], [0, 0, 1.0, 0, 0, 0]])
-    batch = {"clip": torch.zeros(3), "label": target.argmax(1), "substituted": torch.zeros(())}
+    batch = {"clip": torch.zeros(3), "label": target.argmax(1), "requested": 3, "bad": []}
     smoothed = 0.9 * target.double() + 0.1 / 6
     expected = -(smoothed * logits.double().log_softmax(1)).sum(1).mean()
     loss = network.training_step({**batch, "target": target}, 0)
