@@ -2,9 +2,8 @@
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
+from vidpool.cli.datamodules import VideoDataModule
 from vidpool.cli.recipes import OPTIONS, expand_bases
-from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.ucf101 import UCF101DataModule  # noqa: F401 (so that configs may name it)
 from vidpool.errors import ConfigError
 
 HELP = "`--config FILE` and `--data.OPTION VALUE` as `vidpool fit` takes them"

@@ -1,5 +1,6 @@
 """A function on many items, in processes of its own, whatever becomes of these."""
 
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,8 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,12 +55,15 @@ def in_processes(
                 pool.shutdown(cancel_futures=True)
                 raise
         break
-    for item in suspects:
+    while suspects:
         with _pool(1) as pool:
-            result = _result(pool.submit(function, item))
-        if isinstance(result, BrokenProcessPool):
-            result = RuntimeError("the process that worked on it died")
-        yield item, result
+            while suspects:
+                item = suspects.popleft()
+                result = _result(pool.submit(function, item))
+                if isinstance(result, BrokenProcessPool):
+                    yield item, RuntimeError("the process that worked on it died")
+                    break
+                yield item, result
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -70,7 +72,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start() -> None:
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch is not imported yet
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process sees to it
 
 

@@ -16,17 +16,18 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 import av
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.decode.pyav_video import PyAVVideo
+from vidpool.data.layouts import VIDEO_SUFFIXES, find_videos
 from vidpool.data.parallel import in_processes
+from vidpool.data.progress import bar_options
 from vidpool.errors import ConfigError, DataError, VideoError
 
 GOP = 12
@@ -38,11 +39,6 @@ ENCODER = {
     "bf": "3",
     "x264-params": "b-pyramid=none",
 }
-SUFFIXES = {
-    *(".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
-    *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-}
-"""What the names of videos end in."""
 MARKER = "prepare.json"
 HIDDEN = ".unfinished_"
 
@@ -123,22 +119,19 @@ def prepare(
         raise DataError(f"{source}: no such folder")
     if target.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"{target} lies in {source}: choose a folder outside of it")
-    videos = sorted(find_videos(source))
+    entries = (entry for entry in find_videos(source) if not entry.in_frames)
+    videos = sorted(str(PurePosixPath(entry.folder, entry.name)) for entry in entries)
     if not videos:
-        raise DataError(
-            f"{source}: holds no video (names that end in {', '.join(sorted(SUFFIXES))})"
-        )
+        raise DataError(f"{source}: holds no video, whose name ends in {', '.join(VIDEO_SUFFIXES)}")
     _claim(target, settings)
 
     suffix = f"_{part}_of_{parts}" if parts > 1 else ""
     report = PrepareReport()
     log = target / f"prepare_failures{suffix}.csv"
-    names = Counter(prepared_name(name).casefold() for name in videos)
+    names = Counter(prepared_name(name) for name in videos)
     with (
         log.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        Progress(
-            *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)
-        ) as bar,
+        Progress(*Progress.get_default_columns(), MofNCompleteColumn(), **bar_options()) as bar,
     ):
         rows = csv.writer(file)
         rows.writerow(["path", "reason"])
@@ -152,7 +145,7 @@ def prepare(
         task = bar.add_task("preparing", total=len(mine))
         waiting = []
         for name in mine:
-            if names[prepared_name(name).casefold()] > 1:
+            if names[prepared_name(name)] > 1:
                 fail(name, f"other videos too would become {prepared_name(name)}: rename them")
             elif (target / prepared_name(name)).exists():
                 report.kept += 1
@@ -173,24 +166,9 @@ def prepare(
     return report
 
 
-def find_videos(source: Path) -> Iterator[str]:
-    """Paths of all videos below a folder, ``/`` between their parts, in no particular order."""
-    entered = set()
-    for folder, below, files in os.walk(source, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in entered:  # a link to a folder above, or twice to one
-            below.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in files:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield (Path(folder) / name).relative_to(source).as_posix()
-
-
 def prepared_name(name: str) -> str:
     """The path of a prepared video, by that of the original."""
-    return Path(name).with_suffix(".mp4").as_posix()
+    return str(PurePosixPath(name).with_suffix(".mp4"))
 
 
 def prepare_video(
