@@ -124,7 +124,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
             order = torch.randperm(self.total, generator=generator)
         else:
             order = torch.arange(self.total)
-        for begin, each, shape in self._steps():
+        for begin, each, shape in self.steps():
             first = begin + self.rank * each
             batch = []
             for position in range(first, first + each):
@@ -135,9 +135,9 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     def __len__(self) -> int:
         """How many batches this rank gets in the present epoch."""
-        return sum(1 for _ in self._steps())
+        return sum(1 for _ in self.steps())
 
-    def _steps(self) -> Iterator[tuple[int, int, ClipShape]]:
+    def steps(self) -> Iterator[tuple[int, int, ClipShape]]:
         """First position of the step in the order of clips, clips a rank, and their shape."""
         begin = 0
         step = 0
