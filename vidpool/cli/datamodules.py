@@ -1,4 +1,4 @@
-"""The datamodules that configs may name by their class alone, and how one is made of a config."""
+"""The datamodules that configs may name by their class alone."""
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.hacs import HACSDataModule

@@ -116,6 +116,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)
         self.schedule = schedule
         self.total = len(dataset)  # type: ignore[arg-type]  # a Dataset need not have a length
+        self._length: tuple[int, int] | None = None  # the epoch that was counted, and its batches
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         """The batches of this rank in the present epoch."""
@@ -135,7 +136,10 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     def __len__(self) -> int:
         """How many batches this rank gets in the present epoch."""
-        return sum(1 for _ in self.steps())
+        # Lightning asks many times an epoch, which may have 100,000 steps
+        if self._length is None or self._length[0] != self.epoch:
+            self._length = (self.epoch, sum(1 for _ in self.steps()))
+        return self._length[1]
 
     def steps(self) -> Iterator[tuple[int, int, ClipShape]]:
         """First position of the step in the order of clips, clips a rank, and their shape."""
