@@ -37,7 +37,7 @@ def test_a_config_adds_a_row(video, recipe, tmp_path):
         (["--out", "none/sheet.png"], "none: no such folder"),
         (["--out", "a.png", "--crop", "0"], "crop=0"),
         (["--out", "a.png", "--config", "none.yaml"], "none.yaml: no such config file"),
-        (["--out", "a.png", "--mix_with", "none.mp4"], "none.mp4: no such file"),
+        (["--out", "a.png", "--mix-with", "none.mp4"], "none.mp4: no such file"),
         (["--out", "a.png", "--data.crop", "9"], "needs --config FILE"),
     ],
 )

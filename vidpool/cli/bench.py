@@ -38,7 +38,7 @@ WIDE = 132  # columns of the table where no terminal says how many there are
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Run ``vidpool bench pool``, ``decode`` or ``index``; the exit status is 1 if something was not right."""
+    """Run ``vidpool bench WHAT``; the exit status is 1 if something was not right."""
     args = _parser(verb).parse_args(arguments)
     if args.output:
         _check_output(Path(args.output), args.overwrite)

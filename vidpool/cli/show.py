@@ -45,7 +45,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("video", metavar="VIDEO", help="a video file")
     add("--out", required=True, metavar="FILE.png", help="the picture; also .jpg, .pdf, .svg")
     add("--overwrite", action="store_true", help="replace it")
-    add("--mix_with", metavar="VIDEO", help="for mixup and cutmix (default: the video, mirrored)")
+    add("--mix-with", metavar="VIDEO", help="for mixup and cutmix (default: the video, mirrored)")
     add("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
     for name, default in (("frames", 16), ("stride", 4), ("crop", 224)):
         add(f"--{name}", type=int, default=default, metavar="N", help="(default: %(default)s)")

@@ -1,14 +1,13 @@
 """A function on many items, in processes of its own, whatever becomes of these."""
 
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,7 +21,8 @@ def in_processes(
     """Call a function on every item and yield the results as they come.
 
     Items are taken as they are needed, so that there may be millions. Where a process dies, as a
-    decoder may make it do, the items that were in work are tried again, each alone.
+    decoder may make it do, the items that were in work are tried again, each alone. Whatever ends
+    this early interrupts the function in its processes (KeyboardInterrupt) and ends them.
 
     Args:
         function: Of a module's top level, to be called in other processes.
@@ -33,6 +33,7 @@ def in_processes(
         An item, and its result or the exception that was raised.
     """
     rest = iter(items)
+    others = active_children()
     suspects: deque[Item] = deque()
     while True:
         with _pool(workers) as pool:
@@ -40,7 +41,7 @@ def in_processes(
             try:
                 while True:
                     for item in _some(rest, workers * AHEAD - len(pending)):
-                        pending[pool.submit(function, item)] = item
+                        pending[pool.submit(_work, function, item)] = item
                     if not pending:
                         break
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -52,16 +53,21 @@ def in_processes(
                 suspects.extend(pending.values())
                 continue
             except BaseException:
-                # what is in work is finished, what waits is given up
+                for process in active_children():
+                    if process not in others and process.pid is not None:
+                        os.kill(process.pid, signal.SIGINT)
                 pool.shutdown(cancel_futures=True)
                 raise
         break
-    for item in suspects:
+    while suspects:
         with _pool(1) as pool:
-            result = _result(pool.submit(function, item))
-        if isinstance(result, BrokenProcessPool):
-            result = RuntimeError("the process that worked on it died")
-        yield item, result
+            while suspects:
+                item = suspects.popleft()
+                result = _result(pool.submit(_work, function, item))
+                if isinstance(result, BrokenProcessPool):
+                    yield item, RuntimeError("the process that worked on it died")
+                    break
+                yield item, result
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -69,9 +75,34 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, get_context("spawn"), _start)
 
 
+class _Worker:
+    """What a process is at, to be interrupted without its traceback."""
+
+    working = False
+    interrupted = False
+
+
 def _start() -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process sees to it
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch is not imported yet
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    _Worker.interrupted = True
+    if not _Worker.working:
+        os._exit(130)  # it waits for work, or imports what that needs
+    raise KeyboardInterrupt
+
+
+def _work(function: Callable[[Item], Result], item: Item) -> Result:
+    # the executor hands out some items more before it ends
+    if _Worker.interrupted:
+        raise KeyboardInterrupt
+    _Worker.working = True
+    try:
+        return function(item)
+    finally:
+        _Worker.working = False
 
 
 def _some(rest: Iterator[Item], count: int) -> Iterator[Item]:

@@ -125,7 +125,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
             order = torch.randperm(self.total, generator=generator)
         else:
             order = torch.arange(self.total)
-        for begin, each, shape in self._steps():
+        for begin, each, shape in self.steps():
             first = begin + self.rank * each
             batch = []
             for position in range(first, first + each):
@@ -138,10 +138,10 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         """How many batches this rank gets in the present epoch."""
         # Lightning asks many times an epoch, which may have 100,000 steps
         if self._length is None or self._length[0] != self.epoch:
-            self._length = (self.epoch, sum(1 for _ in self._steps()))
+            self._length = (self.epoch, sum(1 for _ in self.steps()))
         return self._length[1]
 
-    def _steps(self) -> Iterator[tuple[int, int, ClipShape]]:
+    def steps(self) -> Iterator[tuple[int, int, ClipShape]]:
         """First position of the step in the order of clips, clips a rank, and their shape."""
         begin = 0
         step = 0

@@ -6,6 +6,7 @@ from typing import Any
 
 from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.prepare import prepared_name
 from vidpool.data.table import Status, TableBuilder
 from vidpool.errors import ConfigError, DataError
 
@@ -17,6 +18,8 @@ class UCF101DataModule(ListedDataModule):
     ones differ (``HandstandPushups``, ``v_HandStandPushups_g01_c01.avi``). UCF-101 has no
     validation set; as is the field's custom the test videos serve for validation (one view each),
     so compare models by their last checkpoint, not by the best one.
+
+    Where a listed file is not there, the one that ``vidpool data prepare`` makes of it counts.
 
     Args:
         root: The folder with the class folders.
@@ -77,7 +80,9 @@ class UCF101DataModule(ListedDataModule):
                 found = folders.get(folder.casefold(), folder)
                 if found not in files:
                     files[found] = _names_in(self.root / found)
-                on_disk = files[found].get(name.casefold())
+                on_disk = files[found].get(name.casefold()) or files[found].get(
+                    prepared_name(name).casefold()
+                )
                 status = Status.MISSING if on_disk is None else Status.UNKNOWN
                 builder.add_video(builder.add_file(found, on_disk or name, status), label)
             splits[kind] = (first, len(builder))
