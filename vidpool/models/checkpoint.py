@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError, ConfigError
@@ -114,7 +116,6 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
     Raises:
         CheckpointError: As for :func:`load_checkpoint`, or there are no weights in the file.
-        ConfigError: The file is in the safetensors format, whose package is not installed.
     """
     path = Path(path)
     content = _read(path)
@@ -166,8 +167,7 @@ def load_weights(
         MismatchError: More than the classifier's number of classes differs; the message names the
             first weight, the error's `report` all. Auxiliary heads that the network was built
             without and missing counts of batches are no difference.
-        ConfigError: `bgr` is asked for and the network does not take three channels, or the file
-            is in the safetensors format, whose package is not installed.
+        ConfigError: `bgr` is asked for and the network does not take three channels.
     """
     weights = source if isinstance(source, Weights) else read_weights(source)
     wanted = model.state_dict()
@@ -247,14 +247,6 @@ def _read(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} needs the safetensors package, which cannot be imported here ({error}): "
-            "pip install 'vidpool[safetensors]'"
-        ) from error
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
