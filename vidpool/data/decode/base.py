@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vidpool.errors import ConfigError, VideoError
 
@@ -63,7 +63,6 @@ class Video(ABC):
     """
 
     def __init__(self, path: Path, length: int | None = None) -> None:
-        require_file(path)
         if length is not None and length < 1:
             raise ValueError(f"{path}: a video has at least 1 frame, not {length}")
         self.path = path
@@ -152,10 +151,19 @@ class Video(ABC):
         for index in wanted:
             if not 0 <= index < length:
                 raise IndexError(f"{self.path}: no frame {index}; the video has {length} frames")
-        distinct = sorted(set(wanted))
-        pictures = dict(zip(distinct, self._decode(distinct, short_side), strict=True))
-        clip = torch.stack([pictures[index] for index in wanted])
-        return clip.permute(0, 3, 1, 2).contiguous()
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(wanted):
+            places.setdefault(index, []).append(place)
+        distinct = sorted(places)
+        clip: Tensor | None = None
+        for index, picture in zip(distinct, self._decode(distinct, short_side), strict=True):
+            picture = picture.permute(2, 0, 1)
+            if clip is None:
+                clip = picture.new_empty(len(wanted), *picture.shape)
+            for place in places[index]:
+                clip[place] = picture
+        assert clip is not None
+        return clip
 
     def stream(self, short_side: int | None = None) -> Iterator[Tensor]:
         """Decode all frames in order, one at a time.
@@ -179,6 +187,15 @@ class Video(ABC):
         if not self._closed:
             self._closed = True
             self._release()
+
+    def _checked(self, length: int) -> int:
+        """Return the length, or raise ``VideoError`` if another one was known beforehand."""
+        if self._known_length not in (None, length):
+            raise VideoError(
+                f"{self.path}: {self._known_length} frames are expected of it, but it holds "
+                f"{length}: has it changed since they were counted?"
+            )
+        return length
 
     def _require_open(self) -> None:
         if self._closed:
@@ -240,3 +257,17 @@ def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, i
         return height, width
     scale = short_side / min(height, width)
     return round(height * scale), round(width * scale)
+
+
+def resize(frames: Tensor, short_side: int | None) -> Tensor:
+    """Scale decoded frames, smoothly.
+
+    Args:
+        frames: uint8, shape ``(T, 3, H, W)``.
+        short_side: See :func:`scaled_size`.
+    """
+    size = scaled_size(frames.shape[2], frames.shape[3], short_side)
+    if size == frames.shape[2:]:
+        return frames
+    # what torchvision's resize calls for uint8
+    return functional.interpolate(frames, size, mode="bilinear", antialias=True)

@@ -1,6 +1,6 @@
 """Two ways to find a frame by its number: by its packet, and by counting from the start."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cached_property
 
 import av
@@ -48,13 +48,17 @@ class TabledFrames:
         self._wanted = set(numbers)
         # what lies behind the decoder has come out of it, or may have been left out
         if any(self._table.packets[number] < self._position for number in numbers):
-            self._begin(self._table.key_packet(numbers[0]))
+            self._begin(self._start(numbers[0]))
         early: dict[int, av.VideoFrame] = {}
         for number in numbers:
             frame = early.pop(number, None) or self._find(number, early)
             if frame is None:
                 raise VideoError(f"{self._source.path}: frame {number} cannot be decoded")
             yield frame
+
+    def close(self) -> None:
+        """Let go of what is decoded. It refers to this object: garbage would pile up otherwise."""
+        self._decoded.close()
 
     @cached_property
     def _length(self) -> int:
@@ -78,18 +82,20 @@ class TabledFrames:
         raise VideoError(f"{self._source.path}: no frame of it decodes")
 
     def _find(self, number: int, early: dict[int, av.VideoFrame]) -> av.VideoFrame | None:
-        if self._trusts_keys:
-            key = self._table.key_packet(number)
-            # decoding on is faster than beginning anew, unless a key frame lies between
-            if key > self._position:
-                self._begin(key)
-            frame = self._decode_until(number, early)
-            if frame is not None:
-                return frame
+        start = self._start(number)
+        # decoding on is faster than beginning anew, unless a key frame lies between
+        if start > self._position:
+            self._begin(start)
+        frame = self._decode_until(number, early)
+        if frame is None and self._trusts_keys:
             # damage, or a key frame at which decoding cannot begin
             self._trusts_keys = False
             self._begin(0)
-        return self._decode_until(number, early)
+            frame = self._decode_until(number, early)
+        return frame
+
+    def _start(self, number: int) -> int:
+        return self._table.key_packet(number) if self._trusts_keys else 0
 
     def _begin(self, packet: int) -> None:
         self._position = packet
@@ -105,7 +111,7 @@ class TabledFrames:
                 early[found] = frame
         return None
 
-    def _decode_from(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _decode_from(self, first: int) -> Generator[tuple[int, av.VideoFrame], None, None]:
         source = self._source
         source.flush()
         if first and source.codec_name == "mpeg4":
@@ -159,6 +165,11 @@ class CountedFrames:
         """
         for number in numbers:
             yield self._kept[number] if number < len(self._kept) else self._find(number)
+
+    def close(self) -> None:
+        """Let go of what is decoded."""
+        self._frames = iter(())
+        self._kept = []
 
     @cached_property
     def _length(self) -> int:

@@ -70,6 +70,11 @@ class Source:
         return self._codec.pix_fmt
 
     @property
+    def reorders(self) -> bool:
+        """Whether frames are shown in another order than they are coded in (B-frames)."""
+        return bool(self._codec.has_b_frames)
+
+    @property
     def declared_frames(self) -> int:
         """How many frames the container says it holds; 0 where it does not say."""
         return self._stream.frames

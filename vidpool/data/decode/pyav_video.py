@@ -12,27 +12,37 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidpool.data.decode.base import Video, scaled_size
+from vidpool.data.decode.base import Video, require_file, scaled_size
 from vidpool.data.decode.pyav_access import CountedFrames, TabledFrames
 from vidpool.data.decode.pyav_source import Source
 from vidpool.data.decode.pyav_table import FrameTable, StampTimes, read_table
 from vidpool.errors import VideoError
+
+# loader workers share the cores already; before version 17, PyAV had one thread and no choice
+ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 class PyAVVideo(Video):
     """A video read by PyAV, in one thread.
 
     Of several video streams it reads the one that FFmpeg holds to be the best: the default one, or
-    else the one with the highest bit rate. Where time stamps can be trusted, frames are found by
-    them, otherwise by counting from the start: see :mod:`vidpool.data.decode.pyav_access`.
+    else the one with the highest bit rate. Where time stamps or the kinds of pictures tell which
+    packet shows which frame, frames are found by that, otherwise by counting from the start: see
+    :mod:`vidpool.data.decode.pyav_table`.
 
     A file cut short is read up to where it ends. Damage in the middle fails on the frames it hits.
+
+    Args:
+        path: The file.
+        length: As for :class:`~vidpool.data.decode.base.Video`.
+        fast: See :func:`vidpool.data.decode.open_video`.
     """
 
     def __init__(self, path: Path, length: int | None = None, fast: bool = False) -> None:
         super().__init__(path, length)
+        require_file(path)
         self._source = Source(path, fast)
-        self._reformatter = VideoReformatter()
+        self._converter = Converter(path)
 
     @cached_property
     def _table(self) -> FrameTable | None:
@@ -67,20 +77,47 @@ class PyAVVideo(Video):
         # a stream may change its picture size on the way, but a clip has one
         size = scaled_size(*self._source.picture_size, short_side)
         for index, frame in zip(indices, self._access.read(indices), strict=True):
-            yield self._picture(index, frame, size)
-
-    def _picture(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
-        height, width = size
-        try:
-            rgb = self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
-        except av.FFmpegError as error:
-            raise VideoError(
-                f"{self.path}: frame {index} cannot be converted to RGB: {error.strerror}"
-            ) from error
-        return torch.from_numpy(upright(rgb, frame))
+            yield self._converter.convert(index, frame, size)
 
     def _release(self) -> None:
+        if "_access" in self.__dict__:  # nothing is read only to be let go of
+            self._access.close()
         self._source.close()
+
+
+class Converter:
+    """Makes RGB pictures of decoded frames.
+
+    Args:
+        path: What the frames are from, for errors.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reformatter = VideoReformatter()
+
+    def convert(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
+        """Scale a frame, and turn it as its rotation tag says.
+
+        Args:
+            index: The frame's number, for errors.
+            frame: Of any pixel format.
+            size: Height and width before turning.
+
+        Returns:
+            uint8, shape ``(H, W, 3)``.
+
+        Raises:
+            VideoError: There is no way from its pixel format to RGB.
+        """
+        height, width = size
+        try:
+            rgb = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD)
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"{self._path}: frame {index} cannot be converted to RGB: {error.strerror}"
+            ) from error
+        return torch.from_numpy(upright(rgb.to_ndarray(), frame))
 
 
 def upright(picture: NDArray[Any], frame: av.VideoFrame) -> NDArray[Any]:
