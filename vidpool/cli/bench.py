@@ -1,4 +1,4 @@
-"""``vidpool bench``: how fast pooling and decoding are here, as a table, a file and a picture."""
+"""``vidpool bench``: how fast things are here, as a table, a file and a picture."""
 
 from __future__ import annotations
 
@@ -31,17 +31,22 @@ from vidpool.bench.pool import (
     Result,
     measure,
 )
-from vidpool.cli import bench_decode
+from vidpool.cli import bench_data, bench_decode
 from vidpool.errors import ConfigError
 
 WIDE = 132  # columns of the table where no terminal says how many there are
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Run ``vidpool bench pool`` or ``decode``; the exit status is 1 if something was not right."""
-    args = _parser(verb).parse_args(arguments)
+    """Run ``vidpool bench pool | decode | data``; the exit status is 1 if something is wrong."""
+    parser = _parser(verb)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and args.what != "data":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if args.output:
         _check_output(Path(args.output), args.overwrite)
+    if args.what == "data":
+        return bench_data.run(args, rest)
     return bench_decode.run(args) if args.what == "decode" else _run_pool(args)
 
 
@@ -157,6 +162,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
     bench_decode.add_parser(what)
+    bench_data.add_parser(what)
     return parser
 
 
