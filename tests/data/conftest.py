@@ -9,7 +9,7 @@ from numbered_kinds import COUNT, WRITTEN
 from numbered_set import LABELS, LENGTHS
 from numbered_video import write_video
 
-from vidpool.data.dataset import LabelledVideo
+from vidpool.data.table import LabelledVideo
 
 LISTS = Path(__file__).parents[2].parent / "shared" / "lists"
 

@@ -1,4 +1,4 @@
-"""``vidpool bench``: how fast pooling and decoding are here, as a table, a file and a picture."""
+"""``vidpool bench``: how fast things are here, as a table, a file and a picture."""
 
 from __future__ import annotations
 
@@ -31,18 +31,24 @@ from vidpool.bench.pool import (
     Result,
     measure,
 )
-from vidpool.cli import bench_decode
+from vidpool.cli import bench_data, bench_decode, bench_index
 from vidpool.errors import ConfigError
 
 WIDE = 132  # columns of the table where no terminal says how many there are
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Run ``vidpool bench pool`` or ``decode``; the exit status is 1 if something was not right."""
-    args = _parser(verb).parse_args(arguments)
+    """Run ``vidpool bench WHAT``; the exit status is 1 if something was not right."""
+    parser = _parser(verb)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and args.what != "data":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if args.output:
         _check_output(Path(args.output), args.overwrite)
-    return bench_decode.run(args) if args.what == "decode" else _run_pool(args)
+    if args.what == "data":
+        return bench_data.run(args, rest)
+    others = {"decode": bench_decode.run, "index": bench_index.run}
+    return others.get(args.what, _run_pool)(args)
 
 
 def _run_pool(args: argparse.Namespace) -> int:
@@ -157,6 +163,8 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
     bench_decode.add_parser(what)
+    bench_index.add_parser(what)
+    bench_data.add_parser(what)
     return parser
 
 

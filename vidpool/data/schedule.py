@@ -116,28 +116,32 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)
         self.schedule = schedule
         self.total = len(dataset)  # type: ignore[arg-type]  # a Dataset need not have a length
+        self._length: tuple[int, int] | None = None  # the epoch that was counted, and its batches
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         """The batches of this rank in the present epoch."""
-        generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
         if self.shuffle:
             order = torch.randperm(self.total, generator=generator)
         else:
             order = torch.arange(self.total)
-        for begin, each, shape in self._steps():
+        for begin, each, shape in self.steps():
             first = begin + self.rank * each
             batch = []
             for position in range(first, first + each):
                 index = int(order[position % self.total])
-                seed = _mix(self.seed, self.epoch, position)
+                seed = mix_seeds(self.seed, self.epoch, position)
                 batch.append(ClipRequest(index, shape, seed, counted=position < self.total))
             yield batch
 
     def __len__(self) -> int:
         """How many batches this rank gets in the present epoch."""
-        return sum(1 for _ in self._steps())
+        # Lightning asks many times an epoch, which may have 100,000 steps
+        if self._length is None or self._length[0] != self.epoch:
+            self._length = (self.epoch, sum(1 for _ in self.steps()))
+        return self._length[1]
 
-    def _steps(self) -> Iterator[tuple[int, int, ClipShape]]:
+    def steps(self) -> Iterator[tuple[int, int, ClipShape]]:
         """First position of the step in the order of clips, clips a rank, and their shape."""
         begin = 0
         step = 0
@@ -156,7 +160,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
             step += 1
 
 
-def _mix(*numbers: int) -> int:
+def mix_seeds(*numbers: int) -> int:
     """One 63-bit seed from several numbers; neighbours give unrelated seeds (splitmix64)."""
     state = 0
     for number in numbers:

@@ -3,7 +3,7 @@
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -164,6 +164,23 @@ class Video(ABC):
                 clip[place] = picture
         assert clip is not None
         return clip
+
+    def stream(self, short_side: int | None = None) -> Iterator[Tensor]:
+        """Decode all frames in order, one at a time.
+
+        Args:
+            short_side: As in :meth:`frames`.
+
+        Yields:
+            uint8 RGB frames (3, H, W), all of one size.
+
+        Raises:
+            VideoError: A frame cannot be decoded.
+            ValueError: The video is closed.
+        """
+        self._require_open()
+        for picture in self._decode(list(range(self._count())), short_side):
+            yield picture.permute(2, 0, 1)
 
     def close(self) -> None:
         """Let go of the file; closing twice does no harm."""

@@ -48,6 +48,12 @@ class PyAVVideo(Video):
     def _table(self) -> FrameTable | None:
         return read_table(self._source)
 
+    @property
+    def stamps(self) -> StampTimes | None:
+        """Time stamps of all frames, where they can be trusted."""
+        self._require_open()
+        return self._times()
+
     @cached_property
     def _access(self) -> TabledFrames | CountedFrames:
         if self._table is None:
