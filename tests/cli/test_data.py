@@ -1,6 +1,7 @@
 """``vidpool data`` on real video files."""
 
 import pytest
+import yaml
 
 from vidpool.cli import main
 from vidpool.data.ucf101 import UCF101DataModule
@@ -34,3 +35,21 @@ def test_mistakes_are_told(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["data", "prepare", "a", "b", "--shard", "3"])
     assert "'3' is not of the form I/N" in capsys.readouterr().err
+
+
+def test_shard_a_data_set_and_train_on_it(recipe, tmp_path, capsys):
+    pytest.importorskip("webdataset")
+    out = tmp_path / "shards"
+    command = ["data", "shard", "--config", str(recipe), "--out", str(out), "--num-workers", "1"]
+    assert main(command) == 0
+    told = f"{out}: 2 shards written, 0 were there already\ntrain: 18 videos, test: 12 videos\n"
+    assert capsys.readouterr().out == told
+    config = yaml.safe_load(recipe.read_text())
+    options = config["data"]["init_args"]
+    del options["root"]
+    config["data"] = {"class_path": "ShardDataModule", "init_args": {**options, "shards": str(out)}}
+    (tmp_path / "shards.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(tmp_path / "shards.yaml")]) == 0
+    checkpoint = next(tmp_path.glob("runs/tiny/fit_0/checkpoints/last.ckpt"))
+    options = ["--config", str(tmp_path / "shards.yaml"), "--ckpt_path", str(checkpoint)]
+    assert main(["test", *options]) == 0

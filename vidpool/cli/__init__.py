@@ -19,11 +19,8 @@ VERBS = {
     "test": ("vidpool.cli.training", "accuracy on the test videos, over several views each"),
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
-    "data": (
-        "vidpool.cli.data",
-        "make, check and prepare data sets (vidpool data demo | check | …)",
-    ),
-    "bench": ("vidpool.cli.bench", "time what is fast here (vidpool bench pool, decode, index)"),
+    "data": ("vidpool.cli.data", "make data sets, check and prepare them (vidpool data check, …)"),
+    "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
     "show": ("vidpool.cli.show", "pictures (vidpool show augment)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),

@@ -1,4 +1,4 @@
-"""``vidpool bench``: how fast pooling and decoding are here, as a table, a file and a picture."""
+"""``vidpool bench``: how fast things are here, as a table, a file and a picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vidpool.bench.pool import (
     Result,
     measure,
 )
-from vidpool.cli import bench_decode, bench_index
+from vidpool.cli import bench_data, bench_decode, bench_index
 from vidpool.errors import ConfigError
 
 WIDE = 132  # columns of the table where no terminal says how many there are
@@ -39,9 +39,14 @@ WIDE = 132  # columns of the table where no terminal says how many there are
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool bench WHAT``; the exit status is 1 if something was not right."""
-    args = _parser(verb).parse_args(arguments)
+    parser = _parser(verb)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and args.what != "data":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if args.output:
         _check_output(Path(args.output), args.overwrite)
+    if args.what == "data":
+        return bench_data.run(args, rest)
     others = {"decode": bench_decode.run, "index": bench_index.run}
     return others.get(args.what, _run_pool)(args)
 
@@ -159,6 +164,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace these files")
     bench_decode.add_parser(what)
     bench_index.add_parser(what)
+    bench_data.add_parser(what)
     return parser
 
 

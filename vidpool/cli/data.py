@@ -70,8 +70,8 @@ def _add_check(what: Any) -> None:
         usage="%(prog)s --config FILE [--out DIR] [--workers N] [--data.OPTION VALUE]...",
         description="Look at every file of a data set: is it there, does it decode, how many "
         "frames has it? Writes a report, a picture and an index file, which makes training start "
-        "faster and know broken files beforehand. An interrupted run goes on where it ended; "
-        "a later one reads only what is new, has changed or could not be read.",
+        "faster and know broken files beforehand. A run that was interrupted goes on where it "
+        "ended; a later one reads only what is new, has changed or could not be read.",
         epilog=f"{HELP}. Example: vidpool data check --config configs/data/hacs.yaml --workers 8",
     )
     check.add_argument(
@@ -175,7 +175,7 @@ def _add_shard(what: Any) -> None:
     )
     add = shard.add_argument
     add("--out", required=True, metavar="DIR", help="the folder to make")
-    add("--size", type=int, default=512, metavar="MIB", help="of a shard (default: %(default)s)")
+    add("--size", type=float, default=512, metavar="MIB", help="of a shard (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="of the order (default: %(default)s)")
     add("--num-workers", type=int, metavar="N", help="processes (default: one a CPU)")
 

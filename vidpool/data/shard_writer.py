@@ -7,6 +7,7 @@ says what there is.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -70,7 +71,7 @@ class ShardReport:
 def make_shards(
     data: ListedDataModule,
     out: str | os.PathLike[str],
-    size: int = 512,
+    size: float = 512,
     seed: int = 0,
     workers: int | None = None,
 ) -> ShardReport:
@@ -93,8 +94,10 @@ def make_shards(
     """
     require_webdataset()
     workers = usable_cpus() if workers is None else workers
-    if size < 1 or workers < 1:
-        raise ConfigError(f"size and workers must be at least 1, got {size} and {workers}")
+    if not 0 < size < math.inf:
+        raise ConfigError(f"size must be a positive number of mebibytes, got {size}")
+    if workers < 1:
+        raise ConfigError(f"there must be at least 1 worker, got {workers}")
     folder = Path(out)
     splits = [split for split in get_args(Split) if split in data.listing.splits]
     settings = {
@@ -149,7 +152,7 @@ def require_webdataset() -> None:
 
 
 def _shards(
-    videos: VideoTable, size: int, generator: torch.Generator | None
+    videos: VideoTable, size: float, generator: torch.Generator | None
 ) -> Iterator[list[_File]]:
     """The files of a split, shard by shard, each of them with at least ``size`` bytes."""
     of_file: dict[int, list[int]] = {}
@@ -187,7 +190,7 @@ def _write(job: _Job) -> dict[str, Any]:
                         frames = len(video)
                         for _, _, start, end in file.videos:
                             if start is not None:
-                                video.span(start, float("inf") if end is None else end)
+                                video.span(start, math.inf if end is None else end)
                     content = Path(file.path).read_bytes()
                 except (VideoError, OSError) as error:
                     bad.append(str(error))
@@ -196,7 +199,10 @@ def _write(job: _Job) -> dict[str, Any]:
                 about = {
                     "path": os.path.relpath(file.path, job.root),
                     "frames": frames,
-                    "videos": file.videos,
+                    "videos": [
+                        (number, label, start, None if end == math.inf else end)
+                        for number, label, start, end in file.videos
+                    ],
                 }
                 # names may hold dots, by which webdataset tells keys from suffixes
                 suffix = path.suffix.lower().lstrip(".") or "video"

@@ -11,6 +11,7 @@ import os
 import random
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -109,7 +110,8 @@ class ShardClips(IterableDataset[Batch]):
             seed=seed,
         )
         # epoch, and steps that were made in it before: shared with processes that live on
-        self._state = torch.zeros(2, dtype=torch.int64).share_memory_()
+        with torch.inference_mode(False):  # Lightning asks for loaders within it
+            self._state = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def begin(self, epoch: int, done: int) -> None:
         """Set what the next iteration yields: the epoch's batches but for the first ``done``."""
@@ -369,6 +371,8 @@ class ShardDataModule(VideoDataModule):
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
             buffer=self.shuffle_buffer,
         )
+        # it knows its length, and shares the clips out
+        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         loader = ShardLoader(
             dataset,
             num_workers=self.workers,

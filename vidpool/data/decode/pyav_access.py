@@ -1,6 +1,6 @@
 """Two ways to find a frame by its number: by its packet, and by counting from the start."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cached_property
 
 import av
@@ -56,6 +56,10 @@ class TabledFrames:
                 raise VideoError(f"{self._source.path}: frame {number} cannot be decoded")
             yield frame
 
+    def close(self) -> None:
+        """Let go of what is decoded. It refers to this object: garbage would pile up otherwise."""
+        self._decoded.close()
+
     @cached_property
     def _length(self) -> int:
         held = len(self._table.packets)
@@ -107,7 +111,7 @@ class TabledFrames:
                 early[found] = frame
         return None
 
-    def _decode_from(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _decode_from(self, first: int) -> Generator[tuple[int, av.VideoFrame], None, None]:
         source = self._source
         source.flush()
         if first and source.codec_name == "mpeg4":
@@ -161,6 +165,11 @@ class CountedFrames:
         """
         for number in numbers:
             yield self._kept[number] if number < len(self._kept) else self._find(number)
+
+    def close(self) -> None:
+        """Let go of what is decoded."""
+        self._frames = iter(())
+        self._kept = []
 
     @cached_property
     def _length(self) -> int:

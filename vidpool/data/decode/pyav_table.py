@@ -15,7 +15,8 @@ from av.packet import Packet
 
 from vidpool.data.decode.pyav_source import Source
 
-TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv"}
+MATROSKA = "matroska,webm"
+TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", MATROSKA, "mpegts", "flv"}
 TIMED_CODECS = {"h264", "hevc", "vp9", "av1"}
 
 VOP_START = b"\0\0\1\xb6"
@@ -114,7 +115,9 @@ def _by_time(source: Source) -> FrameTable | None:
     shown = [stamps[position] for position in order if position not in hidden]
     if len(set(shown)) < len(shown):
         return None
-    complete = len(stamps) == source.declared_frames and not damaged
+    # Matroska does not say how many frames it holds, but packets that break off are not handed out
+    whole = source.container_name == MATROSKA or len(stamps) == source.declared_frames
+    complete = whole and not damaged
     return _table(
         order, keys, hidden, complete, StampTimes(shown, source.time_base, source.declared_rate)
     )
