@@ -76,14 +76,10 @@ def hacs_rows(each=2):
 
 
 HACS_FORMS = {
-    "untrimmed": lambda label, video, start, end: f"{label}/v_{video}.mp4",
-    "trimmed": lambda label, video, start, end: f"{label}/{video}_{start}_{end}.mp4",
-    "trimmed_seconds": lambda label, video, start, end: (
-        f"{label}/{video}_{int(float(start)):06d}_{int(float(end)):06d}.mp4"
-    ),
-    "frames_db": lambda label, video, start, end: (
-        f"jpg/{label}/{video}_{int(float(start)):06d}_{int(float(end)):06d}"
-    ),
+    "untrimmed": "{label}/v_{video}.mp4",
+    "trimmed": "{label}/{video}_{start}_{end}.mp4",
+    "trimmed_seconds": "{label}/{video}_{first:06d}_{last:06d}.mp4",
+    "frames_db": "jpg/{label}/{video}_{first:06d}_{last:06d}",
 }
 
 
@@ -92,7 +88,14 @@ def make_hacs(root, videos, layout="untrimmed", underscores=True, each=2):
     rows = hacs_rows(each)
     for label, video, _, start, end, sign in rows:
         folder = label.replace(" ", "_") if underscores else label
-        path = root / HACS_FORMS[layout](folder, video, start, end)
+        path = root / HACS_FORMS[layout].format(
+            label=folder,
+            video=video,
+            start=start,
+            end=end,
+            first=int(float(start)),
+            last=int(float(end)),
+        )
         shade = 40 * HACS_CLASSES.index(label)
         if sign == "1" and not path.exists():
             if layout == "frames_db":

@@ -195,6 +195,11 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
             ["--model.pooling_options", "{gardient: paper}"],
             "unexpected keyword argument 'gardient'",
         ),
+        (["--model.backbone_options", "{width: '8'}"], "give width as model.width"),
+        (
+            ["--model.backbone_options", "{in_channels: three}"],
+            "in_channels must be a whole number, but is 'three'",
+        ),
         (["--model.lr_schedule", "step"], "step needs model.milestones"),
         (
             ["--model.lr_schedule", "cosine", "--trainer.max_epochs", "-1"],

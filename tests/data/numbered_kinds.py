@@ -36,6 +36,15 @@ WRITTEN: dict[str, dict[str, Any]] = {
     "vp8_hidden_frames.webm": {"codec": "libvpx", "b_frames": 0, "options": VPX},
     "hevc.mkv": {"codec": "libx265", "options": X265},
     "hevc.ts": {"codec": "libx265", "options": X265},
+    "hevc_layers.mp4": {
+        "codec": "libx265",
+        "options": {"preset": "fast", "x265-params": "log-level=none:temporal-layers=3:bframes=7"},
+    },
+    "hevc_pyramid.mp4": {
+        "codec": "libx265",
+        "options": {"preset": "fast", "x265-params": "log-level=none:bframes=7"},
+        "gop": 250,
+    },
     "vp9.mp4": {"codec": "libvpx-vp9", "b_frames": 0, "options": VPX},
     "av1.mp4": {"codec": "libsvtav1", "b_frames": 0, "options": AV1},
     "av1.webm": {"codec": "libsvtav1", "b_frames": 0, "options": AV1},

@@ -178,6 +178,54 @@ def test_videos_that_cannot_be_decoded_are_replaced_and_counted(numbered, broken
     assert undisturbed["bad"] == []
 
 
+def test_videos_that_cannot_be_read_are_left_out_and_counted(numbered, broken):
+    videos = [*broken, *numbered]
+    dataset = TrainingClips(videos, WHOLE, on_bad_video="skip")
+    requests = [request(index, seed=10 + index) for index in (3, 0, 4, 1, 2)]
+    batch = dataset[requests]
+    assert batch["video"].tolist() == [3, 4]
+    assert batch["clip"].shape[0] == len(batch["seed"]) == len(batch["counted"]) == 2
+    assert batch["requested"] == 5
+    for message, video in zip(batch["bad"], broken, strict=True):
+        assert message.startswith(f"{video.path}: ")
+    undisturbed = TrainingClips(videos, WHOLE)[[requests[0], requests[2]]]
+    assert torch.equal(undisturbed["clip"], batch["clip"])
+
+
+def test_a_batch_of_nothing_but_bad_videos_has_one_clip_of_another(numbered, broken):
+    dataset = TrainingClips([*broken, *numbered], WHOLE, on_bad_video="skip")
+    for seed in range(5):
+        batch = dataset[[request(0, seed), request(1, seed)]]
+        assert len(batch["video"]) == 1
+        assert batch["video"].item() >= 3
+        assert (batch["requested"], len(batch["bad"])) == (2, 2)
+
+
+@pytest.mark.parametrize("policy", ["skip", "substitute"])
+def test_evaluation_does_not_count_bad_videos(numbered, broken, policy):
+    dataset = EvaluationViews([broken[0], numbered[0]], SIX_VIEWS, on_bad_video=policy)
+    batch = dataset[[request(index) for index in range(4)]]
+    assert batch["counted"].tolist() == [False] * 6 + [True] * 6
+    assert (batch["requested"], len(batch["bad"])) == (4, 2)
+
+
+def test_spans_of_a_video(numbered):
+    """25 frames a second: frames 10 to 29 of 41, 0 to 4, and beyond the end."""
+    path = numbered[0].path
+    spans = [LabelledVideo(path, 0, 0.4, 1.2), LabelledVideo(path, 0, 0.0, 0.2)]
+    preprocessing = replace(SIX_VIEWS, clips=2, crops=1)
+    views = EvaluationViews(spans, preprocessing)[[request(index) for index in range(4)]]
+    assert shown(views) == [[10, 12, 14, 16], [23, 25, 27, 29], [0, 2, 4, 4], [0, 2, 4, 4]]
+    training = TrainingClips(spans, WHOLE)
+    for seed in range(10):
+        first, second = shown(training[[request(0, seed), request(1, seed)]])
+        assert 10 <= first[0] <= 20
+        assert first == [first[0] + 3 * i for i in range(4)]
+        assert second == [0, 3, 4, 4]
+    with pytest.raises(VideoError, match=f"^{path}: ends at 1.640 s, before 2.0 s"):
+        TrainingClips([LabelledVideo(path, 0, 2.0, 3.0)], WHOLE)[[request(0)]]
+
+
 def test_every_video_may_stand_in(numbered, broken):
     dataset = TrainingClips([broken[0], *numbered], WHOLE, on_bad_video="substitute")
     batch = dataset[[request(0, seed) for seed in range(60)]]

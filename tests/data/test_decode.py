@@ -1,5 +1,7 @@
+import gc
 import math
 import random
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -92,7 +94,7 @@ def every_frame(path: Path, short_side: int | None = None) -> Tensor:
 ALL_WAYS = [
     *("open_gop.mp4", "pyramid.mp4", "hevc.mp4", "vp9.webm", "av1.mp4", "stream.ts"),
     *("many_keys.avi", "one_key.avi", "mpeg4.mkv", "h264.avi"),
-    *("intra_refresh.mp4", "interlaced.mp4"),
+    *("intra_refresh.mp4", "interlaced.mp4", "hevc_layers.mp4", "hevc_pyramid.mp4"),
 ]
 
 
@@ -127,6 +129,19 @@ def test_clips_of_real_videos_equal_the_whole_video_decoded(name: str) -> None:
             start = chance.randrange(len(whole) - 8 * stride)
             clip = range(start, start + 8 * stride, stride)
             assert torch.equal(video.frames(clip, 64), whole[list(clip)])
+
+
+def test_nothing_waits_for_the_garbage_collector(written: Callable[[str], Path]) -> None:
+    gc.disable()
+    try:
+        for name in ("gop12.mp4", "many_keys.avi", "h264.avi"):
+            with open_video(written(name)) as video:
+                video.frames([3, 9])
+                left = [weakref.ref(video._source), weakref.ref(video._access)]
+            del video
+            assert [reference() for reference in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_frames_that_nobody_asked_for_are_not_decoded(written: Callable[[str], Path]) -> None:

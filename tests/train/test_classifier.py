@@ -43,6 +43,7 @@ def test_state_dict_holds_the_network_alone():
         ({"pooling": "hip"}, "unknown pooling 'hip'"),
         ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a model.pooling"),
         ({"backbone_options": {"width": 8}}, "give width as model.width"),
+        ({"backbone_options": {"in_channels": "3"}}, "in_channels must be a whole number.* '3'"),
         ({"backbone_options": {"checkpointing": True}}, "give checkpointing as model.recompute"),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -57,6 +60,22 @@ TRIMMED = 50
 """Frames that are cut off the trimmed file; it lies in the middle of a group of pictures."""
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what encoders and others' decoders write to standard error from the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@_quiet()
 def generate(kind: str, folder: Path) -> Path:
     """Write the numbered video of a kind into a folder, where it is not there yet.
 
@@ -114,6 +133,7 @@ class Result:
         }
 
 
+@_quiet()
 def measure(path: Path, rounds: int = ROUNDS) -> Result:
     """Measure one file: a clip of 16 frames, stride 4, at a random place, scaled to short side 128.
 

@@ -20,7 +20,7 @@ VERBS = {
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
     "data": ("vidpool.cli.data", "make data sets, check and prepare them (vidpool data check, …)"),
-    "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data)"),
+    "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
     "show": ("vidpool.cli.show", "pictures (vidpool show augment)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),

@@ -31,14 +31,14 @@ from vidpool.bench.pool import (
     Result,
     measure,
 )
-from vidpool.cli import bench_data, bench_decode
+from vidpool.cli import bench_data, bench_decode, bench_index
 from vidpool.errors import ConfigError
 
 WIDE = 132  # columns of the table where no terminal says how many there are
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Run ``vidpool bench pool | decode | data``; the exit status is 1 if something is wrong."""
+    """Run ``vidpool bench WHAT``; the exit status is 1 if something was not right."""
     parser = _parser(verb)
     args, rest = parser.parse_known_args(arguments)
     if rest and args.what != "data":
@@ -47,7 +47,8 @@ def main(verb: str, arguments: list[str]) -> int:
         _check_output(Path(args.output), args.overwrite)
     if args.what == "data":
         return bench_data.run(args, rest)
-    return bench_decode.run(args) if args.what == "decode" else _run_pool(args)
+    others = {"decode": bench_decode.run, "index": bench_index.run}
+    return others.get(args.what, _run_pool)(args)
 
 
 def _run_pool(args: argparse.Namespace) -> int:
@@ -162,6 +163,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
     bench_decode.add_parser(what)
+    bench_index.add_parser(what)
     bench_data.add_parser(what)
     return parser
 

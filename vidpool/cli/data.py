@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.data.check import PROBLEMS, RECORDS, CheckedData, check_data, write_report
+from vidpool.data.check import PROBLEMS, RECORDS, CheckedData, check_data
+from vidpool.data.check_report import write_report
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.demo import make_demo
 from vidpool.data.listed import ListedDataModule

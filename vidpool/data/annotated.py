@@ -1,19 +1,18 @@
 """What HACS and Kinetics share: clips of YouTube videos, by annotation files, in any layout."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
 
 from vidpool.data.annotations import Annotation
 from vidpool.data.index import Listing
 from vidpool.data.layouts import Catalogue, Layout
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.table import UNLABELLED, Status, TableBuilder, VideoTable
+from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
 
 LabelOrder = Literal["sorted", "first_appearance"]
@@ -74,58 +73,75 @@ class AnnotatedDataModule(ListedDataModule):
             f"{self.root}: {catalogue.count:,} videos in the layout {catalogue.layout}"
             + (f"; {catalogue.others:,} of another form are passed over" * bool(catalogue.others))
         )
-        builder = TableBuilder(str(self.root))
-        splits = bytearray()
-        label_ids: dict[str, int] = {}
-        files: dict[str, int] = {}
-        for clip in self.read_annotations():
-            key = catalogue.key(clip)
-            file = files.get(key)
-            if file is None:
-                entry = catalogue.get(key)
-                if entry is None:
-                    where = catalogue.expected(key, clip.label)
-                    file = builder.add_file(*where, Status.MISSING)
-                else:
-                    file = builder.add_file(entry.folder, entry.name)
-                files[key] = file
-            label = UNLABELLED
-            if clip.label is not None:
-                label = label_ids.setdefault(clip.label, len(label_ids))
-            if catalogue.spans:
-                builder.add_video(file, label, clip.start, clip.end)
-            else:
-                builder.add_video(file, label)
-            splits.append(SPLITS.index(clip.split))
-        if not label_ids:
-            raise DataError(f"{self.annotations}: lists no labelled clip")
-        table = builder.build()
-        split_of = torch.frombuffer(splits, dtype=torch.uint8)
-        if not catalogue.spans:
-            table, split_of = self._once(table, split_of)
-        names = list(label_ids)
-        if self.label_order == "sorted":
-            names.sort()
-            rank = torch.tensor([names.index(name) for name in label_ids] + [UNLABELLED])
-            table.label.copy_(rank[table.label.long()])  # the last one is that of no label
-        order = split_of.argsort(stable=True)
-        sizes = split_of.bincount(minlength=len(SPLITS)).cumsum(0).tolist()
-        ranges = zip(SPLITS, [0, *sizes], sizes, strict=False)
-        return Listing(
-            names,
-            table.select(order),
-            {split: (begin, end) for split, begin, end in ranges if end > begin},
+        listing, repeated = list_clips(
+            str(self.root), self.read_annotations(), catalogue, self.label_order
         )
-
-    def _once(self, table: VideoTable, split_of: Tensor) -> tuple[VideoTable, Tensor]:
-        """Clips whose file and label are the same only once: times are cut to whole seconds."""
-        key = (table.file.long() * 2**31 + table.label).numpy()
-        _, first = np.unique(key, return_index=True)
-        more = len(key) - len(first)
-        if more:
+        if not listing.class_names:
+            raise DataError(f"{self.annotations}: lists no labelled clip")
+        if repeated:
             rank_zero_warn(
-                f"{self.root}: {more} of {len(key)} clips share their file with another, since "
-                "its name does not tell them apart; each file is taken once"
+                f"{self.root}: {repeated} clips share their file with another, since its name does "
+                "not tell them apart; each file is taken once"
             )
+        return listing
+
+
+def list_clips(
+    root: str, clips: Iterable[Annotation], catalogue: Catalogue, label_order: LabelOrder
+) -> tuple[Listing, int]:
+    """Find the file of each clip.
+
+    Args:
+        root: The folder that they lie in.
+        clips: Of all splits.
+        catalogue: The files that there are.
+        label_order: See :class:`AnnotatedDataModule`.
+
+    Returns:
+        The listing, and how many clips were left out because others have the same file and label:
+        times may be cut to whole seconds.
+    """
+    builder = TableBuilder(root)
+    splits = bytearray()
+    label_ids: dict[str, int] = {}
+    files: dict[str, int] = {}
+    for clip in clips:
+        key = catalogue.key(clip)
+        file = files.get(key)
+        if file is None:
+            entry = catalogue.get(key)
+            if entry is None:
+                where = catalogue.expected(key, clip.label)
+                file = builder.add_file(*where, Status.MISSING)
+            else:
+                file = builder.add_file(entry.folder, entry.name)
+            files[key] = file
+        label = UNLABELLED
+        if clip.label is not None:
+            label = label_ids.setdefault(clip.label, len(label_ids))
+        if catalogue.spans:
+            builder.add_video(file, label, clip.start, clip.end)
+        else:
+            builder.add_video(file, label)
+        splits.append(SPLITS.index(clip.split))
+    table = builder.build()
+    split_of = torch.tensor(splits, dtype=torch.uint8)
+    repeated = 0
+    if not catalogue.spans:
+        key_of = (table.file.long() * 2**31 + table.label).numpy()
+        _, first = np.unique(key_of, return_index=True)
+        repeated = len(table) - len(first)
         kept = torch.from_numpy(np.sort(first))
-        return table.select(kept), split_of[kept]
+        table, split_of = table.select(kept), split_of[kept]
+    names = list(label_ids)
+    if label_order == "sorted":
+        names.sort()
+        rank = {name: i for i, name in enumerate(names)}
+        new = torch.tensor([*(rank[name] for name in label_ids), UNLABELLED], dtype=torch.int32)
+        table.label.copy_(new[table.label])  # -1, no label, is the last
+    sizes = split_of.bincount(minlength=len(SPLITS)).cumsum(0).tolist()
+    ranges = zip(SPLITS, [0, *sizes], sizes, strict=False)
+    table = table.select(split_of.argsort(stable=True))
+    return Listing(
+        names, table, {s: (begin, end) for s, begin, end in ranges if end > begin}
+    ), repeated

@@ -3,7 +3,6 @@
 What comes of it is a report, and the index that training then uses.
 """
 
-import csv
 import json
 import math
 import os
@@ -23,7 +22,7 @@ from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
 from vidpool.data.sampling import clip_span
-from vidpool.data.table import UNLABELLED, Status, VideoTable
+from vidpool.data.table import Status, VideoTable
 from vidpool.errors import DataError, VideoError
 
 RECORDS = "files.jsonl"
@@ -296,53 +295,3 @@ def _stamp(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
-
-
-def write_report(data: CheckedData, folder: Path) -> list[Path]:
-    """Write ``problems.csv``, ``classes.csv`` and ``clips.png``.
-
-    Args:
-        data: What was found.
-        folder: Where to; it is made.
-
-    Returns:
-        The files written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / name for name in ("problems.csv", "classes.csv", "clips.png")]
-    names = [*data.listing.class_names, ""]
-    options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with files[0].open("w", **options) as problems, files[1].open("w", **options) as classes:
-        by_video, by_class = csv.writer(problems), csv.writer(classes)
-        by_video.writerow(["split", "class", "path", "start", "end", "problem", "message"])
-        by_class.writerow(["split", "class", "listed", *PROBLEMS])
-        for split in data.listing.splits:
-            for name, row in zip(names, data.counts(split).tolist(), strict=True):
-                if row[0] or name:
-                    by_class.writerow([split, name, *row])
-            table = data.listing.split(split)
-            found = data.problems(table)
-            for number in np.flatnonzero(found >= 0).tolist():
-                video = table[number]
-                message = data.errors.get(int(table.file[number]), "")
-                by_video.writerow(
-                    [
-                        split,
-                        names[UNLABELLED if video.label == UNLABELLED else video.label],
-                        video.path,
-                        "" if video.start is None else video.start,
-                        "" if video.end is None else video.end,
-                        PROBLEMS[found[number]],
-                        message or _told(PROBLEMS[found[number]], int(table.span[number]), data),
-                    ]
-                )
-    from vidpool.data.check_chart import clips_figure  # matplotlib takes a second to import
-
-    clips_figure(data).savefig(files[2], dpi=110)
-    return files
-
-
-def _told(problem: str, frames: int, data: CheckedData) -> str:
-    if problem == "too short":
-        return f"{frames} frames, and a clip reaches over {data.needed}: the last is repeated"
-    return {"missing": "no such file", "beyond the end": "the file ends before it begins"}[problem]

@@ -47,7 +47,8 @@ def open_video(
     much memory.
 
     Args:
-        path: A file on disk, never read as a URL; for ``frames_db`` the folder of a video.
+        path: A file on disk, never read as a URL; for ``frames_db`` the folder of a video, which
+            ``auto`` knows by its ``frames.db``.
         decoder: A key of :data:`DECODERS`. ``decord`` and ``torchcodec`` return wrong frames of
             some kinds of file, and warn when they meet one; ``frames_db`` reads frames that were
             taken out beforehand (:class:`~vidpool.data.decode.frames_db_video.FramesDbVideo`).
@@ -68,6 +69,8 @@ def open_video(
     if decoder not in DECODERS:
         raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
     kind = DECODERS[decoder]
+    if decoder == "auto" and (Path(path) / "frames.db").is_file():
+        kind = FramesDbVideo
     options: dict[str, Any] = {}
     if fast:
         if kind is not PyAVVideo:

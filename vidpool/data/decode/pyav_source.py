@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -17,7 +18,7 @@ from vidpool.errors import VideoError
 KEPT_BYTES = 2**26
 """How much of a file stays in memory once it is read; what is longer is read again."""
 
-SKIPPABLE = {"h264", "mpeg4"}
+SKIPPABLE = {"h264", "hevc", "mpeg4"}
 """Codings whose decoders can leave out frames that no other frame refers to."""
 
 
@@ -108,13 +109,22 @@ class Source:
         Returns:
             The frames that are ready, none where the packet does not decode.
         """
-        if skip is not self._skips and self.codec_name in SKIPPABLE:
+        if skip is not self._skips and self._can_skip:
             self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
             self._skips = skip
         try:
             return self._codec.decode(packet)
         except av.FFmpegError:
             return []
+
+    @cached_property
+    def _can_skip(self) -> bool:
+        if self.codec_name == "hevc":
+            # frames that none of their own temporal layer refers to may serve a higher one; in mp4
+            # and mkv, the header says how many layers there are
+            header = self._codec.extradata or b""
+            return len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1
+        return self.codec_name in SKIPPABLE
 
     def flush(self) -> None:
         """Make ready to decode from another packet."""

@@ -86,7 +86,7 @@ class PyAVVideo(Video):
 
 
 class Converter:
-    """Makes RGB pictures of decoded frames.
+    """Makes RGB pictures of the frames of a video.
 
     Args:
         path: What the frames are from, for errors.
@@ -95,9 +95,11 @@ class Converter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reformatter = VideoReformatter()
+        self._matrix: list[int] | None = None
+        self._looked_for_matrix = False
 
     def convert(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
-        """Scale a frame, and turn it as its rotation tag says.
+        """Scale a frame, and turn it as the video's rotation tag says.
 
         Args:
             index: The frame's number, for errors.
@@ -105,7 +107,7 @@ class Converter:
             size: Height and width before turning.
 
         Returns:
-            uint8, shape ``(H, W, 3)``.
+            uint8, shape ``(H, W, 3)``, or ``(W, H, 3)`` after a quarter turn.
 
         Raises:
             VideoError: There is no way from its pixel format to RGB.
@@ -113,33 +115,42 @@ class Converter:
         height, width = size
         try:
             rgb = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD)
+            if not self._looked_for_matrix:
+                self._matrix = display_matrix(frame)
+                self._looked_for_matrix = True
         except av.FFmpegError as error:
             raise VideoError(
                 f"{self._path}: frame {index} cannot be converted to RGB: {error.strerror}"
             ) from error
-        return torch.from_numpy(upright(rgb.to_ndarray(), frame))
+        picture = rgb.to_ndarray()
+        return torch.from_numpy(upright(picture, self._matrix) if self._matrix else picture)
 
 
-def upright(picture: NDArray[Any], frame: av.VideoFrame) -> NDArray[Any]:
-    """Turn and mirror a picture as its frame's display matrix says.
+def display_matrix(frame: av.VideoFrame) -> list[int] | None:
+    """Return how a frame is to be turned, or ``None``: a point (x, y) goes to (ax + cy, bx + dy).
 
     Unlike ``VideoFrame.rotation``, the matrix tells a mirrored picture from one turned by 180
-    degrees. Angles between the quarter turns go to the nearest.
-
-    Args:
-        picture: The frame's pixels, shape ``(H, W, 3)``.
-        frame: Where the pixels come from.
+    degrees.
 
     Returns:
-        An array of shape ``(H, W, 3)``, or ``(W, H, 3)`` after a quarter turn; the picture itself
-        where the frame has no matrix.
+        ``[a, b, c, d]``.
     """
-    # PyAV's annotation leaves out all side data but motion vectors
-    matrix = cast("Mapping[str, bytes]", frame.side_data).get("DISPLAYMATRIX")
+    # A frame whose side data were looked at stays in memory until the garbage collector comes, so
+    # that is done with a small one. PyAV's annotation leaves out all side data but motion vectors.
+    small = frame.reformat(2, 2, "gray", **ONE_THREAD)
+    matrix = cast("Mapping[str, bytes]", small.side_data).get("DISPLAYMATRIX")
     if matrix is None:
-        return picture
-    # a point goes from (x, y) to (a x + c y, b x + d y)
+        return None
     a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    return [a, b, c, d]
+
+
+def upright(picture: NDArray[Any], matrix: list[int]) -> NDArray[Any]:
+    """Turn and mirror a picture (H, W, 3) as a display matrix says.
+
+    Angles between the quarter turns go to the nearest.
+    """
+    a, b, c, d = matrix
     if abs(b) > abs(a):
         picture = picture.swapaxes(0, 1)
         flip_x, flip_y = c < 0, b < 0

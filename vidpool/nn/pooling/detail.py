@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vidpool.nn.pooling.base import RandomPool
+from vidpool.nn.pooling.base import RandomPool, Size
 from vidpool.nn.pooling.spatial import check_grid, expect, sample
 from vidpool.nn.pooling.windows import Windows, per_channel
 
-_EPSILON = 1e-3
-"""Rounds the reward off at 0, where |d|^lambda has no derivative; the source's value."""
+_EPSILON = 1e-3**0.5
+"""Rounds the reward off at 0, where |d|^lambda has no derivative; the authors' value."""
 
 
 class _DetailPreservingPool(RandomPool):
@@ -23,10 +23,10 @@ class _DetailPreservingPool(RandomPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         channels: int,
@@ -53,11 +53,7 @@ class _DetailPreservingPool(RandomPool):
         average = windows.mean(x)
         log_alpha = per_channel(self.log_alpha, x)
         power = per_channel(self.log_lambda, x).exp()
-
-        def log_weight(cell: Tensor) -> Tensor:
-            reward = power * torch.hypot(cell - average, cell.new_tensor(_EPSILON)).log()
-            return torch.logaddexp(log_alpha, reward)
-
+        epsilon = x.new_tensor(_EPSILON)
         cells = list(
             zip(
                 windows.cells(windows.pad(x, 0)),
@@ -65,19 +61,47 @@ class _DetailPreservingPool(RandomPool):
                 strict=True,
             )
         )
+
+        def log_distance(cell: Tensor) -> Tensor:
+            return torch.hypot(cell - average, epsilon).log()
+
+        # The root mean square of the distances, relative to the largest: no square overflows.
+        with torch.no_grad():
+            largest = _largest(log_distance, cells, average)
+        squares = torch.zeros_like(average)
+        for cell, is_inside in cells:
+            squares = squares + _exp(2 * (log_distance(cell) - largest), is_inside)
+        scale = largest + (squares / windows.sizes(x)).clamp_min(_EPSILON**4).log() / 2
+
+        def log_weight(cell: Tensor) -> Tensor:
+            return torch.logaddexp(log_alpha, power * (log_distance(cell) - scale))
+
         # Weights relative to the largest cannot overflow; that scale cancels out.
         with torch.no_grad():
-            largest = torch.full_like(average, float("-inf"))
-            for cell, is_inside in cells:
-                candidate = log_weight(cell).masked_fill(~is_inside, float("-inf"))
-                largest = torch.maximum(largest, candidate)
+            largest = _largest(log_weight, cells, average)
         total, deviation = torch.zeros_like(average), torch.zeros_like(average)
         for cell, is_inside in cells:
-            weight = (log_weight(cell) - largest).masked_fill(~is_inside, float("-inf")).exp()
+            weight = _exp(log_weight(cell) - largest, is_inside)
             total = total + weight
             # around the average, which keeps large values accurate
             deviation = deviation + weight * (cell - average)
         return average + deviation / total.clamp_min(1)
+
+
+def _largest(
+    function: Callable[[Tensor], Tensor], cells: list[tuple[Tensor, Tensor]], like: Tensor
+) -> Tensor:
+    """The largest value of a function of each window's cells, or 0 where all are padding."""
+    largest = torch.full_like(like, float("-inf"))
+    for cell, is_inside in cells:
+        candidate = function(cell).masked_fill(~is_inside, float("-inf"))
+        largest = torch.maximum(largest, candidate)
+    return largest.masked_fill(largest.isneginf(), 0)
+
+
+def _exp(exponent: Tensor, is_inside: Tensor) -> Tensor:
+    """e^exponent, and 0 for padding."""
+    return exponent.masked_fill(~is_inside, float("-inf")).exp()
 
 
 class DetailPreservingPool1d(_DetailPreservingPool):
@@ -96,22 +120,20 @@ class DetailPreservingPool3d(_DetailPreservingPool):
     """Detail-preserving pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
 
     The lite, symmetric kind of Saeedan, Weber, Goesele and Roth, "Detail-preserving pooling in
-    deep networks", CVPR 2018, section 3: an average with the weights
-    `w_i = alpha + sqrt((a_i - mean)^2 + epsilon^2)^lambda`, where the mean of the window is the
-    linearly downscaled input ("lite") and values on both sides of it are rewarded ("symmetric").
-    `alpha` and `lambda` are learned for each channel, as exponentials of parameters that begin
-    at 0; epsilon is 1e-3.
+    deep networks", CVPR 2018, section 3, as its authors' code computes it
+    (github.com/visinf/dpp, `DPP_sym_lite`): an average with the weights
+    `w_i = alpha + (d_i / d)^lambda`, where `d_i^2 = (a_i - mean)^2 + 0.001`, d is the root of the
+    mean of d_i^2 over the window, the window's mean is the linearly downscaled input ("lite") and
+    values on both sides of it are rewarded ("symmetric"). `alpha` and `lambda` are learned for
+    each channel, as exponentials of parameters that begin at 0.
 
     With `stochastic`, the windows are pooled at stride 1 and then sampled as S3Pool does
-    (:class:`S3Pool3d`, with grids as large as the stride), which is how the "Lite-S3DPP" of the
-    SoftPool paper's Table 1 is understood here; its Tables 3 and 5 say "DPP".
+    (:class:`S3Pool3d`, with grids as large as the stride): the authors' `S3_DPP_sym_lite`, which
+    is the "Lite-S3DPP" of the SoftPool paper's Table 1; its Tables 3 and 5 say "DPP".
+
+    Arguments are those of `PoolLayer` and:
 
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         channels: C.
         stochastic: Whether rows, columns and frames are drawn at random while training.
     """

@@ -1,13 +1,65 @@
-"""A picture of a data set: videos of each class, and how long they are."""
+"""What a check leaves behind: lists of problems and of classes, and a picture."""
+
+import csv
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpool.data.check import CheckedData
+from vidpool.data.check import PROBLEMS, CheckedData
 
 # of Okabe and Ito, which colour-blind people can tell apart
 COLOURS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
 NAMED = 40  # more classes than these cannot be named beside their bars
+
+
+def write_report(data: CheckedData, folder: Path) -> list[Path]:
+    """Write ``problems.csv``, ``classes.csv`` and ``clips.png``.
+
+    Args:
+        data: What was found.
+        folder: Where to; it is made.
+
+    Returns:
+        The files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in ("problems.csv", "classes.csv", "clips.png")]
+    names = [*data.listing.class_names, ""]
+    options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with files[0].open("w", **options) as problems, files[1].open("w", **options) as classes:
+        by_video, by_class = csv.writer(problems), csv.writer(classes)
+        by_video.writerow(["split", "class", "path", "start", "end", "problem", "message"])
+        by_class.writerow(["split", "class", "listed", *PROBLEMS])
+        for split in data.listing.splits:
+            for name, row in zip(names, data.counts(split).tolist(), strict=True):
+                if row[0] or name:
+                    by_class.writerow([split, name, *row])
+            table = data.listing.split(split)
+            found = data.problems(table)
+            for number in np.flatnonzero(found >= 0).tolist():
+                video = table[number]
+                message = data.errors.get(int(table.file[number]), "")
+                by_video.writerow(
+                    [
+                        split,
+                        names[video.label],  # the last name is that of no label, -1
+                        video.path,
+                        "" if video.start is None else video.start,
+                        "" if video.end is None else video.end,
+                        PROBLEMS[found[number]],
+                        message or _told(PROBLEMS[found[number]], int(table.span[number]), data),
+                    ]
+                )
+    clips_figure(data).savefig(files[2], dpi=110)
+    return files
+
+
+def _told(problem: str, frames: int, data: CheckedData) -> str:
+    if problem == "too short":
+        return f"{frames} frames, and a clip reaches over {data.needed}: the last is repeated"
+    return {"missing": "no such file", "beyond the end": "the file ends before it begins"}[problem]
 
 
 def clips_figure(data: CheckedData) -> Figure:
