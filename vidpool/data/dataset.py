@@ -304,11 +304,12 @@ def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -
     Raises:
         VideoError: The video cannot be decoded.
     """
-    views = []
+    p = preprocessing
     with open_video(path, decoder) as video:
-        for where in clip_positions(len(video), preprocessing):
-            frames = video.frames(where.tolist(), preprocessing.short_side)
-            views.append(crop_views(frames, preprocessing.crop, preprocessing.crops))
+        where = clip_positions(len(video), p)
+        # all at once: clips overlap, and the decoder goes through the video but once
+        frames = video.frames(where.flatten().tolist(), p.short_side)
+    views = [crop_views(clip, p.crop, p.crops) for clip in frames.split(p.frames)]
     return torch.cat(views).transpose(1, 2)
 
 
