@@ -236,9 +236,9 @@ def _read(read: Read, item: _Item, request: ClipRequest) -> Batch:
 
 
 def _training_clip(
-    augment: Augmentation, decoder: str, video: LabelledVideo, request: ClipRequest
+    augment: Augmentation, decoder: str, fast: bool, video: LabelledVideo, request: ClipRequest
 ) -> Batch:
-    return TrainingClips([video], augment, decoder)[[replace(request, index=0)]]
+    return TrainingClips([video], augment, decoder, fast=fast)[[replace(request, index=0)]]
 
 
 def _evaluation_clip(
@@ -246,10 +246,11 @@ def _evaluation_clip(
     decoder: str,
     on_bad_video: OnBadVideo,
     static: bool,
+    fast: bool,
     video: LabelledVideo,
     request: ClipRequest,
 ) -> Batch:
-    return EvaluationViews([video], preprocessing, decoder, on_bad_video, static)[[request]]
+    return EvaluationViews([video], preprocessing, decoder, on_bad_video, static, fast)[[request]]
 
 
 class ShardLoader:
@@ -336,7 +337,7 @@ class ShardDataModule(VideoDataModule):
 
     def train_dataloader(self) -> ShardLoader:
         """Random, augmented clips."""
-        read = partial(_training_clip, self.augment, self.decoder)
+        read = partial(_training_clip, self.augment, self.decoder, self.fast)
         return self._loader("train", 1, read, shuffle=True)
 
     def val_dataloader(self) -> ShardLoader:
@@ -350,7 +351,12 @@ class ShardDataModule(VideoDataModule):
     def _evaluation(self, split: Split, clips: int, crops: int) -> ShardLoader:
         preprocessing = replace(self.preprocessing, clips=clips, crops=crops)
         read = partial(
-            _evaluation_clip, preprocessing, self.decoder, self.on_bad_video, self.static
+            _evaluation_clip,
+            preprocessing,
+            self.decoder,
+            self.on_bad_video,
+            self.static,
+            self.fast,
         )
         return self._loader(split, clips, read, shuffle=False)
 

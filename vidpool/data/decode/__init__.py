@@ -70,7 +70,7 @@ def open_video(
         raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
     kind = DECODERS[decoder]
     if decoder == "auto" and (Path(path) / "frames.db").is_file():
-        kind = FramesDbVideo
+        kind, fast = FramesDbVideo, False  # pictures have no such filter
     options: dict[str, Any] = {}
     if fast:
         if kind is not PyAVVideo:
