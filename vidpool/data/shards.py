@@ -141,8 +141,11 @@ class ShardClips(IterableDataset[Batch]):
 
     def _stretch(self, begin: int, end: int) -> Iterator[_Item]:
         """The clips at some places of the epoch; beyond its end come those that only fill up."""
-        yield from self._between(begin, min(end, self.total), counted=True)
-        yield from self._between(max(begin - self.total, 0), end - self.total, counted=False)
+        while begin < end:
+            lap, place = divmod(begin, self.total)
+            last = min(place + end - begin, self.total)
+            yield from self._between(place, last, counted=lap == 0)
+            begin += last - place
 
     def _between(self, begin: int, end: int, counted: bool) -> Iterator[_Item]:
         from webdataset import tarfile_samples
