@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import (
@@ -18,7 +18,8 @@ from vidpool.data.dataset import (
     Preprocessing,
     TrainingClips,
 )
-from vidpool.data.schedule import ClipShape, ConstantSchedule, ScheduledSampler
+from vidpool.data.loader import ScheduledLoader
+from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule, ScheduledSampler
 from vidpool.data.transforms import Augmentation, normalize
 from vidpool.errors import ConfigError, DataError
 
@@ -89,7 +90,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             frames, stride, short_side, crop, test_clips, test_crops, tuple(mean), tuple(std)
         )
         self.batch_size = batch_size
-        self.schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)
+        self.schedule: Schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)
         self.eval_schedule = ConstantSchedule(
             ClipShape(frames, stride, crop),
             batch_size if eval_batch_size is None else eval_batch_size,
@@ -163,7 +164,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
     def _loader(
         self,
         dataset: TrainingClips | EvaluationViews,
-        schedule: ConstantSchedule,
+        schedule: Schedule,
         shuffle: bool,
     ) -> DataLoader[Batch]:
         trainer = self.trainer
@@ -176,13 +177,16 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
         )
         sampler.set_epoch(trainer.current_epoch if trainer else 0)
-        source: Dataset[Batch] = dataset
-        return DataLoader(
-            source,
-            sampler=sampler,
-            batch_size=None,  # the sampler makes the batches
+        return ScheduledLoader(
+            dataset,
+            sampler,
+            self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
             multiprocessing_context=self.worker_start if self.workers else None,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _batches_done(self) -> int:
+        """Batches of the epoch that Lightning counts as trained on when it resumes a run."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
+from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
@@ -159,22 +160,30 @@ class VideoClassifier(pl.LightningModule):
             group.update({k: new[k] for k in ("momentum", "nesterov", "weight_decay") if k in new})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate by the share of the training that is done.
+        """Set the learning rate by the share of the training that is done; seed the step.
 
         Steps are not counted: an epoch's length may vary (see :mod:`vidpool.data.schedule`).
+        What the step draws, as for dropout, depends on (seed, epoch, step, rank) alone, so that a
+        run that was resumed in the middle of an epoch is the same as one that was not.
         """
         h = self.hparams
+        trainer = self.trainer
+        sampler: ScheduledSampler = trainer.train_dataloader.sampler
+        schedule = sampler.schedule
+        epochs = self.current_epoch + sampler.progress(batch_idx, int(trainer.num_training_batches))
         lr = h["lr"] * lr_factor(
-            self.current_epoch + batch_idx / self.trainer.num_training_batches,
+            schedule.recipe_epoch(epochs),
             h["lr_schedule"],
-            self.trainer.max_epochs or 1,
+            schedule.recipe_epoch(trainer.max_epochs or 1),
             h["warmup_epochs"],
             h["milestones"] or (),
             h["gamma"],
         )
-        for group in self.trainer.optimizers[0].param_groups:
+        lr *= sampler.plan[batch_idx].lr_factor
+        for group in trainer.optimizers[0].param_groups:
             group["lr"] = lr
         self.log("lr", lr, batch_size=len(batch["label"]))
+        torch.manual_seed(mix_seeds(sampler.seed, self.current_epoch, batch_idx, sampler.rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch of augmented clips."""
