@@ -189,4 +189,5 @@ class VideoDataModule(pl.LightningDataModule, ABC):
 
     def _batches_done(self) -> int:
         """Batches of the epoch that Lightning counts as trained on when it resumes a run."""
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        trainer: Any = self.trainer
+        return trainer.fit_loop.epoch_loop.batch_progress.current.processed

@@ -168,7 +168,8 @@ class VideoClassifier(pl.LightningModule):
         """
         h = self.hparams
         trainer = self.trainer
-        sampler: ScheduledSampler = trainer.train_dataloader.sampler
+        loader: Any = trainer.train_dataloader
+        sampler: ScheduledSampler = loader.sampler
         schedule = sampler.schedule
         epochs = self.current_epoch + sampler.progress(batch_idx, int(trainer.num_training_batches))
         lr = h["lr"] * lr_factor(
