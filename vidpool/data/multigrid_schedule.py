@@ -263,6 +263,8 @@ class MultigridSchedule:
         return max(1, round(self.shape.frames * frames)), self._crop(crop)
 
     def _crop(self, share: float) -> int:
+        if share == 1:
+            return self.shape.crop
         side = self.shape.crop * share
         return max(1, round(side) if self.variant == "original" else 2 * round(side / 2))
 
