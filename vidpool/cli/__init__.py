@@ -20,6 +20,7 @@ VERBS = {
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
     "data": ("vidpool.cli.data", "make data sets (vidpool data demo)"),
+    "schedule": ("vidpool.cli.schedule", "what a training will be: phases, clips, rate, cost"),
     "bench": ("vidpool.cli.bench", "time the pooling operators here (vidpool bench pool)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),
