@@ -19,6 +19,7 @@ from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
 from vidpool.train.checkpoint import init_from as load_init
+from vidpool.train.compiling import compile_network, mark
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
 from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
 from vidpool.train.report import write_test_report
@@ -51,6 +52,7 @@ class VideoClassifier(pl.LightningModule):
             keeping them in memory (gradient checkpointing).
         channels_last: Keep weights and clips in the channels-last memory format, which makes
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
+        compile: Compile the network with ``torch.compile``, once for each clip size.
         init_from: A checkpoint whose weights training starts from (fine-tuning); where it has
             other classes, the classifier starts fresh. To resume a run use ``--ckpt_path`` instead.
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
@@ -80,6 +82,7 @@ class VideoClassifier(pl.LightningModule):
         dropout: float | None = None,
         recompute: bool = False,
         channels_last: bool = False,
+        compile: bool = False,
         init_from: str | None = None,
         optimizer: OptimizerName = "sgd",
         lr: float = 0.1,
@@ -133,15 +136,18 @@ class VideoClassifier(pl.LightningModule):
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
         dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
-        return self.model(clip.to(dtype=dtype, memory_format=self.memory_format))
+        clip = clip.to(dtype=dtype, memory_format=self.memory_format)
+        return self.model(mark(clip) if self.hparams["compile"] else clip)
 
     def setup(self, stage: str) -> None:
-        """Take the data's description; start from ``init_from`` unless a run is being resumed."""
+        """Take the data's description; start from ``init_from`` unless resuming; compile."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
         if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
             load_init(self.model, self.hparams["init_from"])
+        if self.hparams["compile"]:
+            compile_network(self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; :meth:`on_train_batch_start` sets its learning rate.

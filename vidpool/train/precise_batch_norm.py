@@ -91,8 +91,8 @@ class PreciseBatchNorm(pl.Callback):
             pin_memory=loader.pin_memory,
         )
         for batch in batches:
-            moved = trainer.strategy.batch_to_device(batch)
-            yield datamodule.on_after_batch_transfer(moved, 0)["clip"]
+            # this calls the datamodule's on_after_batch_transfer too
+            yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)["clip"]
 
     def _average_over_ranks(self, trainer: pl.Trainer) -> None:
         """Make the statistics those of the clips of all ranks."""
