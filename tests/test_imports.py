@@ -16,7 +16,7 @@ BEFORE = {
     "data": set(),
     "train": {"ops", "nn", "models", "data"},
     "predict": {"ops", "nn", "models", "data", "train"},
-    "bench": {"ops", "nn"},
+    "bench": {"ops", "nn", "data"},
     "cli": {"ops", "nn", "models", "data", "train", "predict", "bench"},
     "__main__": {"cli"},
     "errors": set(),

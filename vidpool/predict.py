@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from vidpool.data.dataset import Preprocessing, read_views
+from vidpool.data.layouts import VIDEO_SUFFIXES
 from vidpool.data.transforms import normalize
 from vidpool.errors import CheckpointError, ConfigError, DataError, VideoError
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.classifier import VideoClassifier
-
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 
 
 @dataclass(frozen=True)

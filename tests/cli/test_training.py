@@ -195,6 +195,11 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
             ["--model.pooling_options", "{gardient: paper}"],
             "unexpected keyword argument 'gardient'",
         ),
+        (["--model.backbone_options", "{width: '8'}"], "give width as model.width"),
+        (
+            ["--model.backbone_options", "{in_channels: three}"],
+            "in_channels must be a whole number, but is 'three'",
+        ),
         (["--model.lr_schedule", "step"], "step needs model.milestones"),
         (
             ["--model.lr_schedule", "cosine", "--trainer.max_epochs", "-1"],
@@ -271,13 +276,26 @@ def test_an_undecodable_video_ends_training_by_its_name(recipe, colours, tmp_pat
     assert printed.startswith(f"vidpool fit: error: {broken}: ")
 
 
-def test_an_undecodable_video_can_be_substituted_and_is_counted(recipe, colours, tmp_path):
-    with_a_broken_video(colours, tmp_path / "copy")
-    options = ["--data.root", str(tmp_path / "copy"), "--data.on_undecodable", "substitute"]
-    with pytest.warns(UserWarning, match="epoch 0, train: 1 clips stood in for videos"):
+@pytest.mark.parametrize("policy", ["skip", "substitute"])
+def test_an_undecodable_video_can_be_done_without_and_is_counted(recipe, colours, tmp_path, policy):
+    broken = with_a_broken_video(colours, tmp_path / "copy")
+    options = ["--data.root", str(tmp_path / "copy"), "--data.on_bad_video", policy]
+    with pytest.warns(UserWarning, match="epoch 0, train: 1 of 18 clips could not be read, such"):
         assert fit(recipe, *options) == 0
     rows = read_csv("runs/tiny/fit_0/metrics.csv")
-    assert [float(row["train/substituted"]) for row in rows if row["train/substituted"]] == [1]
+    assert [float(row["train/bad_clips"]) for row in rows if row["train/bad_clips"]] == [1]
+    (listed,) = read_csv("runs/tiny/fit_0/bad_videos.csv")
+    assert (listed["epoch"], listed["stage"]) == ("0", "train")
+    assert listed["message"].startswith(f"{broken}: ")
+
+
+def test_more_bad_videos_than_allowed_end_training(recipe, colours, tmp_path, capsys):
+    with_a_broken_video(colours, tmp_path / "copy")
+    options = ["--data.root", str(tmp_path / "copy"), "--data.on_bad_video", "skip"]
+    assert fit(recipe, *options, "--data.max_bad_share", "0.05") == 1
+    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 of 18 clips could not be read" in printed
+    assert "more than data.init_args.max_bad_share (0.05)" in printed
 
 
 def test_an_undecodable_video_can_be_left_out_of_a_test(recipe, trained, colours, tmp_path):
@@ -285,8 +303,8 @@ def test_an_undecodable_video_can_be_left_out_of_a_test(recipe, trained, colours
     command = ["test", "--config", str(recipe), "--data.root", str(tmp_path / "copy")]
     command += ["--ckpt_path", str(trained / "checkpoints/last.ckpt")]
     assert main(command) == 1
-    with pytest.warns(UserWarning, match="test: 3 clips could not be decoded"):
-        assert main([*command, "--data.on_undecodable", "substitute"]) == 0
+    with pytest.warns(UserWarning, match="test: 3 of 36 clips could not be read"):
+        assert main([*command, "--data.on_bad_video", "substitute"]) == 0
     metrics = json.loads(Path("runs/tiny/test_1/metrics.json").read_text())
     assert metrics["videos"] == 11
 
@@ -301,3 +319,13 @@ def test_precisions_of_the_cpu(recipe, precision):
 def test_run_folders_are_never_used_twice(tmp_path):
     names = [new_run_folder(tmp_path / "runs", "fit").name for _ in range(3)]
     assert names == ["fit_0", "fit_1", "fit_2"]
+
+
+def test_the_authors_augmentation_joins_any_recipe(recipe, capsys):
+    part = Path(__file__).parents[2] / "configs/augment/authors.yaml"
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(recipe), "--config", str(part), "--print_config"])
+    data = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
+    assert data["augment"]["authors"] == 0.8
+    assert data["augment"]["crop"] == "short_side"
+    assert data["crop"] == 32

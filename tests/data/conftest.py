@@ -1,12 +1,15 @@
 """Small videos with numbered frames, broken files, and UCF-101's official lists."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from numbered_kinds import COUNT, WRITTEN
 from numbered_set import LABELS, LENGTHS
 from numbered_video import write_video
 
-from vidpool.data.dataset import LabelledVideo
+from vidpool.data.table import LabelledVideo
 
 LISTS = Path(__file__).parents[2].parent / "shared" / "lists"
 
@@ -21,6 +24,18 @@ def numbered(tmp_path_factory):
         path = write_video(folder / f"{number}{suffix}", length, codec=codec, size=(64, 64))
         videos.append(LabelledVideo(str(path), label))
     return videos
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the path of one of the files in WRITTEN, made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("numbered")
+
+    @cache
+    def write(name: str) -> Path:
+        return write_video(folder / name, **{"count": COUNT, **WRITTEN[name]})
+
+    return write
 
 
 @pytest.fixture(scope="session")

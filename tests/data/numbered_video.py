@@ -1,8 +1,4 @@
-"""Videos whose frames carry their numbers: writing them, and reading the numbers back.
-
-Below a quarter of the height lies a band a quarter high, of 14 equal columns. Columns 1 to 12 hold
-bits 0 to 11 of the number, bright for 1. `shared/videos` holds files of the same kind.
-"""
+"""Small videos whose frames carry their numbers, of more kinds than the benchmark's."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,10 +6,10 @@ from pathlib import Path
 
 import av
 import numpy as np
-from torch import Tensor
 
-COLUMNS = 14
-BITS = 12
+from vidpool.bench.numbered_video import draw_number, numbers
+
+__all__ = ["numbers", "picture", "write_video"]
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
@@ -21,21 +17,7 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     shade = 64 + (rows * 2 + columns + number * 3) % 96
     drawn = np.stack([shade, shade[::-1], shade[:, ::-1]], axis=-1).astype(np.uint8)
-    edges = np.linspace(0, width, COLUMNS + 1).round().astype(int)
-    drawn[height // 4 : height // 2] = 0
-    for bit in range(BITS):
-        if number >> bit & 1:
-            drawn[height // 4 : height // 2, edges[bit + 1] : edges[bit + 2]] = 255
-    return drawn
-
-
-def numbers(clip: Tensor) -> list[int]:
-    """Read the numbers of the frames of a clip of shape (T, 3, H, W)."""
-    _, _, height, width = clip.shape
-    row = clip[:, :, height * 3 // 8].float().mean(dim=1)
-    centres = [int((bit + 1.5) * width / COLUMNS) for bit in range(BITS)]
-    bright = row[:, centres] > 128
-    return [sum(1 << bit for bit, one in enumerate(bits) if one) for bits in bright.tolist()]
+    return draw_number(drawn, number)
 
 
 def write_video(

@@ -1,5 +1,6 @@
 """The loaders that training, validation and testing get."""
 
+import operator
 import traceback
 import warnings
 from itertools import chain
@@ -14,8 +15,11 @@ from numbered_set import LABELS
 from torch.utils.data import DistributedSampler
 from watched import watch
 
-from vidpool.data.datamodule import MEAN, STD, VideoDataModule
+from vidpool.data.datamodule import MEAN, STD
+from vidpool.data.index import Listing
+from vidpool.data.listed import ListedDataModule
 from vidpool.data.schedule import ClipShape, Step
+from vidpool.data.table import VideoTable
 from vidpool.data.transforms import Augmentation, normalize
 from vidpool.data.ucf101 import UCF101DataModule
 from vidpool.errors import ConfigError, DataError, VideoError
@@ -32,17 +36,19 @@ SMALL = {
 }
 
 
-class Videos(VideoDataModule):
+class Videos(ListedDataModule):
     """The same videos in every split."""
 
-    class_names = ("a", "b", "c")
-
     def __init__(self, videos, **options):
-        super().__init__(**{**SMALL, **options})
+        super().__init__(root=".", **{**SMALL, **options})
         self.list = videos
 
-    def videos(self, split):  # noqa: ARG002
-        return self.list
+    def annotation_files(self):
+        return []
+
+    def read_listing(self):
+        splits = dict.fromkeys(("train", "val", "test"), (0, len(self.list)))
+        return Listing(["a", "b", "c"], VideoTable.of(self.list), splits)
 
 
 class Varying:
@@ -110,8 +116,63 @@ def test_batches_are_normalised_on_arrival(numbered):
     assert arrived["clip"].dtype == torch.float32
     assert (arrived["clip"] - exact).abs().max() < 1e-6
     assert batch["clip"].dtype == torch.uint8
-    for key in ("label", "video", "counted", "substituted"):
+    for key in ("label", "video", "counted"):
         assert torch.equal(arrived[key], batch[key])
+
+
+def arrivals(numbered, folder, **augment):
+    """What training gets, by video, in the first epoch."""
+    data = Videos(numbered, batch_size=5, augment=Augmentation(**augment))
+    model, _ = watch(data, folder)
+    (batch,) = model.seen[0]
+    return batch
+
+
+def test_changes_on_the_device_are_those_in_the_loader(numbered, tmp_path):
+    options = {"authors": 1.0, "rand_augment": 1, "erase": 1.0, "brightness": 0.2}
+    here = arrivals(numbered, tmp_path, **options)
+    there = arrivals(numbered, tmp_path, on_device=True, **options)
+    assert here["video"].tolist() == there["video"].tolist()
+    assert torch.equal(here["clip"], there["clip"])
+    assert not torch.equal(here["clip"], arrivals(numbered, tmp_path)["clip"])
+
+
+def test_mixed_clips_have_shares_of_classes_and_a_main_label(numbered, tmp_path):
+    plain = arrivals(numbered, tmp_path)
+    mixed = arrivals(numbered, tmp_path, mixup=1.0)
+    assert "target" not in plain
+    labels = plain["label"]
+    share = mixed["target"][0, labels[0]]
+    expected = share * plain["clip"] + (1 - share) * plain["clip"].roll(1, 0)
+    if labels[0] != labels[-1]:
+        torch.testing.assert_close(mixed["clip"], expected)
+    assert torch.equal(mixed["label"], mixed["target"].argmax(1))
+    assert torch.equal(mixed["video"], plain["video"])
+
+
+def test_evaluation_is_neither_changed_nor_mixed(numbered, tmp_path):
+    class Validated(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def validation_step(self, batch):
+            self.seen.append(batch)
+
+    def validate(**augment):
+        model = Validated()
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(accelerator="cpu", devices=1, default_root_dir=tmp_path, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.validate(model, Videos(numbered, augment=Augmentation(**augment)))
+        return model.seen
+
+    changed = validate(authors=1.0, erase=1.0, mixup=1.0, on_device=True)
+    for one, other in zip(validate(), changed, strict=True):
+        assert "target" not in other
+        assert torch.equal(one["clip"], other["clip"])
+        assert torch.equal(one["label"], other["label"])
 
 
 def test_normalisation_is_by_default_that_of_kinetics(numbered):
@@ -125,7 +186,7 @@ def test_normalisation_is_by_default_that_of_kinetics(numbered):
 
 def test_description_is_what_prediction_needs(numbered):
     description = Videos(numbered).describe()
-    assert description["class_names"] == ("a", "b", "c")
+    assert description["class_names"] == ["a", "b", "c"]
     named = ("frames", "stride", "short_side", "crop", "clips", "crops")
     values = [description["preprocessing"][name] for name in named]
     assert values == [4, 2, 40, 32, 3, 3]
@@ -182,7 +243,7 @@ def test_the_same_clips_with_any_number_of_workers(numbered, broken, monkeypatch
         data = Videos(
             [*numbered, broken[2]],
             augment=Augmentation(brightness=0.4, hue=0.1),
-            on_undecodable="substitute",
+            on_bad_video="substitute",
             workers=workers,
             worker_start=worker_start,
         )
@@ -196,7 +257,7 @@ def test_the_same_clips_with_any_number_of_workers(numbered, broken, monkeypatch
         return batches
 
     here = two_epochs(0, None)
-    assert sum(int(batch["substituted"]) for batch in here[0]) == 1
+    assert sum(len(batch["bad"]) for batch in here[0]) == 1
     assert not torch.equal(here[0][0]["clip"], here[1][0]["clip"])
     for workers, worker_start in ((1, "fork"), (3, "fork"), (2, "spawn")):
         with warnings.catch_warnings():
@@ -205,7 +266,8 @@ def test_the_same_clips_with_any_number_of_workers(numbered, broken, monkeypatch
         for one, other in zip(chain(*here), chain(*there), strict=True):
             assert one.keys() == other.keys()
             for key, value in one.items():
-                assert torch.equal(value, other[key]), (key, workers, worker_start)
+                equal = torch.equal if isinstance(value, torch.Tensor) else operator.eq
+                assert equal(value, other[key]), (key, workers, worker_start)
 
 
 def failure(loader):
@@ -227,7 +289,7 @@ def test_a_broken_video_in_a_worker_ends_the_run_by_its_name(numbered, broken):
 
 
 def test_a_broken_data_set_ends_the_run_though_substituting(broken):
-    data = Videos(broken, workers=1, worker_start="fork", on_undecodable="substitute")
+    data = Videos(broken, workers=1, worker_start="fork", on_bad_video="substitute")
     message = failure(data.train_dataloader())
     assert any(video.path in message for video in broken)
     assert "check the data set" in message

@@ -13,7 +13,6 @@ from numbered_video import numbers, write_video
 
 from vidpool.data.dataset import (
     EvaluationViews,
-    LabelledVideo,
     Preprocessing,
     TrainingClips,
     clip_positions,
@@ -21,6 +20,7 @@ from vidpool.data.dataset import (
 )
 from vidpool.data.decode import open_video
 from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, ScheduledSampler
+from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms import Augmentation
 from vidpool.errors import ConfigError, VideoError
 
@@ -42,7 +42,12 @@ def shown(batch):
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    def equal(key):
+        if isinstance(one[key], torch.Tensor):
+            return torch.equal(one[key], other[key])
+        return one[key] == other[key]
+
+    return one.keys() == other.keys() and all(map(equal, one))
 
 
 def test_training_batch(numbered):
@@ -55,9 +60,22 @@ def test_training_batch(numbered):
     assert batch["label"].tolist() == [LABELS[3], LABELS[0], LABELS[1]]
     assert batch["video"].tolist() == [3, 0, 1]
     assert batch["counted"].tolist() == [True, False, True]
-    assert batch["substituted"].tolist() == 0
+    assert (batch["requested"], batch["bad"]) == (len(batch["video"]), [])
     for key in ("label", "video"):
         assert batch[key].dtype == torch.int64
+
+
+def test_clips_are_changed_by_their_seeds_unless_the_device_is_to(numbered):
+    requests = [request(3, 5), request(0, 6), request(0, 2**63 - 1)]
+    augment = Augmentation(authors=1, erase=1, brightness=0.3)
+    plain = TrainingClips(numbered, Augmentation())[requests]
+    there = TrainingClips(numbered, replace(augment, on_device=True))[requests]
+    here = TrainingClips(numbered, augment)[requests]
+    assert plain["seed"] == [5, 6, 2**63 - 1]
+    assert same(there, plain)
+    assert not torch.equal(here["clip"], plain["clip"])
+    for clip, seed, changed in zip(plain["clip"], plain["seed"], here["clip"], strict=True):
+        assert torch.equal(augment.change(clip.transpose(0, 1), seed).transpose(0, 1), changed)
 
 
 def test_training_clips_show_the_frames_asked_for(numbered):
@@ -141,10 +159,12 @@ def test_a_video_that_cannot_be_decoded_is_named(numbered, broken):
 
 def test_videos_that_cannot_be_decoded_are_replaced_and_counted(numbered, broken):
     videos = [*broken, *numbered]
-    dataset = TrainingClips(videos, WHOLE, on_undecodable="substitute")
+    dataset = TrainingClips(videos, WHOLE, on_bad_video="substitute")
     requests = [request(index, seed=10 + index) for index in range(8)]
     batch = dataset[requests]
-    assert batch["substituted"].tolist() == 3
+    assert batch["requested"] == 8
+    for message, video in zip(batch["bad"], broken, strict=True):
+        assert message.startswith(f"{video.path}: ")
     assert batch["video"].tolist()[3:] == [3, 4, 5, 6, 7]
     assert all(index >= 3 for index in batch["video"].tolist())
     assert batch["label"].tolist() == [videos[i].label for i in batch["video"].tolist()]
@@ -155,25 +175,73 @@ def test_videos_that_cannot_be_decoded_are_replaced_and_counted(numbered, broken
     # the others are as if nothing had happened
     undisturbed = TrainingClips(videos, WHOLE)[requests[3:]]
     assert torch.equal(undisturbed["clip"], batch["clip"][3:])
-    assert undisturbed["substituted"].tolist() == 0
+    assert undisturbed["bad"] == []
+
+
+def test_videos_that_cannot_be_read_are_left_out_and_counted(numbered, broken):
+    videos = [*broken, *numbered]
+    dataset = TrainingClips(videos, WHOLE, on_bad_video="skip")
+    requests = [request(index, seed=10 + index) for index in (3, 0, 4, 1, 2)]
+    batch = dataset[requests]
+    assert batch["video"].tolist() == [3, 4]
+    assert batch["clip"].shape[0] == len(batch["seed"]) == len(batch["counted"]) == 2
+    assert batch["requested"] == 5
+    for message, video in zip(batch["bad"], broken, strict=True):
+        assert message.startswith(f"{video.path}: ")
+    undisturbed = TrainingClips(videos, WHOLE)[[requests[0], requests[2]]]
+    assert torch.equal(undisturbed["clip"], batch["clip"])
+
+
+def test_a_batch_of_nothing_but_bad_videos_has_one_clip_of_another(numbered, broken):
+    dataset = TrainingClips([*broken, *numbered], WHOLE, on_bad_video="skip")
+    for seed in range(5):
+        batch = dataset[[request(0, seed), request(1, seed)]]
+        assert len(batch["video"]) == 1
+        assert batch["video"].item() >= 3
+        assert (batch["requested"], len(batch["bad"])) == (2, 2)
+
+
+@pytest.mark.parametrize("policy", ["skip", "substitute"])
+def test_evaluation_does_not_count_bad_videos(numbered, broken, policy):
+    dataset = EvaluationViews([broken[0], numbered[0]], SIX_VIEWS, on_bad_video=policy)
+    batch = dataset[[request(index) for index in range(4)]]
+    assert batch["counted"].tolist() == [False] * 6 + [True] * 6
+    assert (batch["requested"], len(batch["bad"])) == (4, 2)
+
+
+def test_spans_of_a_video(numbered):
+    """25 frames a second: frames 10 to 29 of 41, 0 to 4, and beyond the end."""
+    path = numbered[0].path
+    spans = [LabelledVideo(path, 0, 0.4, 1.2), LabelledVideo(path, 0, 0.0, 0.2)]
+    preprocessing = replace(SIX_VIEWS, clips=2, crops=1)
+    views = EvaluationViews(spans, preprocessing)[[request(index) for index in range(4)]]
+    assert shown(views) == [[10, 12, 14, 16], [23, 25, 27, 29], [0, 2, 4, 4], [0, 2, 4, 4]]
+    training = TrainingClips(spans, WHOLE)
+    for seed in range(10):
+        first, second = shown(training[[request(0, seed), request(1, seed)]])
+        assert 10 <= first[0] <= 20
+        assert first == [first[0] + 3 * i for i in range(4)]
+        assert second == [0, 3, 4, 4]
+    with pytest.raises(VideoError, match=f"^{path}: ends at 1.640 s, before 2.0 s"):
+        TrainingClips([LabelledVideo(path, 0, 2.0, 3.0)], WHOLE)[[request(0)]]
 
 
 def test_every_video_may_stand_in(numbered, broken):
-    dataset = TrainingClips([broken[0], *numbered], WHOLE, on_undecodable="substitute")
+    dataset = TrainingClips([broken[0], *numbered], WHOLE, on_bad_video="substitute")
     batch = dataset[[request(0, seed) for seed in range(60)]]
-    assert batch["substituted"].tolist() == 60
+    assert (batch["requested"], len(batch["bad"])) == (60, 60)
     assert set(batch["video"].tolist()) == {1, 2, 3, 4, 5}
 
 
 def test_a_broken_data_set_is_an_error_after_ten_more_tries(broken, monkeypatch):
     tried = []
 
-    def opening(path, decoder):
+    def opening(path, *options):
         tried.append(path)
-        return open_video(path, decoder)
+        return open_video(path, *options)
 
     monkeypatch.setattr("vidpool.data.dataset.open_video", opening)
-    dataset = TrainingClips(broken, WHOLE, on_undecodable="substitute")
+    dataset = TrainingClips(broken, WHOLE, on_bad_video="substitute")
     with pytest.raises(VideoError, match=r"10 videos tried in place of others") as caught:
         dataset[[request(1)]]
     assert len(tried) == 11
@@ -182,7 +250,7 @@ def test_a_broken_data_set_is_an_error_after_ten_more_tries(broken, monkeypatch)
 
 
 def test_settings_are_not_substituted(numbered):
-    dataset = TrainingClips(numbered, WHOLE, decoder="opencv", on_undecodable="substitute")
+    dataset = TrainingClips(numbered, WHOLE, decoder="opencv", on_bad_video="substitute")
     with pytest.raises(ConfigError, match="'opencv'"):
         dataset[[request(0)]]
 
@@ -204,7 +272,7 @@ def test_evaluation_views_are_in_order(numbered):
     assert batch["clip"].dtype == torch.uint8
     assert batch["video"].tolist() == np.repeat(range(5), 3).tolist()
     assert batch["label"].tolist() == np.repeat(LABELS, 3).tolist()
-    assert batch["substituted"].tolist() == 0
+    assert (batch["requested"], batch["bad"]) == (len(batch["video"]), [])
     # a clip spans seven frames
     starts = [0, 17, 34, 0, 12, 23, 0, 8, 16, 0, 22, 45, 0, 1, 2]
     assert shown(batch) == [[start, start + 2, start + 4, start + 6] for start in starts]
@@ -212,7 +280,8 @@ def test_evaluation_views_are_in_order(numbered):
 
 def test_evaluation_is_not_random(numbered):
     dataset = EvaluationViews(numbered, SIX_VIEWS)
-    assert same(dataset[[request(3, seed=1)]], dataset[[request(3, seed=2)]])
+    one, other = dataset[[request(3, seed=1)]], dataset[[request(3, seed=2)]]
+    assert same(one, {**other, "seed": one["seed"]})
 
 
 def test_three_crops_of_a_wide_video(wide):

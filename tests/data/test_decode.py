@@ -1,81 +1,26 @@
+import gc
+import math
 import random
-import sys
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
+from decoding import need, shared_file, with_display_matrix, wrong_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numbered_kinds import COUNT, UNEVEN, WRITTEN, X264
 from numbered_video import numbers, write_video
 from torch import Tensor
 
-from vidpool.data.decode import DECODERS, Video, open_video
+from vidpool.bench.numbered_video import trim
+from vidpool.data.decode import open_video
+from vidpool.data.decode.base import scaled_size
 from vidpool.errors import ConfigError, VideoError
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "videos"
-COUNT = 60
-X264 = {"preset": "veryfast", "x264-params": "b-adapt=0:scenecut=0"}
-OPEN_GOP = {"preset": "veryfast", "x264-params": "b-adapt=0:scenecut=0:open-gop=1"}
-X265 = {"preset": "ultrafast", "x265-params": "log-level=none:bframes=3:open-gop=1:keyint=12"}
-VPX = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}
-UNEVEN = np.random.default_rng(0).integers(1, 12, COUNT).cumsum().tolist()
-
-WRITTEN: dict[str, dict[str, Any]] = {
-    "many_keys.avi": {"codec": "mpeg4"},
-    "one_key.avi": {"codec": "mpeg4", "gop": 1000, "options": {"sc_threshold": "1000000000"}},
-    "h264.avi": {"options": X264},
-    "motion_jpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "b_frames": 0},
-    "gop12.mp4": {"options": X264},
-    "gop250.mp4": {"options": X264, "gop": 250},
-    "intra_only.mp4": {"options": X264, "gop": 1, "b_frames": 0},
-    "open_gop.mp4": {"options": OPEN_GOP},
-    "open_gop.mkv": {"options": OPEN_GOP},
-    "odd_size.mp4": {"options": X264, "size": (113, 65), "pix_fmt": "yuv444p"},
-    "variable_rate.mp4": {"options": X264, "stamps": UNEVEN},
-    "variable_rate.mkv": {"options": X264, "stamps": UNEVEN},
-    "late_start.mkv": {"options": X264, "stamps": range(1000, 1000 + 4 * COUNT, 4)},
-    "stream.ts": {"options": X264},
-    "open_gop.ts": {"options": OPEN_GOP},
-    "mpeg2.mpg": {"codec": "mpeg2video"},
-    "mpeg4.mp4": {"codec": "mpeg4"},
-    "hevc.mp4": {"codec": "libx265", "options": X265},
-    "vp9.webm": {"codec": "libvpx-vp9", "b_frames": 0, "options": VPX},
-    "vp8_hidden_frames.webm": {"codec": "libvpx", "b_frames": 0, "options": VPX},
-    "two_streams.mp4": {"options": X264, "streams": 2},
-    "one_frame.mp4": {"options": X264, "count": 1},
-    "one_frame.avi": {"codec": "mpeg4", "count": 1},
-}
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return the path of one of the files in WRITTEN, made when it is first asked for."""
-    folder = tmp_path_factory.mktemp("numbered")
-
-    @cache
-    def write(name: str) -> Path:
-        return write_video(folder / name, **{"count": COUNT, **WRITTEN[name]})
-
-    return write
-
-
-def shared_file(name: str) -> Path:
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    return path
-
-
-def wrong_frames(video: Video, first: int = 0, clip: int = 8) -> list[tuple[int, int]]:
-    """Ask for every frame, in random order and in clips; return (asked, got) where they differ."""
-    asked = random.Random(0).sample(range(len(video)), len(video))
-    clips = [asked[start : start + clip] for start in range(0, len(asked), clip)]
-    got = [number - first for clip in clips for number in numbers(video.frames(clip))]
-    return [pair for pair in zip(asked, got, strict=True) if pair[0] != pair[1]]
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -102,41 +47,29 @@ def test_no_frame_of_the_shared_files_is_wrong(name: str, first: int | None, cou
         assert wrong_frames(video, first, clip=40) == []
 
 
+@pytest.mark.parametrize("name", ["gop12.mp4", "gop250.mp4", "open_gop.mp4", "mpeg4.mp4"])
+def test_no_frame_trimmed_without_coding_is_wrong(
+    written: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    for first in (1, 7, 12, 29):
+        path = trim(written(name), tmp_path / f"{first}.mp4", first)
+        with open_video(path) as video:
+            assert len(video) == COUNT - first
+            assert wrong_frames(video, first) == []
+            assert video.span(0, 0.2) == range(5)
+
+
 def test_counted_frames_beyond_those_kept(
     written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vidpool.data.decode.pyav_access.KEPT_PIXELS", 10 * 112 * 64)
-    with open_video(written("many_keys.avi")) as video:
+    with open_video(written("h264.avi")) as video:
         assert wrong_frames(video) == []
 
 
-def test_decord_is_right_on_avi_with_one_key_frame(written: Callable[[str], Path]) -> None:
-    pytest.importorskip("decord")
-    with open_video(written("one_key.avi"), "decord") as video:
-        assert len(video) == COUNT
-        # at times it returns an earlier frame for the last
-        assert [pair for pair in wrong_frames(video) if pair[0] != COUNT - 1] == []
-
-
-@pytest.mark.parametrize("name", ["real_ucf_style.avi", "real_kinetics_style.mp4"])
-def test_decord_agrees_on_real_videos(name: str) -> None:
-    pytest.importorskip("decord")
-    path = shared_file(name)
-    with open_video(path) as video, open_video(path, "decord") as other:
-        assert len(video) == len(other)
-        assert video.fps == pytest.approx(other.fps)
-        indices = range(0, len(video), 9)
-        for short_side, tolerance in ((None, 3), (128, 6)):
-            ours = video.frames(indices, short_side)
-            theirs = other.frames(indices, short_side)
-            assert ours.shape == theirs.shape
-            assert (ours.float() - theirs.float()).abs().mean() < tolerance
-
-
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", ["auto", "torchcodec", "decord"])
 def test_frames_come_in_the_order_asked(written: Callable[[str], Path], decoder: str) -> None:
-    if decoder == "decord":
-        pytest.importorskip("decord")
+    need(decoder)
     with open_video(str(written("gop12.mp4")), decoder) as video:
         clip = video.frames([7, 3, 3, 50, 0, 59])
         assert numbers(clip) == [7, 3, 3, 50, 0, 59]
@@ -149,23 +82,86 @@ def test_frames_come_in_the_order_asked(written: Callable[[str], Path], decoder:
 
 
 @cache
-def every_frame(path: Path) -> Tensor:
-    with open_video(path) as video:
-        return video.frames(range(len(video)))
+def every_frame(path: Path, short_side: int | None = None) -> Tensor:
+    """Decode a whole file from its start, leaving nothing out and seeking nowhere."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        height, width = scaled_size(stream.height, stream.width, short_side)
+        frames = [frame.reformat(width, height, "rgb24") for frame in container.decode(stream)]
+    return torch.from_numpy(np.stack([frame.to_ndarray() for frame in frames])).permute(0, 3, 1, 2)
 
 
-@settings(deadline=None, max_examples=40)
+ALL_WAYS = [
+    *("open_gop.mp4", "pyramid.mp4", "hevc.mp4", "vp9.webm", "av1.mp4", "stream.ts"),
+    *("many_keys.avi", "one_key.avi", "mpeg4.mkv", "h264.avi"),
+    *("intra_refresh.mp4", "interlaced.mp4", "hevc_layers.mp4", "hevc_pyramid.mp4"),
+]
+
+
+@pytest.mark.parametrize("kept_bytes", [2**26, 1000])
+@settings(deadline=None, max_examples=60)
 @given(
-    name=st.sampled_from(["open_gop.mp4", "many_keys.avi", "stream.ts"]),
+    name=st.sampled_from(ALL_WAYS),
     clips=st.lists(st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=6), max_size=4),
 )
 def test_any_clips_equal_the_whole_video_decoded(
-    written: Callable[[str], Path], name: str, clips: list[list[int]]
+    written: Callable[[str], Path], kept_bytes: int, name: str, clips: list[list[int]]
 ) -> None:
     whole = every_frame(written(name))
-    with open_video(written(name)) as video:
-        for clip in clips:
-            assert torch.equal(video.frames(clip), whole[clip])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vidpool.data.decode.pyav_source.KEPT_BYTES", kept_bytes)
+        with open_video(written(name)) as video:
+            assert len(video) == len(whole)
+            for clip in clips:
+                assert torch.equal(video.frames(clip), whole[clip])
+
+
+@pytest.mark.parametrize(
+    "name", ["real_ucf_style.avi", "real_kinetics_style.mp4", "real_cooking.mkv"]
+)
+def test_clips_of_real_videos_equal_the_whole_video_decoded(name: str) -> None:
+    path = shared_file(name)
+    whole = every_frame(path, 64)
+    chance = random.Random(0)
+    for stride in (1, 3, 4, 8):
+        with open_video(path) as video:
+            assert len(video) == len(whole)
+            start = chance.randrange(len(whole) - 8 * stride)
+            clip = range(start, start + 8 * stride, stride)
+            assert torch.equal(video.frames(clip, 64), whole[list(clip)])
+
+
+def test_nothing_waits_for_the_garbage_collector(written: Callable[[str], Path]) -> None:
+    gc.disable()
+    try:
+        for name in ("gop12.mp4", "many_keys.avi", "h264.avi"):
+            with open_video(written(name)) as video:
+                video.frames([3, 9])
+                left = [weakref.ref(video._source), weakref.ref(video._access)]
+            del video
+            assert [reference() for reference in left] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_frames_that_nobody_asked_for_are_not_decoded(written: Callable[[str], Path]) -> None:
+    decoded = []
+    with open_video(written("many_keys.avi")) as video:
+        source = video._source
+        decode = source.decode
+
+        def watched(packet, skip=False):
+            frames = decode(packet, skip)
+            decoded.extend(frame.pts for frame in frames)
+            return frames
+
+        source.decode = watched
+        clip = video.frames([25, 29])
+        assert numbers(clip) == [25, 29]
+    # keys are every 12 frames; B-frames between 25 and 29 are left out, but for those asked for
+    assert set(decoded) < set(range(22, 36))
+    assert {25, 29} <= set(decoded)
+    assert len(decoded) < 10
 
 
 @pytest.mark.parametrize(
@@ -184,6 +180,97 @@ def test_fps(written: Callable[[str], Path], name: str, fps: float) -> None:
         assert video.fps == pytest.approx(fps, rel=1e-3)
 
 
+@pytest.mark.parametrize("decoder", ["auto", "torchcodec", "decord"])
+@pytest.mark.parametrize(
+    ("start", "end", "frames"),
+    [
+        (0, 0.04, range(0, 1)),
+        (0.3, 0.6, range(7, 15)),
+        (0.28, 0.6, range(7, 15)),
+        (0.28, 0.6001, range(7, 16)),
+        (0.301, 0.302, range(7, 8)),
+        (2.2, 9, range(55, 60)),
+        (2.39, math.inf, range(59, 60)),
+        (0, 2.4, range(0, 60)),
+    ],
+)
+def test_span(
+    written: Callable[[str], Path], decoder: str, start: float, end: float, frames: range
+) -> None:
+    need(decoder)
+    names = ["gop12.mp4", "late_start.mkv"]
+    if decoder == "auto":
+        names += ["stream.ts", "one_key.avi"]
+    for name in names:
+        with open_video(written(name), decoder) as video:
+            assert video.span(start, end) == frames
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(["variable_rate.mp4", "variable_rate.mkv"]),
+    start=st.floats(0, (UNEVEN[-1] - UNEVEN[0]) / 100),
+    length=st.floats(1e-3, 9),
+)
+def test_span_of_a_variable_rate(
+    written: Callable[[str], Path], name: str, start: float, length: float
+) -> None:
+    begins = [(stamp - UNEVEN[0]) / 100 for stamp in UNEVEN]
+    ends = [*begins[1:], math.inf]
+    shown = [
+        number
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        if begin < start + length - 2e-6 and end > start + 2e-6
+    ]
+    with open_video(written(name)) as video:
+        span = video.span(start, start + length)
+        # on the screen for less than two millionths of a second: may count or not
+        assert set(shown) <= set(span)
+        assert len(span) - len(shown) <= 2
+        if length > 0.1:
+            assert (span[0], span[-1]) == (shown[0], shown[-1])
+
+
+@pytest.mark.parametrize("decoder", ["auto", "torchcodec", "decord"])
+def test_no_span(written: Callable[[str], Path], decoder: str) -> None:
+    need(decoder)
+    for name in ("gop12.mp4",) if decoder == "torchcodec" else ("gop12.mp4", "one_key.avi"):
+        with open_video(written(name), decoder) as video:
+            for start in (2.4, 7):
+                with pytest.raises(VideoError, match=rf"{name}: ends at 2.400 s, before {start} s"):
+                    video.span(start, 9)
+            for start, end in ((-0.1, 2), (1, 1), (1, 0.5), (math.nan, 1), (0, math.nan)):
+                with pytest.raises(ValueError, match="no frames lie within"):
+                    video.span(start, end)
+
+
+@pytest.mark.parametrize("name", ["gop12.mp4", "many_keys.avi", "h264.avi"])
+def test_known_length(written: Callable[[str], Path], name: str) -> None:
+    with open_video(written(name), length=COUNT) as video:
+        assert len(video) == COUNT
+        assert numbers(video.frames([9, 30])) == [9, 30]
+    with (
+        open_video(written(name), length=COUNT + 5) as video,
+        pytest.raises(VideoError, match=r"65 frames are expected|frame 62 cannot be decoded"),
+    ):
+        video.frames([62])
+    with pytest.raises(ValueError, match="at least 1 frame"), open_video(written(name), length=0):
+        pass
+
+
+def test_known_length_too_small(written: Callable[[str], Path]) -> None:
+    for name in ("gop12.mp4", "many_keys.avi"):
+        with (
+            open_video(written(name), length=50) as video,
+            pytest.raises(VideoError, match="50 frames are expected of it, but it holds 60"),
+        ):
+            len(video)
+    with open_video(written("h264.avi"), length=50) as video:
+        assert numbers(video.frames([30, 49])) == [30, 49]
+        with pytest.raises(IndexError, match="50 frames"):
+            video.frames([50])
+
+
 @pytest.mark.parametrize(
     ("size", "short_side", "scaled"),
     [
@@ -194,12 +281,11 @@ def test_fps(written: Callable[[str], Path], name: str, fps: float) -> None:
         ((112, 64), 64, (64, 112)),
     ],
 )
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", ["auto", "torchcodec", "decord"])
 def test_short_side(
     tmp_path: Path, size: tuple[int, int], short_side: int, scaled: tuple[int, int], decoder: str
 ) -> None:
-    if decoder == "decord":
-        pytest.importorskip("decord")
+    need(decoder)
     path = write_video(tmp_path / "a.mp4", 5, size=size, pix_fmt="yuv444p", options=X264)
     with open_video(path, decoder) as video:
         assert video.frames([0, 4], short_side).shape == (2, 3, *scaled)
@@ -214,18 +300,6 @@ def test_tiny_pictures(tmp_path: Path, size: tuple[int, int]) -> None:
         assert video.frames([2]).shape == (1, 3, size[1], size[0])
         scale = 16 // min(size)
         assert video.frames([2], 16).shape == (1, 3, scale * size[1], scale * size[0])
-
-
-def with_display_matrix(source: Path, target: Path, a: int, b: int, c: int, d: int) -> Path:
-    """Copy an mp4 file, writing (x, y) -> (a x + c y, b x + d y) into its track header."""
-    data = bytearray(source.read_bytes())
-    start = data.index(b"tkhd") + 44
-    matrix = np.array([a, b, 0, c, d, 0, 0, 0, 1], ">i4")
-    matrix[:8] <<= 16
-    matrix[8] <<= 30
-    data[start : start + 36] = matrix.tobytes()
-    target.write_bytes(data)
-    return target
 
 
 @pytest.mark.parametrize(
@@ -255,14 +329,6 @@ def test_display_matrix(
             assert torch.equal(video.frames([3, 20], short_side), expected)
 
 
-def test_decord_turns_frames_too(written: Callable[[str], Path], tmp_path: Path) -> None:
-    pytest.importorskip("decord")
-    turned = with_display_matrix(written("gop12.mp4"), tmp_path / "turned.mp4", 0, 1, -1, 0)
-    with open_video(turned) as video, open_video(turned, "decord") as other:
-        assert other.frames([0]).shape == video.frames([0]).shape
-        assert (video.frames([0]).float() - other.frames([0]).float()).abs().mean() < 6
-
-
 @pytest.mark.parametrize("name", ["with space.mp4", "größe 动作.mp4", "-i.mp4", "http:a%03d.mp4"])
 def test_odd_paths(
     written: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -274,10 +340,9 @@ def test_odd_paths(
             assert numbers(video.frames([9])) == [9]
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", ["auto", "torchcodec", "decord"])
 def test_misuse(written: Callable[[str], Path], decoder: str) -> None:
-    if decoder == "decord":
-        pytest.importorskip("decord")
+    need(decoder)
     path = written("gop12.mp4")
     with open_video(path, decoder) as video:
         for index in (-1, COUNT):
@@ -294,25 +359,6 @@ def test_misuse(written: Callable[[str], Path], decoder: str) -> None:
             use()
 
 
-def test_unknown_decoder(written: Callable[[str], Path]) -> None:
-    with (
-        pytest.raises(ConfigError, match="'opencv'; there are: auto, pyav, decord"),
-        open_video(written("gop12.mp4"), "opencv"),
-    ):
-        pass
-
-
-def test_decord_not_installed(
-    written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "decord", None)
-    with (
-        pytest.raises(ConfigError, match="pip install decord"),
-        open_video(written("gop12.mp4"), "decord"),
-    ):
-        pass
-
-
 def failure(path: Path, decoder: str = "auto") -> str:
     """Read a video that cannot be read; return what the error says after the path."""
     with pytest.raises(VideoError) as caught, open_video(path, decoder) as video:
@@ -322,10 +368,9 @@ def failure(path: Path, decoder: str = "auto") -> str:
     return message.removeprefix(f"{path}: ")
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", ["auto", "torchcodec", "decord"])
 def test_nothing_to_read(tmp_path: Path, decoder: str) -> None:
-    if decoder == "decord":
-        pytest.importorskip("decord")
+    need(decoder)
     assert failure(tmp_path / "none.mp4", decoder) == "no such file"
     assert failure(tmp_path, decoder) == "is a folder, not a video"
     assert "name too long" in failure(tmp_path / ("a" * 300), decoder)
@@ -409,29 +454,3 @@ def test_broken_files_that_can_be_read_in_part(name: str, whole: str, at_least: 
         sure = range(at_least - 5)
         assert torch.equal(video.frames(sure, 64), other.frames(sure, 64))
         assert video.frames([len(video) - 1], 64).shape[0] == 1
-
-
-@pytest.mark.parametrize("name", ["gop12.mp4", "many_keys.avi", "open_gop.mkv", "stream.ts"])
-def test_damaged_bytes_never_raise_anything_else(
-    written: Callable[[str], Path], tmp_path: Path, name: str
-) -> None:
-    whole = written(name).read_bytes()
-    path = tmp_path / name
-    chance = random.Random(name)
-    for _ in range(15):
-        data = bytearray(whole)
-        for _ in range(chance.choice([1, 10, 200])):
-            data[chance.randrange(len(data))] = chance.randrange(256)
-        if chance.random() < 0.3:
-            del data[chance.randrange(len(data)) :]
-        path.write_bytes(data)
-        try:
-            with open_video(path) as video:
-                indices = [0, len(video) // 2, len(video) - 1]
-                assert video.fps > 0
-                clip = video.frames(indices, 32)
-        except VideoError as error:
-            assert str(error).startswith(f"{path}: ")  # noqa: PT017 (not raising is right, too)
-        else:
-            assert clip.shape[:2] == (3, 3)
-            assert min(clip.shape[2:]) == 32

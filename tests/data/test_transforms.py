@@ -39,6 +39,10 @@ def augmentations():
         contrast=amount,
         saturation=amount,
         hue=amount,
+        authors=amount,
+        rand_augment=st.integers(0, 3),
+        magnitude=st.integers(0, 30),
+        erase=amount,
     )
 
 
@@ -53,7 +57,7 @@ def augmentations():
 def test_frames_are_treated_alike(augment, seed, crop, height, width):
     torch.manual_seed(seed)
     clip = noise(height, width)
-    out = augment(clip, crop)
+    out = augment.change(augment.cut(clip, crop), seed)
     assert out.dtype == torch.uint8
     assert out.shape == (3, 3, crop, crop)
     for frame in out[1:]:
@@ -62,12 +66,12 @@ def test_frames_are_treated_alike(augment, seed, crop, height, width):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_draws_differ_and_the_seed_decides(mode):
-    augment = Augmentation(crop=mode, brightness=0.4, hue=0.2)
+    augment = Augmentation(crop=mode)
     clip = noise(32, 40)
 
     def draw(seed):
         torch.manual_seed(seed)
-        return augment.reading_short_side(20), augment(clip, 20)
+        return augment.reading_short_side(20), augment.cut(clip, 20)
 
     draws = [draw(seed) for seed in range(8)]
     for seed, (short_side, out) in enumerate(draws):
@@ -105,7 +109,7 @@ def test_resized_cuts_the_share_and_ratio_it_is_told(share, ratio, seed, data):
     height, width = data.draw(st.sampled_from([(240, 240), (200, 250)]))
     augment = Augmentation(scale=(share, share), ratio=(ratio, ratio), flip=0)
     torch.manual_seed(seed)
-    left, top, across, down = cut_of(augment(gradient(height, width), 50))
+    left, top, across, down = cut_of(augment.cut(gradient(height, width), 50))
     # half a pixel of the cut's rounding, and a grey level over four fifths of the picture
     assert across == pytest.approx(math.sqrt(share * height * width * ratio), abs=2)
     assert down == pytest.approx(math.sqrt(share * height * width / ratio), abs=2)
@@ -116,7 +120,7 @@ def test_resized_cuts_the_share_and_ratio_it_is_told(share, ratio, seed, data):
 def test_resized_cuts_range_over_shares_and_places():
     augment = Augmentation(scale=(0.3, 0.8), flip=0)
     torch.manual_seed(0)
-    cuts = torch.tensor([cut_of(augment(gradient(240, 240), 60)) for _ in range(200)])
+    cuts = torch.tensor([cut_of(augment.cut(gradient(240, 240), 60)) for _ in range(200)])
     left, top, across, down = cuts.T
     share = across * down / 240**2
     assert 0.27 < share.min() < 0.35
@@ -131,7 +135,7 @@ def test_resized_cuts_range_over_shares_and_places():
 
 def test_resized_can_take_the_whole_picture():
     augment = Augmentation(scale=(1, 1), ratio=(2, 2), flip=0)
-    left, top, across, down = cut_of(augment(gradient(100, 200), 50))
+    left, top, across, down = cut_of(augment.cut(gradient(100, 200), 50))
     assert (left, top, across, down) == pytest.approx((0, 0, 200, 100), abs=2)
 
 
@@ -141,7 +145,7 @@ def test_short_side_cuts_a_square_without_scaling_it():
     torch.manual_seed(0)
     places = set()
     for _ in range(300):
-        out = augment(clip, 64)
+        out = augment.cut(clip, 64)
         left, top = int(out[0, 0, 0, 0]), int(out[0, 1, 0, 0])
         assert torch.equal(out, clip[:, :, top : top + 64, left : left + 64])
         places.add((left, top))
@@ -172,7 +176,7 @@ def test_reading_short_side_suffices_for_square_cuts(share, crop, stretch, tall)
 def flipped(augment, seed):
     """Whether the columns of a clip come out the other way round."""
     torch.manual_seed(seed)
-    red = augment(gradient(40, 40), 24)[0, 0].float().mean(0)
+    red = augment.cut(gradient(40, 40), 24)[0, 0].float().mean(0)
     return bool(red[0] > red[-1])
 
 
@@ -212,17 +216,133 @@ ROUNDING = {"brightness": 0.02, "contrast": 0.2, "saturation": 1.5, "hue": 1.5}
 def test_colour_jitter_changes_what_it_says_and_only_when_told(name):
     torch.manual_seed(0)
     clip = torch.randint(80, 160, (1, 3, 40, 40), dtype=torch.uint8).repeat(3, 1, 1, 1)
-    plain = Augmentation(crop="short_side", flip=0)
-    jittered = Augmentation(crop="short_side", flip=0, **{name: 0.5})
+    assert Augmentation().change(clip, 0) is clip
+    jittered = Augmentation(**{name: 0.5})
     changes = []
     for seed in range(8):
-        torch.manual_seed(seed)
-        assert torch.equal(plain(clip, 40), clip)
-        before, after = clip.double(), jittered(clip, 40).double()
+        before, after = clip.double(), jittered.change(clip, seed).double()
         changes.append(float((after - before).abs().mean()))
         one, other = KEPT[name](before, after)
         assert (one - other).abs().max() < ROUNDING[name]
     assert max(changes) > 5
+
+
+def scene(frames=2):
+    """A clip with edges, colours and shades; its frames are the same."""
+    clip = gradient(48, 64, frames)
+    clip[:, 2, 10:30, 20:40] = 220
+    return clip
+
+
+CHANGES = {
+    "jitter": {"brightness": 0.4, "hue": 0.2},
+    "authors": {"authors": 1.0},
+    "rand_augment": {"rand_augment": 2, "magnitude": 15},
+    "erase": {"erase": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_clips_seed_decides_its_changes(name):
+    augment = Augmentation(**CHANGES[name])
+    clip = scene()
+    torch.manual_seed(1)
+    first = [augment.change(clip, seed) for seed in range(10)]
+    state = torch.get_rng_state()
+    again = [augment.change(clip, seed) for seed in range(10)]
+    assert torch.equal(torch.get_rng_state(), state)
+    for seed, out in enumerate(first):
+        assert out.dtype == torch.uint8
+        assert out.shape == clip.shape
+        assert torch.equal(out, again[seed])
+    # RandAugment and the authors' group may by chance do nothing
+    assert len({out.numpy().tobytes() for out in first}) >= 8
+    assert torch.equal(clip, scene())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_nothing_is_drawn_from_the_pixels(name):
+    """Another clip, read on another device, would get the same draws."""
+    augment = Augmentation(**CHANGES[name])
+    one, both = augment.change(scene(), 5), augment.change(scene(5), 5)
+    assert torch.equal(both[:2], one)
+
+
+def test_changes_do_not_follow_the_cut():
+    """Clips cut on the left are not those that get darker: the two draw from unlike seeds."""
+    augment = Augmentation(crop="short_side", flip=0, brightness=0.5)
+    lefts, shades = [], []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        cut = augment.cut(gradient(64, 200), 64)
+        lefts.append(float(cut[0, 0, 0, 0]))
+        shades.append(float(augment.change(torch.full_like(cut, 100), seed).float().mean()))
+    correlation = torch.corrcoef(torch.tensor([lefts, shades]))[0, 1]
+    assert abs(correlation) < 0.25  # 3.5 standard errors
+
+
+def test_authors_is_the_probability_of_the_group():
+    augment = Augmentation(authors=0.5)
+    clip = scene()
+    changed = sum(not torch.equal(augment.change(clip, seed), clip) for seed in range(200))
+    # 3 % of the groups are empty
+    assert changed == pytest.approx(200 * 0.5 * (1 - 0.6**7), abs=21)
+
+
+def test_erase_paints_one_rectangle():
+    clip = torch.full((2, 3, 40, 40), 7, dtype=torch.uint8)
+    areas = []
+    for seed in range(30):
+        out = Augmentation(erase=1).change(clip, seed)
+        painted = (out != clip).all(1)
+        rows, columns = painted[0].any(1).sum(), painted[0].any(0).sum()
+        assert painted.sum() == 2 * rows * columns
+        assert out[0, :, painted[0]].unique(dim=1).flatten().tolist() == [110, 101, 96]
+        areas.append(float(rows * columns) / 1600)
+    assert 0.01 < min(areas) < 0.1
+    assert 0.2 < max(areas) < 0.36
+
+
+def batch_of_shades(count=6):
+    """Float clips that are their own label everywhere."""
+    labels = torch.arange(count)
+    return labels.float().view(-1, 1, 1, 1, 1).expand(-1, 3, 2, 20, 20).contiguous(), labels
+
+
+@pytest.mark.parametrize("way", ["mixup", "cutmix"])
+def test_targets_are_the_shares_of_what_is_in_the_clip(way):
+    clips, labels = batch_of_shades()
+    augment = Augmentation(**{way: 1.0})
+    drawn = set()
+    for seed in range(20):
+        mixed, targets = augment.mix(clips, labels, 8, [seed, 1, 2, 3, 4, 5])
+        assert type(mixed) is torch.Tensor
+        assert targets.shape == (6, 8)
+        torch.testing.assert_close(targets.sum(1), torch.ones(6))
+        share = targets.diagonal()
+        torch.testing.assert_close(share, share[:1].expand(6))
+        drawn.add(float(share[0]))
+        mean = (targets @ torch.arange(8.0)).view(-1, 1, 1, 1, 1)
+        if way == "mixup":
+            torch.testing.assert_close(mixed, mean.expand_as(mixed))
+        else:
+            assert set(mixed[2].unique().tolist()) <= {1.0, 2.0}
+            torch.testing.assert_close(mixed.mean((1, 2, 3, 4)), mean.flatten())
+            assert torch.equal(mixed[:, 0, 0], mixed[:, 2, 1])  # the same rectangle in all frames
+        again, _ = augment.mix(clips, labels, 8, [seed, 1, 2, 3, 4, 5])
+        assert torch.equal(mixed, again)
+    assert len(drawn) > 10
+    assert torch.equal(clips, batch_of_shades()[0])
+
+
+def test_mixup_and_cutmix_take_turns():
+    clips, labels = batch_of_shades()
+    augment = Augmentation(mixup=1, cutmix=1)
+    whole = 0
+    for seed in range(100):
+        mixed, _ = augment.mix(clips, labels, 6, [seed])
+        whole += len(mixed[1].unique()) == 1 and not torch.equal(mixed, clips)
+    assert 30 <= whole <= 70  # 4 standard deviations
 
 
 @pytest.mark.parametrize(
@@ -244,6 +364,12 @@ def test_colour_jitter_changes_what_it_says_and_only_when_told(name):
         ({"contrast": 1.2}, r"contrast .*1\.2"),
         ({"saturation": -0.5}, r"saturation .*-0\.5"),
         ({"hue": 0.6}, r"hue .*0\.6"),
+        ({"authors": 1.5}, r"authors .*1\.5"),
+        ({"erase": math.nan}, "erase .*nan"),
+        ({"rand_augment": -1}, "rand_augment .*-1"),
+        ({"magnitude": 31}, r"magnitude .*\[0, 30\], got 31"),
+        ({"mixup": -0.1}, r"mixup .*-0\.1"),
+        ({"cutmix": math.inf}, "cutmix .*inf"),
     ],
 )
 def test_settings_that_cannot_work_are_named(values, named):

@@ -1,11 +1,11 @@
 """Files of every kind that users have, and files that are none."""
 
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from vidpool.errors import CheckpointError, ConfigError
@@ -13,7 +13,6 @@ from vidpool.models import create_model, load_weights
 from vidpool.models.checkpoint import (
     MismatchError,
     Weights,
-    classifier_layers,
     count_classes,
     load_checkpoint,
     read_weights,
@@ -126,7 +125,6 @@ def test_prefixes(prefix, tmp_path):
 
 
 def test_safetensors(tmp_path):
-    save_file = pytest.importorskip("safetensors.torch").save_file
     theirs, ours = randomised(tiny()), tiny()
     save_file(theirs.state_dict(), tmp_path / "a.safetensors")
     assert not load_weights(ours, tmp_path / "a.safetensors").fresh
@@ -135,13 +133,6 @@ def test_safetensors(tmp_path):
     (tmp_path / "short.safetensors").write_bytes(whole[:-100])
     with pytest.raises(CheckpointError, match=r"short\.safetensors: cannot be read"):
         read_weights(tmp_path / "short.safetensors")
-
-
-def test_safetensors_without_its_package(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    (tmp_path / "a.safetensors").write_bytes(b"\0" * 20)
-    with pytest.raises(ConfigError, match=r"pip install 'vidpool\[safetensors\]'"):
-        read_weights(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_18", "i3d", "mfnet"])
@@ -311,13 +302,26 @@ def test_the_classifier_of_other_classes_stays_fresh(name):
     ours = create_model(name, num_classes=7)
     weights = Weights(Path("a.pth"), state, {})
     assert count_classes(ours, weights) == 5
-    layer = ours.get_submodule(classifier_layers(ours)[0])
+    layer = ours.get_submodule(ours.heads[0])
     before = layer.weight.clone()
     assert before.shape[0] == 7
     report = load_weights(ours, weights)
     assert torch.equal(layer.weight, before)
     assert len(report.fresh) == 2
     assert report.fresh == report.fresh_classifier
+
+
+def test_a_network_without_heads_takes_whole_files_only():
+    ours = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Linear(4, 7))
+    state = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Linear(4, 5)).state_dict()
+    weights = Weights(Path("a.pth"), state, {})
+    assert count_classes(ours, weights) is None
+    error = unchanged(ours, lambda: load_weights(ours, weights))
+    assert "1.bias: (5,) in the checkpoint, (7,) in the model" in str(error)
+    ours.heads = ("1",)
+    assert count_classes(ours, weights) == 5
+    assert load_weights(ours, weights).fresh_classifier == ("1.bias", "1.weight")
+    assert torch.equal(ours[0].weight, state["0.weight"])
 
 
 def test_a_classifier_of_other_features_is_no_classifier_of_other_classes():

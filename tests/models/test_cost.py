@@ -7,6 +7,7 @@ from torch import nn
 from vidpool.errors import ConfigError
 from vidpool.models import create_model
 from vidpool.models.cost import measure_cost, pooling_layers
+from vidpool.nn import swap_pooling
 
 
 def on_meta(name, **options):
@@ -134,6 +135,49 @@ def test_pooling_layers():
     assert layers["3"].geometry == {"output_size": (2, 1, 1)}
     swapped = {name for name, layer in layers.items() if layer.swapped}
     assert swapped == {"0", "1.unused"}
+
+
+class Calls(nn.Module):
+    """Pools by functions: a map twice, and all of it, which swap_pooling leaves alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x):
+        x = nn.functional.avg_pool2d(nn.functional.max_pool2d(self.pool(x), 3, 2, 1), 2)
+        return nn.functional.avg_pool2d(x, 2, 1)
+
+
+class Branches(Calls):
+    """Cannot be traced."""
+
+    def forward(self, x):
+        return super().forward(x) if x.is_meta or x.sum() > 0 else x
+
+
+def test_calls_are_listed_after_the_layers():
+    block = Calls()
+    layers = pooling_layers(nn.Sequential(block, nn.Upsample(scale_factor=16), block), (32, 48))
+    assert [(layer.name, layer.kind) for layer in layers] == [
+        ("0.pool", "MaxPool2d"),
+        ("0.max_pool2d", "MaxPool2d"),
+        ("0.avg_pool2d", "AvgPool2d"),
+        ("2.max_pool2d", "MaxPool2d"),
+        ("2.avg_pool2d", "AvgPool2d"),
+    ]
+    assert [(layer.swapped, layer.called) for layer in layers[:2]] == [(True, False), (False, True)]
+    assert layers[1].geometry == {"kernel_size": 3, "stride": 2, "padding": 1}
+    assert type(block) is Calls
+
+
+def test_what_swap_pooling_would_refuse_is_listed_all_the_same():
+    model = nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2, divisor_override=2), Branches())
+    layers = pooling_layers(model, (64, 64))
+    assert [layer.name for layer in layers] == ["0", "1", "2.pool"]
+    assert all(layer.swapped for layer in layers)
+    with pytest.raises(ConfigError, match="divisor_override"):
+        swap_pooling(model)
 
 
 def test_nothing_to_swap():

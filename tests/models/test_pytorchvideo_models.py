@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vidpool.errors import ConfigError
-from vidpool.models import create_model, list_models, model_info
+from vidpool.models import PyTorchVideoNet, create_model, list_models, model_info
 from vidpool.models.cost import measure_cost, pooling_layers
 from vidpool.models.pytorchvideo_models import pathways
 from vidpool.nn import swap_pooling
@@ -128,8 +128,8 @@ def test_head_at_the_size_it_was_designed_for(name):
     theirs = randomised(original.blocks[-heads:].to_empty(device="cpu"))
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.1)
-    model = on_meta(create_model, name).eval()
-    model.blocks = model.blocks[-heads:].to_empty(device="cpu").double()
+    blocks = on_meta(create_model, name).blocks[-heads:].to_empty(device="cpu").double()
+    model = PyTorchVideoNet(blocks, dropout=0.0).eval()
     model.blocks.load_state_dict(theirs.state_dict())
     maps = [torch.randn(2, *shape[1:], dtype=torch.float64) for shape in shapes]
     with torch.no_grad():
@@ -189,7 +189,7 @@ def test_dropout():
     clips = torch.randn(2, 3, 2, 32, 32)
     features = model.forward_features(clips)
     assert torch.equal(model(clips), model.blocks[-1].proj(features))
-    model.blocks[-1].dropout.train()
+    model.dropout.train()
     assert not torch.equal(model(clips), model(clips))
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -46,22 +47,44 @@ def test_every_model_trains(name):
 def test_compiled_models_compute_the_same(name):
     torch._dynamo.reset()
     info = model_info(name)
-    least = (8, 64, 64) if info.kind == "video" else (96, 96)
+    # of 5x32x32, PyTorch 2.15's own convolutions crash in s3d
+    least = (8, 64, 64) if info.kind == "video" else (64, 64)
     size = info.size if info.fixed else tuple(map(max, info.smallest, least))
     x, labels = torch.randn(2, 3, *size), torch.tensor([0, 2])
     results = []
     for compiled in (False, True):
         torch.manual_seed(0)
-        model = create_model(name, num_classes=3).double()
+        model = create_model(name, num_classes=3)
         if any(layer.swapped for layer in pooling_layers(model, size)):
             swap_pooling(model)
         # dropout and stochastic depth draw other numbers when compiled
         run = torch.compile(model.eval(), backend="aot_eager") if compiled else model.eval()
-        logits = run(x.double())
+        logits = run(x)
         nn.functional.cross_entropy(logits, labels).backward()
         results.append([logits.detach(), *(p.grad for p in model.parameters())])
     for eager, compiled in zip(*results, strict=True):
-        torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=1e-10)
+        assert (compiled - eager).abs().max() <= 1e-3 * eager.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in ("r3d_18", "srtg_r2plus1d_50", "ip_csn_50", "i3d", "mfnet")),
+        *((f"pytorchvideo/{name}", {}) for name in ("slow_r50", "slowfast_r50_8x8", "x3d_xs")),
+        *((f"torchvision/{name}", {}) for name in ("r3d_18", "s3d", "mvit_v2_s", "swin3d_t")),
+        *((f"torchvision/{name}", {}) for name in ("resnet18", "densenet121", "googlenet")),
+        *((f"torchvision/{name}", {"aux_logits": True}) for name in ("googlenet", "inception_v3")),
+    ],
+)
+def test_heads_are_what_depends_on_the_number_of_classes(name, options):
+    if name.startswith("pytorchvideo/"):
+        pytest.importorskip("pytorchvideo")
+    with torch.device("meta"):
+        five, seven = (create_model(name, num_classes, **options) for num_classes in (5, 7))
+    shapes = {key: value.shape for key, value in five.state_dict().items()}
+    other = {key for key, value in seven.state_dict().items() if value.shape != shapes[key]}
+    assert other == {f"{head}.{part}" for head in seven.heads for part in ("weight", "bias")}
+    assert len(seven.heads) == (1 if not options else 3 if "googlenet" in name else 2)
 
 
 def test_list_is_in_natural_order_and_takes_patterns():
@@ -109,6 +132,35 @@ def test_unknown_option_is_an_error_that_lists_the_known():
         create_model("r3d_18", depht=50)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "expected"),
+    [
+        ("r3d_18", {"width": "8"}, "a whole number, but is '8'"),
+        ("i3d", {"width": 8.0}, "a whole number, but is 8.0"),
+        ("mfnet", {"num_classes": 2.5}, "a whole number, but is 2.5"),
+        ("r3d_18", {"num_classes": True}, "a whole number, but is True"),
+        ("ip_csn_50", {"in_channels": None}, "a whole number, but is None"),
+        ("r3d_18", {"dropout": "x"}, "a number, but is 'x'"),
+        ("torchvision/s3d", {"dropout": [0.5]}, r"a number, but is \[0.5\]"),
+        ("r3d_18", {"checkpointing": 3}, "true or false, but is 3"),
+        ("pytorchvideo/x3d_xs", {"checkpointing": "no"}, "true or false, but is 'no'"),
+        ("srtg_r3d_18", {"gate": "off"}, "true or false, but is 'off'"),
+        ("torchvision/googlenet", {"aux_logits": 1}, "true or false, but is 1"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_an_error_that_says_what_is_expected(name, option, expected):
+    (key,) = option
+    with pytest.raises(ConfigError, match=f"^{name}: {key} must be {expected}$"):
+        create_model(name, **option)
+
+
+def test_numbers_of_other_types_than_pythons():
+    with torch.device("meta"):
+        model = create_model("r3d_18", np.int64(7), width=np.int32(4), dropout=np.float32(0.5))
+        assert create_model("r3d_18", width=4, dropout=0).dropout.p == 0
+    assert (model.fc.out_features, model.fc.in_features, model.dropout.p) == (7, 32, 0.5)
+
+
 @pytest.mark.usefixtures("scratch")
 def test_the_functions_name_is_the_models():
     @register_model
@@ -119,6 +171,8 @@ def test_the_functions_name_is_the_models():
     assert create_model("linear", 3, features=5).weight.shape == (3, 5)
     with pytest.raises(ConfigError, match="linear does not take width; it takes num_classes, feat"):
         create_model("linear", width=1)
+    with pytest.raises(ConfigError, match="linear: features must be a whole number, but is '2'"):
+        create_model("linear", features="2")
     with pytest.raises(ValueError, match="linear is registered already"):
         register_model(linear)
 

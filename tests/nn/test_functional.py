@@ -276,6 +276,13 @@ def test_an_error_leaves_the_calls_as_they_were():
     assert model(torch.rand(1, 3, 16, 16)).shape == (1, 4, 2, 2)
 
 
-def test_without_functional_the_error_says_that_there_is_more():
-    with pytest.raises(ConfigError, match="functional=True"):
+def test_without_functional_the_error_says_what_there_is_more():
+    with pytest.raises(
+        ConfigError,
+        match=r"none; functional=True replaces calls too: 0.max_pool2d, 0.max_pool2d_1$",
+    ):
         swap_pooling(nn.Sequential(Two()))
+    for model, functional in [(nn.Sequential(nn.ReLU()), False), (nn.Sequential(Two()), True)]:
+        with pytest.raises(ConfigError) as error:
+            swap_pooling(model, where="nothing", functional=functional)
+        assert "functional" not in str(error.value)

@@ -1,6 +1,7 @@
 """The layers against the functions, and against the max pooling layers that they replace."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -47,7 +48,41 @@ def test_gradient_is_passed_on(soft, _hard, function):
 def test_has_no_state_and_copies():
     layer = SoftPool3d((1, 2, 2), padding=(0, 1, 1))
     assert not layer.state_dict()
-    assert repr(copy.deepcopy(layer)) == repr(layer)
+    x = torch.randn(2, 3, 4, 5)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert repr(again) == repr(layer)
+        assert torch.equal(again(x), layer(x))
+
+
+@pytest.mark.parametrize("layer", [SoftPool1d, SoftPool2d, SoftPool3d])
+def test_wrong_arguments_are_errors_when_the_layer_is_made(layer):
+    for error, message, arguments in [
+        (RuntimeError, "kernel_size should be greater than zero", {"kernel_size": 0}),
+        (RuntimeError, "stride should be greater than zero", {"kernel_size": 2, "stride": 0}),
+        (RuntimeError, "at most half of kernel_size", {"kernel_size": 2, "padding": 5}),
+        (RuntimeError, "dilation must be an int or", {"kernel_size": 2, "dilation": (1,) * 4}),
+        (TypeError, "padding must be an int or", {"kernel_size": 2, "padding": 0.5}),
+        (ValueError, "gradient must be one of", {"kernel_size": 2, "gradient": "papre"}),
+    ]:
+        with pytest.raises(error, match=message):
+            layer(**arguments)
+
+
+def test_geometry_that_is_set_later_counts():
+    layer, x = SoftPool2d(2), torch.randn(1, 8, 8)
+    layer.stride = 1
+    assert torch.equal(layer(x), ops.soft_pool2d(x, 2, 1))
+    layer.padding = 5
+    with pytest.raises(RuntimeError, match="at most half of kernel_size"):
+        layer(x)
+
+
+@pytest.mark.parametrize("kernel_size", [2, (1, 2, 2), [1, 2, 2]])
+def test_compiles_to_one_graph(kernel_size):
+    torch._dynamo.reset()
+    layer, x = SoftPool3d(kernel_size, 2), torch.randn(1, 2, 4, 6, 6)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), layer(x))
 
 
 def test_repr_shows_every_argument():

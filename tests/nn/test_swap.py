@@ -338,6 +338,10 @@ def test_a_geometry_that_the_new_layer_refuses_is_an_error_with_its_name():
     with pytest.raises(ConfigError, match=r"^1 \(MaxPool2d\): LiftPool halves"):
         swap_pooling(model, "lift", channels=3)
     assert isinstance(model[0], nn.MaxPool2d)
+    model[1] = nn.MaxPool2d(2, padding=5)  # which PyTorch accepts until it has to pool
+    with pytest.raises(ConfigError, match=r"^1 \(MaxPool2d\): padding should be .* at most half"):
+        swap_pooling(model)
+    assert isinstance(model[0], nn.MaxPool2d)
 
 
 def test_new_layers_have_the_models_dtype():

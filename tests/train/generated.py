@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import Dataset
 
-from vidpool.data.datamodule import VideoDataModule
+from vidpool.data.listed import ListedDataModule
 
 CLASSES = 3
 
@@ -32,22 +32,28 @@ class GeneratedClips(Dataset):
             "label": video % CLASSES,
             "video": video,
             "counted": torch.tensor([request.counted for request in requests]),
-            "substituted": torch.tensor(0),
+            "seed": [request.seed for request in requests],
+            "requested": len(requests),
+            "bad": [],
         }
 
 
-class Generated(VideoDataModule):
+class Generated(ListedDataModule):
     """`size` clips to train on, 6 to validate on; full clips are of 8 x 32²."""
 
     class_names = ("red", "green", "blue")
 
     def __init__(self, size=130, **options):
         super().__init__(
-            **{"frames": 8, "crop": 32, "short_side": 32, "batch_size": 2, "workers": 0} | options
+            root=".",
+            **{"frames": 8, "crop": 32, "short_side": 32, "batch_size": 2, "workers": 0} | options,
         )
         self.size = size
 
-    def videos(self, split):
+    def read_listing(self):
+        raise NotImplementedError
+
+    def annotation_files(self):
         raise NotImplementedError
 
     def train_dataloader(self):

@@ -43,6 +43,7 @@ def test_state_dict_holds_the_network_alone():
         ({"pooling": "hip"}, "unknown pooling 'hip'"),
         ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a model.pooling"),
         ({"backbone_options": {"width": 8}}, "give width as model.width"),
+        ({"backbone_options": {"in_channels": "3"}}, "in_channels must be a whole number.* '3'"),
         ({"backbone_options": {"checkpointing": True}}, "give checkpointing as model.recompute"),
     ],
 )
@@ -70,3 +71,22 @@ def test_any_video_network_with_any_pooling():
     assert plain(clip[:, :3]).shape == (2, 5)
     with pytest.raises(ConfigError, match="takes pictures"):
         VideoClassifier("torchvision/resnet18", num_classes=5)
+
+
+def test_mixed_clips_are_trained_towards_the_shares_of_their_classes(monkeypatch):
+    network = classifier(label_smoothing=0.1)
+    monkeypatch.setattr(network, "log", lambda *_, **__: None)
+    monkeypatch.setattr(network, "log_dict", lambda *_, **__: None)
+    logits = torch.randn(3, 6)
+    monkeypatch.setattr(network, "forward", lambda _: logits)
+    target = torch.tensor([[0.7, 0.3, 0, 0, 0, 0], [0, 0, 0, 0, 0.4, 0.6], [0, 0, 1.0, 0, 0, 0]])
+    batch = {"clip": torch.zeros(3), "label": target.argmax(1), "requested": 3, "bad": []}
+    smoothed = 0.9 * target.double() + 0.1 / 6
+    expected = -(smoothed * logits.double().log_softmax(1)).sum(1).mean()
+    loss = network.training_step({**batch, "target": target}, 0)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(network.training_step(batch, 0)) != pytest.approx(float(expected), rel=1e-5)
+    top1 = network.train_accuracies.compute()["train/top1"]
+    assert float(top1) == pytest.approx(
+        float((logits.argmax(1) == target.argmax(1)).float().mean())
+    )

@@ -66,6 +66,7 @@ def train(network, data, steps, precision):
         precision=precision,
         max_epochs=steps,
         limit_val_batches=0,
+        gradient_clip_val=1.0,  # of the deepest SRTG networks, the first are 1e17
         callbacks=[losses],
         logger=False,
         enable_checkpointing=False,

@@ -113,8 +113,6 @@ def test_mistakes(authors, options, error, message):
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".pth", ".safetensors"])
 def test_what_is_saved_is_imported_again(authors, tmp_path, suffix):
-    if suffix == ".safetensors":
-        pytest.importorskip("safetensors")
     names = list("vwxyz")
     first = import_checkpoint(authors[1], "r3d_18", width=4, pooling="soft", class_names=names)
     out = tmp_path / f"out{suffix}"

@@ -137,7 +137,7 @@ def test_sub_batch_norm_by_option(tmp_path):
     # what trainer.sync_batchnorm does, which Lightning has on GPUs only
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     sampler = SimpleNamespace(total=130, num_replicas=1)
-    trainer = SimpleNamespace(train_dataloader=SimpleNamespace(sampler=sampler))
+    trainer = SimpleNamespace(train_dataloader=SimpleNamespace(scheduled=sampler))
     with pytest.raises(ConfigError, match="exclude each other"):
         multigrid.on_train_start(trainer, converted)
 

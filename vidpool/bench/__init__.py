@@ -1,1 +1,1 @@
-"""Benchmarks: what the pooling operators cost beside PyTorch's own, measured in one process."""
+"""Benchmarks: what pooling and decoding cost beside what others offer, measured in one process."""

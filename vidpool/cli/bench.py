@@ -1,4 +1,4 @@
-"""``vidpool bench``: how fast the pooling operators are here, as a table, a file and a picture."""
+"""``vidpool bench``: how fast things are here, as a table, a file and a picture."""
 
 from __future__ import annotations
 
@@ -31,14 +31,28 @@ from vidpool.bench.pool import (
     Result,
     measure,
 )
+from vidpool.cli import bench_data, bench_decode, bench_index
 from vidpool.errors import ConfigError
 
 WIDE = 132  # columns of the table where no terminal says how many there are
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Run ``vidpool bench pool``; the exit status is 1 if SoftPool could not be measured."""
-    args = _parser(verb).parse_args(arguments)
+    """Run ``vidpool bench WHAT``; the exit status is 1 if something was not right."""
+    parser = _parser(verb)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and args.what != "data":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if args.output:
+        _check_output(Path(args.output), args.overwrite)
+    if args.what == "data":
+        return bench_data.run(args, rest)
+    others = {"decode": bench_decode.run, "index": bench_index.run}
+    return others.get(args.what, _run_pool)(args)
+
+
+def _run_pool(args: argparse.Namespace) -> int:
+    """Time pooling; the exit status is 1 if SoftPool could not be measured."""
     cases = _cases(args)
     for name in ("rounds", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -49,8 +63,6 @@ def main(verb: str, arguments: list[str]) -> int:
             "give --device cpu"
         )
     output = Path(args.output) if args.output else None
-    if output:
-        _check_output(output, args.overwrite)
 
     threads_before = torch.get_num_threads()
     threads = args.threads or (1 if args.device == "cpu" else threads_before)
@@ -150,6 +162,9 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--compile", action="store_true", help="plain PyTorch under torch.compile too (slow)")
     add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
+    bench_decode.add_parser(what)
+    bench_index.add_parser(what)
+    bench_data.add_parser(what)
     return parser
 
 

@@ -13,14 +13,16 @@ from vidpool.errors import ConfigError
 OPTIONS = ("-c", "--config")
 
 
-def expand_bases(arguments: list[str]) -> list[str]:
+def expand_bases(arguments: list[str], section: str | None = None) -> list[str]:
     """Replace each ``--config FILE`` with ``--config`` options for its parts and its own values.
 
     Args:
         arguments: A command line.
+        section: Keep nothing else of the files than this section, such as ``data``.
 
     Returns:
-        The command line; a file that has a ``base`` is given by its text, without the ``base``.
+        The command line; a file that has a ``base``, or sections that are not kept, is given by the
+        text of the rest.
 
     Raises:
         ConfigError: A file is missing, is not YAML, or is a part of itself.
@@ -35,12 +37,12 @@ def expand_bases(arguments: list[str]) -> list[str]:
         path = value if equals else next(rest, None)
         if path is None:
             raise ConfigError(f"{option} needs the path of a config file")
-        for config in _parts(Path(path), ()):
+        for config in _parts(Path(path), (), section):
             expanded += ["--config", config]
     return expanded
 
 
-def _parts(path: Path, within: tuple[Path, ...]) -> list[str]:
+def _parts(path: Path, within: tuple[Path, ...], section: str | None) -> list[str]:
     """The file's parts and the file, each as a path or as YAML text."""
     if path.resolve() in within:
         raise ConfigError(f"{path}: this config is a base of itself")
@@ -55,11 +57,13 @@ def _parts(path: Path, within: tuple[Path, ...]) -> list[str]:
         raise ConfigError(f"{path}: is not valid YAML ({error})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a config file holds settings by name, such as `model: …`")
-    if "base" not in content:
+    if "base" not in content and section is None:
         return [str(path)]
-    bases = content.pop("base")
+    bases = content.pop("base", [])
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: base must be a list of paths, got {bases!r}")
     inside = (*within, path.resolve())
-    parts = [part for base in bases for part in _parts(path.parent / base, inside)]
+    parts = [part for base in bases for part in _parts(path.parent / base, inside, section)]
+    if section is not None:
+        content = {section: content[section]} if section in content else {}
     return [*parts, yaml.safe_dump(content, sort_keys=False)] if content else parts

@@ -136,7 +136,7 @@ def _multigrid(callbacks: Any) -> Multigrid | None:
 def _count_clips(fit: ParsedFit) -> int:
     """Training clips of an epoch, which means reading the data set's lists."""
     loader: Any = fit.datamodule().train_dataloader()
-    return len(loader.dataset)
+    return loader.scheduled.total
 
 
 def _processes(trainer: dict[str, Any]) -> int:

@@ -17,9 +17,8 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from vidpool.cli.datamodules import VideoDataModule
 from vidpool.cli.recipes import expand_bases
-from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.ucf101 import UCF101DataModule  # noqa: F401 (so that configs may name it)
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier

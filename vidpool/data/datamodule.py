@@ -1,30 +1,16 @@
-"""What all datamodules share: clip shape, augmentation, views, loaders."""
+"""What all datamodules share, wherever their clips come from: shape, augmentation, views."""
 
-import os
 from abc import ABC, abstractmethod
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
 from vidpool.data.cpus import usable_cpus
-from vidpool.data.dataset import (
-    Batch,
-    EvaluationViews,
-    LabelledVideo,
-    OnUndecodable,
-    Preprocessing,
-    TrainingClips,
-)
-from vidpool.data.loader import ScheduledLoader
-from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule, ScheduledSampler
+from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
+from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.data.transforms import Augmentation, normalize
-from vidpool.errors import ConfigError, DataError
-
-OnMissing = Literal["error", "skip"]
-Split = Literal["train", "val", "test"]
+from vidpool.errors import ConfigError
 
 # of Kinetics-400's pixels, as torchvision's video models use them
 MEAN = (0.43216, 0.394666, 0.37645)
@@ -34,9 +20,10 @@ STD = (0.22803, 0.22145, 0.216989)
 class VideoDataModule(pl.LightningDataModule, ABC):
     """Clips of labelled videos for training, validation and testing.
 
-    A subclass says which videos there are (:meth:`videos`) and what the classes are called
-    (:attr:`class_names`). Batches are :class:`vidpool.data.dataset.Batch`; clips come as uint8 and
-    are normalised once they are on the device.
+    A subclass says what the classes are called (:attr:`class_names`) and makes the loaders;
+    :class:`vidpool.data.listed.ListedDataModule` does so for video files. Batches are
+    :class:`vidpool.data.dataset.Batch`; clips come as uint8 and are normalised once they are on
+    the device.
 
     Validation looks at the central clip and crop of each video; testing at ``test_clips`` x
     ``test_crops`` views.
@@ -52,9 +39,13 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         test_crops: Crops of each of these clips, 1 or 3.
         augment: How training clips are varied.
         decoder: How videos are read, see :func:`vidpool.data.decode.open_video`.
-        on_undecodable: ``error`` stops at a video that cannot be decoded; ``substitute`` takes
-            another video's clip in training and leaves the clip out in evaluation, counts it and
-            logs the count.
+        on_bad_video: What to do about videos that are missing or cannot be read. ``error`` stops
+            there. Else those known to be bad beforehand are left out, and of those found in
+            training ``skip`` leaves the clip out and ``substitute`` puts another video's in its
+            place; evaluation does not count them. All are counted, reported at the end of the
+            epoch, and listed in ``bad_videos.csv`` in the run's folder.
+        max_bad_share: The share of a split's videos, and of an epoch's clips, that may be bad; more
+            is an error.
         workers: Loader processes; by default one a CPU, at most 8.
         worker_start: How they start: ``fork``, ``spawn`` or ``forkserver``; by default as the
             platform does.
@@ -76,7 +67,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         test_crops: int = 3,
         augment: Augmentation = Augmentation(),  # noqa: B008 (the command line shows its fields)
         decoder: Literal["auto", "pyav", "decord"] = "auto",
-        on_undecodable: OnUndecodable = "error",
+        on_bad_video: OnBadVideo = "error",
+        max_bad_share: float = 0.1,
         workers: int | None = None,
         worker_start: Literal["fork", "spawn", "forkserver"] | None = None,
         mean: tuple[float, float, float] = MEAN,
@@ -86,6 +78,13 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         if workers is not None and workers < 0:
             raise ConfigError(f"workers must not be negative, got {workers}")
+        if on_bad_video not in get_args(OnBadVideo):
+            raise ConfigError(
+                f"on_bad_video must be one of {', '.join(get_args(OnBadVideo))}, "
+                f"got {on_bad_video!r}"
+            )
+        if not 0 <= max_bad_share <= 1:
+            raise ConfigError(f"max_bad_share must lie within [0, 1], got {max_bad_share}")
         self.preprocessing = Preprocessing(
             frames, stride, short_side, crop, test_clips, test_crops, tuple(mean), tuple(std)
         )
@@ -97,7 +96,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         )
         self.augment = augment
         self.decoder = decoder
-        self.on_undecodable: OnUndecodable = on_undecodable
+        self.on_bad_video: OnBadVideo = on_bad_video
+        self.max_bad_share = max_bad_share
         self.workers = min(8, usable_cpus()) if workers is None else workers
         self.worker_start = worker_start
         self.static = static
@@ -106,14 +106,6 @@ class VideoDataModule(pl.LightningDataModule, ABC):
     @abstractmethod
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their ids."""
-
-    @abstractmethod
-    def videos(self, split: Split) -> list[LabelledVideo]:
-        """The videos of a split.
-
-        Raises:
-            DataError: A list, folder or video is missing.
-        """
 
     @property
     def num_classes(self) -> int:
@@ -124,68 +116,20 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         """What a checkpoint must hold so that prediction needs nothing else."""
         return {"class_names": self.class_names, "preprocessing": self.preprocessing.to_dict()}
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Random, augmented clips."""
-        dataset = TrainingClips(
-            self._some_videos("train"), self.augment, self.decoder, self.on_undecodable
-        )
-        return self._loader(dataset, self.schedule, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """The central clip and crop of every video."""
-        return self._evaluation("val", clips=1, crops=1)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """All views of every video."""
-        return self._evaluation("test", self.preprocessing.clips, self.preprocessing.crops)
-
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Normalise the clips on the device."""
-        clip = normalize(batch["clip"], self.preprocessing.mean, self.preprocessing.std)
-        return {**batch, "clip": clip}
-
-    def _some_videos(self, split: Split) -> list[LabelledVideo]:
-        videos = self.videos(split)
-        if not videos:
-            raise DataError(f"{type(self).__name__}: the {split} split has no videos")
-        return videos
-
-    def _evaluation(self, split: Split, clips: int, crops: int) -> DataLoader[Batch]:
-        preprocessing = replace(self.preprocessing, clips=clips, crops=crops)
-        dataset = EvaluationViews(
-            self._some_videos(split),
-            preprocessing,
-            self.decoder,
-            self.on_undecodable,
-            self.static,
-        )
-        return self._loader(dataset, self.eval_schedule, shuffle=False)
-
-    def _loader(
-        self,
-        dataset: TrainingClips | EvaluationViews,
-        schedule: Schedule,
-        shuffle: bool,
-    ) -> DataLoader[Batch]:
-        trainer = self.trainer
-        sampler = ScheduledSampler(
-            dataset,
-            schedule,
-            num_replicas=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
-            shuffle=shuffle,
-            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
-        )
-        sampler.set_epoch(trainer.current_epoch if trainer else 0)
-        return ScheduledLoader(
-            dataset,
-            sampler,
-            self._batches_done if trainer and shuffle else None,
-            num_workers=self.workers,
-            multiprocessing_context=self.worker_start if self.workers else None,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        """Normalise the clips on the device; in training, also change and mix them there."""
+        augment = self.augment
+        training = self.trainer is not None and self.trainer.training
+        clip = batch["clip"]
+        if training and augment.on_device:
+            frames = zip(clip.transpose(1, 2), batch["seed"], strict=True)
+            changed = [augment.change(clip, seed) for clip, seed in frames]
+            clip = torch.stack(changed).transpose(1, 2)
+        clip = normalize(clip, self.preprocessing.mean, self.preprocessing.std)
+        if not training or not (augment.mixup or augment.cutmix):
+            return {**batch, "clip": clip}
+        clip, target = augment.mix(clip, batch["label"], self.num_classes, batch["seed"])
+        return {**batch, "clip": clip, "target": target, "label": target.argmax(1)}
 
     def _batches_done(self) -> int:
         """Batches of the epoch that Lightning counts as trained on when it resumes a run."""

@@ -1,5 +1,6 @@
 """Data sets of clips: each item is a batch, read as a list of :class:`ClipRequest` says."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -8,39 +9,56 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidpool.data.decode import open_video
+from vidpool.data.augment import seeded
+from vidpool.data.decode import Video, open_video
 from vidpool.data.sampling import even_clips, random_clip
 from vidpool.data.schedule import ClipRequest, ClipShape
+from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms import Augmentation, crop_views
 from vidpool.errors import ConfigError, VideoError
 
-OnUndecodable = Literal["error", "substitute"]
+OnBadVideo = Literal["error", "skip", "substitute"]
 MAX_SUBSTITUTIONS = 10  # in a row; more means that the data set is broken, not a file
 
 
-class LabelledVideo(NamedTuple):
-    """A labelled video file."""
-
-    path: str
-    label: int
+class _Mixed(TypedDict, total=False):
+    target: Tensor
 
 
-class Batch(TypedDict):
+class Batch(_Mixed):
     """A batch of clips; N counts each crop of an evaluated clip by itself.
 
     Attributes:
         clip: uint8 (N, C, T, H, W); normalised float32 once it is on the device.
-        label: int64 (N,), class ids.
+        label: int64 (N,), class ids; of mixed clips that with the larger share.
+        target: float32 (N, classes), the share of each class; only where clips were mixed.
         video: int64 (N,), the video's place in the data set.
         counted: bool (N,), False for clips that only fill up the batch.
-        substituted: int64 (), how many clips stand in for videos that could not be decoded.
+        seed: N numbers from which changes on the device draw; a list, because to look at a tensor
+            there would mean to wait for the device.
+        requested: How many clips were to be read.
+        bad: What was wrong with those that could not be, a message for each, which begins with the
+            file. In training they are left out or other clips stand in for them; in evaluation
+            they are not ``counted``.
     """
 
     clip: Tensor
     label: Tensor
     video: Tensor
     counted: Tensor
-    substituted: Tensor
+    seed: list[int]
+    requested: int
+    bad: list[str]
+
+
+class _Clip(NamedTuple):
+    """One element of a batch, as :class:`Batch` has it; ``frames`` is (T, C, H, W)."""
+
+    frames: Tensor
+    label: int
+    video: int
+    counted: bool
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,9 @@ class TrainingClips(Dataset[Batch]):
         videos: The videos; ``request.index`` counts them.
         augment: How clips are varied.
         decoder: See :func:`vidpool.data.decode.open_video`.
-        on_undecodable: ``"error"``, or ``"substitute"``: take another video's clip and count it.
+        on_bad_video: What to do where a video cannot be read: ``"error"``; ``"skip"`` makes the
+            batch smaller, unless nothing would be left of it; ``"substitute"`` takes another
+            video's clip.
     """
 
     def __init__(
@@ -116,12 +136,12 @@ class TrainingClips(Dataset[Batch]):
         videos: Sequence[LabelledVideo],
         augment: Augmentation,
         decoder: str = "auto",
-        on_undecodable: OnUndecodable = "error",
+        on_bad_video: OnBadVideo = "error",
     ) -> None:
         self.videos = videos
         self.augment = augment
         self.decoder = decoder
-        self.on_undecodable = on_undecodable
+        self.on_bad_video = on_bad_video
 
     def __len__(self) -> int:
         """How many videos there are."""
@@ -131,40 +151,57 @@ class TrainingClips(Dataset[Batch]):
         """Read a batch; the same requests give the same batch in whichever process.
 
         Raises:
-            VideoError: A video cannot be decoded (and, when substituting, ten more in its place).
+            VideoError: A video cannot be read and is not to be done without, or ten more that were
+                tried in its place cannot be either.
         """
-        clips, indices, substituted = [], [], 0
-        for request in requests:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(request.seed)  # the CPU's alone
-                clip, index, tries = self._read(request)
+        clips: list[_Clip] = []
+        bad: list[str] = []
+        for number, request in enumerate(requests, start=1):
+            # the last one has to give a clip where none before it did
+            last_chance = number == len(requests) and not clips
+            substitute = self.on_bad_video == "substitute" or last_chance
+            with seeded(request.seed):
+                clip, error = self._read(request, substitute)
+            if error is not None:
+                bad.append(str(error))
+            if clip is None:
+                continue
+            if not self.augment.on_device:
+                clip = clip._replace(frames=self.augment.change(clip.frames, request.seed))
             clips.append(clip)
-            indices.append(index)
-            substituted += tries > 0
-        return _collate(clips, indices, self.videos, [r.counted for r in requests], substituted)
+        return _collate(clips, len(requests), bad)
 
-    def _read(self, request: ClipRequest) -> tuple[Tensor, int, int]:
-        """The clip (T, C, H, W), the video that it is from, and how many videos failed."""
+    def _read(
+        self, request: ClipRequest, substitute: bool
+    ) -> tuple[_Clip | None, VideoError | None]:
+        """The clip, or none where it is to be left out, and what was wrong with the video."""
         index = request.index
-        for failures in range(MAX_SUBSTITUTIONS + 1):
+        first: VideoError | None = None
+        for _ in range(MAX_SUBSTITUTIONS + 1):
+            video = self.videos[index]
             try:
-                return self._read_clip(index, request.shape), index, failures
+                frames = self._read_clip(video, request.shape)
             except VideoError as error:
-                if self.on_undecodable == "error":
+                if self.on_bad_video == "error":
                     raise
-                last = error
-                index = int(torch.randint(len(self.videos), ()))
+                first, last = first or error, error
+            else:
+                return _Clip(frames, video.label, index, request.counted, request.seed), first
+            if not substitute:
+                return None, first
+            index = int(torch.randint(len(self.videos), ()))
         raise VideoError(
             f"{last}; and {MAX_SUBSTITUTIONS} videos tried in place of others could not be "
-            "decoded either: check the data set"
+            "read either: check the data set (`vidpool data check`)"
         ) from last
 
-    def _read_clip(self, index: int, shape: ClipShape) -> Tensor:
-        with open_video(self.videos[index].path, self.decoder) as video:
-            where = random_clip(len(video), shape.frames, shape.stride)
+    def _read_clip(self, video: LabelledVideo, shape: ClipShape) -> Tensor:
+        with open_video(video.path, self.decoder, video.length) as opened:
+            span = span_of(opened, video)
+            where = span.start + random_clip(len(span), shape.frames, shape.stride)
             short_side = self.augment.reading_short_side(shape.crop)
-            frames = video.frames(where.tolist(), short_side)
-        return self.augment(frames, shape.crop)
+            frames = opened.frames(where.tolist(), short_side)
+        return self.augment.cut(frames, shape.crop)
 
 
 class EvaluationViews(Dataset[Batch]):
@@ -176,7 +213,7 @@ class EvaluationViews(Dataset[Batch]):
         videos: The videos.
         preprocessing: Size, clips and crops.
         decoder: See :func:`vidpool.data.decode.open_video`.
-        on_undecodable: ``"error"``, or ``"substitute"``: put a black clip that is not counted.
+        on_bad_video: ``"error"``, or else put a black clip that is not counted.
         static: Show the middle frame of each clip only, repeated; what accuracy remains does not
             come from motion.
     """
@@ -186,13 +223,13 @@ class EvaluationViews(Dataset[Batch]):
         videos: Sequence[LabelledVideo],
         preprocessing: Preprocessing,
         decoder: str = "auto",
-        on_undecodable: OnUndecodable = "error",
+        on_bad_video: OnBadVideo = "error",
         static: bool = False,
     ) -> None:
         self.videos = videos
         self.preprocessing = preprocessing
         self.decoder = decoder
-        self.on_undecodable = on_undecodable
+        self.on_bad_video = on_bad_video
         self.static = static
 
     def __len__(self) -> int:
@@ -203,38 +240,47 @@ class EvaluationViews(Dataset[Batch]):
         """Read a batch of clips with all their crops.
 
         Raises:
-            VideoError: A video cannot be decoded, and ``on_undecodable`` is ``"error"``.
+            VideoError: A video cannot be read, and ``on_bad_video`` is ``"error"``.
         """
         p = self.preprocessing
-        views: list[Tensor] = []
-        indices: list[int] = []
-        counted: list[bool] = []
-        substituted = 0
+        clips: list[_Clip] = []
+        bad: list[str] = []
         for request in requests:
             index, clip = divmod(request.index, p.clips)
-            decoded = True
+            video = self.videos[index]
+            counted = request.counted
             try:
-                crops = self._read_crops(self.videos[index].path, clip)
-            except VideoError:
-                if self.on_undecodable == "error":
+                crops = self._read_crops(video, clip)
+            except VideoError as error:
+                if self.on_bad_video == "error":
                     raise
                 crops = torch.zeros(p.crops, p.frames, 3, p.crop, p.crop, dtype=torch.uint8)
-                decoded = False
-                substituted += 1
-            views += crops
-            indices += [index] * p.crops
-            counted += [request.counted and decoded] * p.crops
-        return _collate(views, indices, self.videos, counted, substituted)
+                counted = False
+                bad.append(str(error))
+            clips += [_Clip(view, video.label, index, counted, request.seed) for view in crops]
+        return _collate(clips, len(requests), bad)
 
-    def _read_crops(self, path: str, clip: int) -> Tensor:
+    def _read_crops(self, video: LabelledVideo, clip: int) -> Tensor:
         """The crops of one clip of a video, (crops, T, C, H, W)."""
         p = self.preprocessing
-        with open_video(path, self.decoder) as video:
-            where = clip_positions(len(video), p)[clip]
+        with open_video(video.path, self.decoder, video.length) as opened:
+            span = span_of(opened, video)
+            where = span.start + clip_positions(len(span), p)[clip]
             if self.static:
                 where = where[len(where) // 2].expand_as(where)
-            frames = video.frames(where.tolist(), p.short_side)
+            frames = opened.frames(where.tolist(), p.short_side)
         return crop_views(frames, p.crop, p.crops)
+
+
+def span_of(opened: Video, video: LabelledVideo) -> range:
+    """The frames of a video within its file.
+
+    Raises:
+        VideoError: The file ends before the video begins, or cannot be read.
+    """
+    if video.start is None:
+        return range(len(opened))
+    return opened.span(video.start, math.inf if video.end is None else video.end)
 
 
 def clip_positions(video_length: int, preprocessing: Preprocessing) -> Tensor:
@@ -260,17 +306,13 @@ def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -
     return torch.cat(views).transpose(1, 2)
 
 
-def _collate(
-    clips: list[Tensor],
-    indices: list[int],
-    videos: Sequence[LabelledVideo],
-    counted: list[bool],
-    substituted: int = 0,
-) -> Batch:
+def _collate(clips: list[_Clip], requested: int, bad: list[str]) -> Batch:
     return Batch(
-        clip=torch.stack(clips).transpose(1, 2).contiguous(),
-        label=torch.tensor([videos[i].label for i in indices]),
-        video=torch.tensor(indices),
-        counted=torch.tensor(counted),
-        substituted=torch.tensor(substituted),
+        clip=torch.stack([clip.frames for clip in clips]).transpose(1, 2).contiguous(),
+        label=torch.tensor([clip.label for clip in clips]),
+        video=torch.tensor([clip.video for clip in clips]),
+        counted=torch.tensor([clip.counted for clip in clips]),
+        seed=[clip.seed for clip in clips],
+        requested=requested,
+        bad=bad,
     )

@@ -40,6 +40,11 @@ class ScheduledLoader(DataLoader[Any]):
         self._batches_done = batches_done
         self._handed_out = 0
 
+    @property
+    def scheduled(self) -> ScheduledSampler:
+        """The steps of the present epoch."""
+        return self.sampler
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches of the present epoch that are not done."""
         self._handed_out = self.sampler.skipped

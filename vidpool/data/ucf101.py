@@ -2,16 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_warn
-
-from vidpool.data.datamodule import OnMissing, Split, VideoDataModule
-from vidpool.data.dataset import LabelledVideo
+from vidpool.data.index import Listing
+from vidpool.data.listed import ListedDataModule
+from vidpool.data.prepare import prepared_name
+from vidpool.data.table import Status, TableBuilder
 from vidpool.errors import ConfigError, DataError
 
 
-class UCF101DataModule(VideoDataModule):
+class UCF101DataModule(ListedDataModule):
     """UCF-101 by its official lists: ``Class/v_Class_gXX_cYY.avi`` below ``root``.
 
     Letters' case is ignored where lists are matched with folders and files, because the published
@@ -19,14 +19,14 @@ class UCF101DataModule(VideoDataModule):
     validation set; as is the field's custom the test videos serve for validation (one view each),
     so compare models by their last checkpoint, not by the best one.
 
+    Where a listed file is not there, the one that ``vidpool data prepare`` makes of it counts.
+
     Args:
         root: The folder with the class folders.
         lists: The folder with ``classInd.txt``, ``trainlist01.txt``, …; by default
             ``ucfTrainTestlist`` in ``root`` or beside it.
         split: Which of the three official splits.
-        on_missing: What to do about listed videos that are not on disk: ``error``, or ``skip``
-            with a warning that counts them.
-        **options: See :class:`vidpool.data.datamodule.VideoDataModule`.
+        **options: See :class:`vidpool.data.listed.ListedDataModule`.
 
     Raises:
         ConfigError: ``split`` is not 1, 2 or 3, or an option cannot work.
@@ -38,20 +38,12 @@ class UCF101DataModule(VideoDataModule):
         root: str,
         lists: str | None = None,
         split: int = 1,
-        on_missing: OnMissing = "error",
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(root=root, **options)
         if split not in (1, 2, 3):
             raise ConfigError(f"UCF-101 has the splits 1, 2 and 3, got split={split}")
-        self.root = Path(root)
         self.split = split
-        self.on_missing: OnMissing = on_missing
-        if not self.root.is_dir():
-            raise DataError(
-                f"{self.root}: no such folder; data.init_args.root must name the folder that holds "
-                "the class folders"
-            )
         self.lists = Path(lists) if lists is not None else self._find_lists()
         self._class_names = read_class_index(self.lists / "classInd.txt")
 
@@ -60,47 +52,41 @@ class UCF101DataModule(VideoDataModule):
         """Names of the classes in the order of ``classInd.txt``."""
         return self._class_names
 
-    def videos(self, split: Split) -> list[LabelledVideo]:
-        """The videos of the official train or test list.
+    def annotation_files(self) -> list[Path]:
+        """The class index and the two lists of the split."""
+        names = ("classInd.txt", *(f"{kind}list{self.split:02d}.txt" for kind in ("train", "test")))
+        return [self.lists / name for name in names]
+
+    def read_listing(self) -> Listing:
+        """The videos of the official train and test lists.
 
         Raises:
-            DataError: A list is missing or names an unknown class; or a video is missing and
-                ``on_missing`` is ``error``.
+            DataError: A list is missing, or names an unknown class.
         """
-        kind: Literal["train", "test"] = "train" if split == "train" else "test"
-        listing = self.lists / f"{kind}list{self.split:02d}.txt"
+        index, *lists = self.annotation_files()
         label_of = {name.casefold(): i for i, name in enumerate(self.class_names)}
+        builder = TableBuilder(str(self.root))
         folders = _names_in(self.root)
         files: dict[str, dict[str, str]] = {}
-        videos, missing = [], []
-        for number, line in _lines(listing):
-            path, _, listed_label = line.rpartition(" ") if kind == "train" else (line, "", "")
-            folder, _, name = path.rpartition("/")
-            label = label_of.get(folder.casefold())
-            if label is None or (listed_label and listed_label != str(label + 1)):
-                raise DataError(
-                    f"{listing}, line {number}: {line!r} does not fit {self.lists / 'classInd.txt'}"
+        splits = {}
+        for kind, listing in zip(("train", "test"), lists, strict=True):
+            first = len(builder)
+            for number, line in _lines(listing):
+                path, _, listed_label = line.rpartition(" ") if kind == "train" else (line, "", "")
+                folder, _, name = path.rpartition("/")
+                label = label_of.get(folder.casefold())
+                if label is None or (listed_label and listed_label != str(label + 1)):
+                    raise DataError(f"{listing}, line {number}: {line!r} does not fit {index}")
+                found = folders.get(folder.casefold(), folder)
+                if found not in files:
+                    files[found] = _names_in(self.root / found)
+                on_disk = files[found].get(name.casefold()) or files[found].get(
+                    prepared_name(name).casefold()
                 )
-            found = folders.get(folder.casefold(), folder)
-            if found not in files:
-                files[found] = _names_in(self.root / found)
-            on_disk = files[found].get(name.casefold())
-            if on_disk is None:
-                missing.append(self.root / found / name)
-            else:
-                videos.append(LabelledVideo(str(self.root / found / on_disk), label))
-        if missing:
-            total = len(missing) + len(videos)
-            if self.on_missing == "error":
-                raise DataError(
-                    f"{missing[0]}: no such video, though {listing} names it ({len(missing)} of "
-                    f"{total} are missing); set data.init_args.on_missing to skip to do without"
-                )
-            rank_zero_warn(
-                f"{len(missing)} of the {total} videos in {listing} are not on disk and are "
-                f"skipped; the first is {missing[0]}"
-            )
-        return videos
+                status = Status.MISSING if on_disk is None else Status.UNKNOWN
+                builder.add_video(builder.add_file(found, on_disk or name, status), label)
+            splits[kind] = (first, len(builder))
+        return Listing(self.class_names, builder.build(), splits)
 
     def _find_lists(self) -> Path:
         places = [self.root / "ucfTrainTestlist", self.root.parent / "ucfTrainTestlist"]
@@ -125,6 +111,8 @@ def read_class_index(path: str | os.PathLike[str]) -> list[str]:
         wanted = str(len(names) + 1)
         if len(fields) != 2 or fields[0] != wanted:
             raise DataError(f"{path}, line {number}: expected '{wanted} ClassName', got {line!r}")
+        if "/" in fields[1] or fields[1] in (".", ".."):
+            raise DataError(f"{path}, line {number}: {fields[1]!r} cannot be the name of a folder")
         names.append(fields[1])
     if not names:
         raise DataError(f"{path}: the class index is empty")

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError, ConfigError
@@ -114,7 +116,6 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
     Raises:
         CheckpointError: As for :func:`load_checkpoint`, or there are no weights in the file.
-        ConfigError: The file is in the safetensors format, whose package is not installed.
     """
     path = Path(path)
     content = _read(path)
@@ -147,7 +148,8 @@ def load_weights(
     Prefixes such as `module.` are removed. If anything is raised, the network is unchanged.
 
     Args:
-        model: The network, changed in place.
+        model: The network, changed in place. Its `heads` are the names of the layers that make
+            logits; of a network without, all weights have to fit.
         source: A checkpoint of any kind that :func:`read_weights` reads, or what it returned.
         bgr: Swap the input channels of the first convolution, for a network that was trained on
             frames in the order blue, green, red.
@@ -165,8 +167,7 @@ def load_weights(
         MismatchError: More than the classifier's number of classes differs; the message names the
             first weight, the error's `report` all. Auxiliary heads that the network was built
             without and missing counts of batches are no difference.
-        ConfigError: `bgr` is asked for and the network does not take three channels, or the file
-            is in the safetensors format, whose package is not installed.
+        ConfigError: `bgr` is asked for and the network does not take three channels.
     """
     weights = source if isinstance(source, Weights) else read_weights(source)
     wanted = model.state_dict()
@@ -184,7 +185,7 @@ def load_weights(
             inflated.append(key)
         else:
             other.append(OtherShape(key, tuple(named[key].shape), tuple(target.shape)))
-    layers = classifier_layers(model)
+    heads = _heads(model)
     swapped = _first_convolutions(model) if bgr else ()
     report = Report(
         matched=tuple(taken),
@@ -195,7 +196,7 @@ def load_weights(
         swapped=swapped,
         prefix=prefix,
         left_out=tuple(weights.content),
-        classifier=tuple(k for k in wanted if k.startswith(tuple(f"{name}." for name in layers))),
+        classifier=tuple(k for k in wanted if k.startswith(tuple(f"{head}." for head in heads))),
     )
     _check(weights.path, wanted, report, inflate, partial)
     for key in swapped:
@@ -209,7 +210,7 @@ def load_weights(
 
 
 def count_classes(model: nn.Module, weights: Weights, *, inflate: bool = False) -> int | None:
-    """How many classes a file's classifier tells apart, or None where it has none.
+    """How many classes a file's classifier tells apart; None where it has none.
 
     Args:
         model: The file's network with any number of classes; it may be on the meta device.
@@ -217,23 +218,15 @@ def count_classes(model: nn.Module, weights: Weights, *, inflate: bool = False) 
         inflate: As for :func:`load_weights`.
     """
     _, named, _ = _align(model.state_dict(), weights.state, inflate)
-    key = f"{classifier_layers(model)[0]}.weight"
+    heads = _heads(model)
+    key = f"{heads[0]}.weight" if heads else ""
     return named[key].shape[0] if key in named else None
 
 
-def classifier_layers(model: nn.Module) -> tuple[str, ...]:
-    """Names of the layers that make logits, the network's own before auxiliary ones.
-
-    That is what a network of vidpool's calls its `head`, and the last linear or convolutional
-    layer of another.
-    """
-    head = getattr(model, "head", None)
-    if isinstance(head, str):
-        return (head,)
-    kinds = (nn.Linear, nn.Conv2d, nn.Conv3d)
-    names = [name for name, layer in model.named_modules() if isinstance(layer, kinds)]
-    auxiliary = ("aux1.fc2", "aux2.fc2", "AuxLogits.fc")
-    return (*names[-1:], *(name for name in auxiliary if name in names))
+def _heads(model: nn.Module) -> tuple[str, ...]:
+    """Dotted names of the layers that make logits, which networks of `create_model` have."""
+    heads = getattr(model, "heads", ())
+    return heads if isinstance(heads, tuple) else ()  # torchvision's ViT has a module of that name
 
 
 def _read(path: Path) -> Any:
@@ -254,14 +247,6 @@ def _read(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} needs the safetensors package, which cannot be imported here ({error}): "
-            "pip install 'vidpool[safetensors]'"
-        ) from error
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

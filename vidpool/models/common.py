@@ -1,7 +1,8 @@
-"""What the networks share: checks, initial weights, recomputation."""
+"""What the networks share: their frame, checks, initial weights, recomputation."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,6 +12,75 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
+
+
+class VideoNet(nn.Module, ABC):
+    """A network over clips: what embeds them, then dropout and a classifier.
+
+    Subclasses make the layers, `dropout` and the one that `head` names among them, and say in
+    `_embed` how the others follow each other.
+
+    Args:
+        dropout: Probability of dropping a feature before the classifier.
+        checkpointing: Compute the network's blocks a second time in the backward pass instead of
+            keeping what is inside them; an attribute that may be changed at any time.
+        **counts: What has to be at least 1, such as `num_classes` and `width`.
+
+    Raises:
+        ConfigError: If a count is below 1, or `dropout` outside [0, 1).
+    """
+
+    head: str
+    """Dotted name of the layer that makes the logits."""
+    dropout: nn.Module
+
+    def __init__(self, *, dropout: float, checkpointing: bool, **counts: int) -> None:
+        super().__init__()
+        check_options(dropout=dropout, **counts)
+        self.checkpointing = checkpointing
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Dotted names of all layers that depend on the number of classes, `head` first."""
+        return (self.head,)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Embed clips.
+
+        Args:
+            x: (N, C, T, H, W) clips.
+
+        Returns:
+            (N, features): what the classifier sees, but for dropout.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        if x.ndim != 5:
+            raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
+        return self._embed(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify clips.
+
+        Args:
+            x: (N, C, T, H, W) clips.
+
+        Returns:
+            (N, num_classes) logits.
+
+        Raises:
+            ValueError: If x does not have five dimensions.
+        """
+        return self._classify(self.dropout(self.forward_features(x)))
+
+    @abstractmethod
+    def _embed(self, x: Tensor) -> Tensor:
+        """Make features (N, features) of clips (N, C, T, H, W)."""
+
+    def _classify(self, features: Tensor) -> Tensor:
+        """Make logits (N, num_classes) of features (N, features)."""
+        return self.get_submodule(self.head)(features)
 
 
 def check_options(*, dropout: float, **counts: int) -> None:
@@ -24,16 +94,6 @@ def check_options(*, dropout: float, **counts: int) -> None:
             raise ConfigError(f"{name} must be at least 1, but is {count}")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
-
-
-def check_clips(x: Tensor) -> None:
-    """Check that x is a batch of clips (N, C, T, H, W).
-
-    Raises:
-        ValueError: If x does not have five dimensions.
-    """
-    if x.ndim != 5:
-        raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
 
 
 def initialise(module: nn.Module) -> None:

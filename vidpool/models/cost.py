@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
-from vidpool.nn import Swap, swap_pooling
+from vidpool.nn.functional import find_calls
 from vidpool.nn.kinds import pooled_dimensions
+from vidpool.nn.swap import reason_to_stay
 
 aten = torch.ops.aten
 
@@ -76,7 +77,7 @@ class PoolingLayer:
     sizes: tuple[tuple[int, ...], tuple[int, ...]] | None
     """Size before and after it; None if a forward pass does not reach it."""
     swapped: bool
-    """Whether :func:`vidpool.nn.swap_pooling` replaces it by default."""
+    """Whether :func:`vidpool.nn.swap_pooling` selects it by default."""
     called: bool = False
     """Whether it is a function that the network calls: `functional=True` replaces it."""
 
@@ -127,7 +128,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     """List the pooling layers of a network, in its order.
 
     Max and average pooling that it does by calling functions is listed last, under the names that
-    :func:`vidpool.nn.swap_pooling` gives it.
+    :func:`vidpool.nn.swap_pooling` gives it; what that cannot replace is left out.
 
     Args:
         model: Any network; it stays as it is and is not computed with.
@@ -139,7 +140,10 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     """
     empty = _without_data(model)
     layers = {name: module for name, module in empty.named_modules() if _is_pooling(module)}
-    swapped = {swap.name for swap in _swap_all(deepcopy(empty))}
+    calls = find_calls(empty)
+    for block in dict.fromkeys(call.block for call in calls.values()):
+        block.install(block.calls)
+    called = {name: call.layer for name, call in calls.items() if not reason_to_stay(call.layer)}
     sizes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def recorder(name: str) -> Callable[..., None]:
@@ -148,40 +152,20 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
 
         return record
 
-    for name, layer in layers.items():
+    for name, layer in (layers | called).items():
         layer.register_forward_hook(recorder(name))
     _forward(empty, size, channels)
-    called = [swap for swap in _swap_all(empty, functional=True) if swap.name not in layers]
-    for swap in called:
-        swap.new.register_forward_hook(recorder(swap.name))
-    if called:
-        _forward(empty, size, channels)
     return [
-        *(
-            PoolingLayer(
-                name, type(layer).__name__, _geometry(layer), sizes.get(name), name in swapped
-            )
-            for name, layer in layers.items()
-        ),
-        *(
-            PoolingLayer(
-                swap.name,
-                type(swap.old).__name__,
-                _geometry(swap.old),
-                sizes.get(swap.name),
-                False,
-                True,
-            )
-            for swap in called
-        ),
+        PoolingLayer(
+            name,
+            type(layer).__name__,
+            _geometry(layer),
+            sizes.get(name),
+            swapped=name in layers and not reason_to_stay(layer),
+            called=name in called,
+        )
+        for name, layer in (layers | called).items()
     ]
-
-
-def _swap_all(model: nn.Module, functional: bool = False) -> list[Swap]:
-    try:
-        return swap_pooling(model, functional=functional)
-    except ConfigError:  # nothing to swap
-        return []
 
 
 def _without_data(model: nn.Module) -> nn.Module:

@@ -9,13 +9,13 @@ odd cell behind.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidpool.models.common import check_clips, check_options, initialise, run
+from vidpool.models.common import VideoNet, initialise, run
 from vidpool.models.registry import register_model
 
 
@@ -68,7 +68,7 @@ BODY = (
 """What comes before the head, in order, by its names in the checkpoints."""
 
 
-class I3D(nn.Module):
+class I3D(VideoNet):
     """Inception-v1 over clips.
 
     T is halved by the first convolution and by two of the four poolings, H and W by all five;
@@ -86,16 +86,10 @@ class I3D(nn.Module):
         width: Planes of the first convolution; all others are scaled from 64 with it.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: Compute the body's layers a second time in the backward pass instead of
-            keeping what is inside them; an attribute that may be changed at any time.
-
-    Raises:
-        ConfigError: If `num_classes`, `width` or `in_channels` is below 1, or `dropout` outside
-            [0, 1).
+        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
     """
 
-    head: ClassVar[str] = "logits.conv3d"
-    """Dotted name of the layer that makes the logits."""
+    head = "logits.conv3d"
 
     def __init__(
         self,
@@ -106,11 +100,13 @@ class I3D(nn.Module):
         dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        check_options(
-            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout
+        super().__init__(
+            num_classes=num_classes,
+            width=width,
+            in_channels=in_channels,
+            dropout=dropout,
+            checkpointing=checkpointing,
         )
-        self.checkpointing = checkpointing
         mixed = {
             name: Planes(*(_scaled(planes, width) for planes in full))
             for name, full in MIXED.items()
@@ -140,36 +136,13 @@ class I3D(nn.Module):
         self.apply(initialise)
         nn.init.normal_(classifier.weight, std=0.01)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Embed clips.
-
-        Args:
-            x: (N, in_channels, T, H, W) clips.
-
-        Returns:
-            (N, 16 * width) averages over T, H and W.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        check_clips(x)
+    def _embed(self, x: Tensor) -> Tensor:
+        """Average over T, H and W: (N, 16 * width)."""
         for name in BODY:
             x = run(self.get_submodule(name), x, recompute=self.checkpointing)
         return self.avg_pool(x).mean(dim=(2, 3, 4))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Classify clips.
-
-        Args:
-            x: (N, in_channels, T, H, W) clips.
-
-        Returns:
-            (N, num_classes) logits.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        features = self.dropout(self.forward_features(x))
+    def _classify(self, features: Tensor) -> Tensor:
         return self.logits(features[..., None, None, None]).flatten(1)
 
 

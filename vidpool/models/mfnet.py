@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
-from vidpool.models.common import Chain, check_clips, check_options, initialise, run
+from vidpool.models.common import Chain, VideoNet, initialise, run
 from vidpool.models.registry import register_model
 
 DEPTHS = (3, 4, 6, 3)
 """Units of the four stages."""
 
 
-class MFNet(nn.Module):
+class MFNet(VideoNet):
     """Multi-fiber network over clips: convolution, max pool, four stages, global average.
 
     T is halved by the first stage, H and W by the first convolution, the pool and the later three
@@ -31,16 +31,10 @@ class MFNet(nn.Module):
             24 and 48 times as many.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: Compute the units a second time in the backward pass instead of keeping
-            what is inside them; an attribute that may be changed at any time.
-
-    Raises:
-        ConfigError: If `num_classes`, `width` or `in_channels` is below 1, or `dropout` outside
-            [0, 1).
+        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
     """
 
-    head: ClassVar[str] = "classifier"
-    """Dotted name of the layer that makes the logits."""
+    head = "classifier"
 
     def __init__(
         self,
@@ -51,11 +45,13 @@ class MFNet(nn.Module):
         dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        check_options(
-            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout
+        super().__init__(
+            num_classes=num_classes,
+            width=width,
+            in_channels=in_channels,
+            dropout=dropout,
+            checkpointing=checkpointing,
         )
-        self.checkpointing = checkpointing
         conv = nn.Conv3d(
             in_channels, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False
         )
@@ -74,37 +70,12 @@ class MFNet(nn.Module):
         self.classifier = nn.Linear(48 * width, num_classes)
         self.apply(initialise)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Embed clips.
-
-        Args:
-            x: (N, in_channels, T, H, W) clips.
-
-        Returns:
-            (N, 48 * width) averages over T, H and W.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        check_clips(x)
+    def _embed(self, x: Tensor) -> Tensor:
+        """Average over T, H and W: (N, 48 * width)."""
         x = self.maxpool(run(self.conv1, x, recompute=self.checkpointing))
         for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
             x = stage(x, self.checkpointing)
         return self.tail(x).mean(dim=(2, 3, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classify clips.
-
-        Args:
-            x: (N, in_channels, T, H, W) clips.
-
-        Returns:
-            (N, num_classes) logits.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        return self.classifier(self.dropout(self.forward_features(x)))
 
 
 class MultiFiberUnit(nn.Module):

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
-from vidpool.models.common import check_clips, check_options, run
+from vidpool.models.common import VideoNet, check_options, run
 from vidpool.models.registry import register_model
 
 
-class PyTorchVideoNet(nn.Module):
+class PyTorchVideoNet(VideoNet):
     """Blocks of a PyTorchVideo network, the last of which is its head.
 
     Args:
@@ -32,11 +32,7 @@ class PyTorchVideoNet(nn.Module):
         dropout: Probability of dropping a feature before the classifier.
         alpha: Frames of SlowFast's fast pathway for one of the slow pathway; None for networks
             with one pathway.
-        checkpointing: Compute the stages a second time in the backward pass instead of keeping
-            their inside in memory.
-
-    Raises:
-        ConfigError: If `dropout` is outside [0, 1).
+        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
     """
 
     def __init__(
@@ -46,9 +42,7 @@ class PyTorchVideoNet(nn.Module):
         alpha: int | None = None,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.checkpointing = checkpointing
-        check_options(dropout=dropout)
+        super().__init__(dropout=dropout, checkpointing=checkpointing)
         self.blocks = blocks
         self.alpha = alpha
         for parent in list(blocks.modules()):
@@ -56,42 +50,17 @@ class PyTorchVideoNet(nn.Module):
                 if isinstance(child, nn.AvgPool3d):  # only heads have these
                     setattr(parent, name, nn.AdaptiveAvgPool3d(1))
         head: Any = blocks[-1]
-        head.dropout = nn.Dropout(dropout)
         head.output_pool = None  # averaged what is one position now
+        head.dropout = None
+        self.dropout = nn.Dropout(dropout)
+        self.head = f"blocks.{len(blocks) - 1}.proj"
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Embed clips.
-
-        Args:
-            x: (N, C, T, H, W) clips.
-
-        Returns:
-            (N, features): what the classifier sees, but for dropout.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        check_clips(x)
+    def _embed(self, x: Tensor) -> Tensor:
         state: Any = x if self.alpha is None else pathways(x, self.alpha)
         for block in self.blocks[:-1]:
             state = run(block, state, recompute=self.checkpointing)
         head: Any = self.blocks[-1]
         return (state if head.pool is None else head.pool(state)).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classify clips.
-
-        Args:
-            x: (N, C, T, H, W) clips.
-
-        Returns:
-            (N, num_classes) logits.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        head: Any = self.blocks[-1]
-        return head.proj(head.dropout(self.forward_features(x)))
 
 
 def pathways(x: Tensor, alpha: int) -> list[Tensor]:

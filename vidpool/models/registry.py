@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import filter as matching
-from typing import Any, Literal, TypeVar, get_type_hints, overload
+from numbers import Integral, Real
+from typing import Any, Literal, TypeVar, overload
 
 from torch import nn
 
@@ -19,6 +20,12 @@ Kind = Literal["video", "image"]
 
 _AXES = {"video": ("T", "H", "W"), "image": ("H", "W")}
 _NOMINAL = {"video": (16, 224, 224), "image": (224, 224)}
+_EXPECTED: dict[Any, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+}
+"""What options of a type have to be an instance of, and in words; others are not checked."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,11 @@ def register_model(
     """Make a function's model available by name; a decorator, with arguments or without.
 
     The function takes keyword-only arguments, `num_classes` among them. `**options` stands for the
-    keyword-only arguments of the class in its return annotation.
+    keyword-only arguments of the class in its return annotation. :func:`create_model` checks the
+    types of those annotated as bool, int or float; what else a value must be, the function says
+    itself. What it builds may have `heads`, a
+    tuple with the dotted names of its layers that make logits: those stay fresh where weights are
+    loaded that were trained on other classes.
 
     Args:
         builder: The function.
@@ -152,14 +163,22 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
         `"image"`, to (N, num_classes) logits.
 
     Raises:
-        ConfigError: If the name or an option is unknown, a value cannot work, or the model is of a
-            package that is not installed.
+        ConfigError: If the name or an option is unknown, a value cannot work or is of the wrong
+            type, or the model is of a package that is not installed.
     """
-    known = model_info(name).options
-    unknown = sorted(options.keys() - set(known))
+    model_info(name)  # which raises for unknown names
+    build = _MODELS[name].build
+    known = _keywords(build)
+    unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise ConfigError(f"{name} does not take {', '.join(unknown)}; it takes {', '.join(known)}")
-    return _MODELS[name].build(num_classes=num_classes, **options)
+    options["num_classes"] = num_classes
+    for option, value in options.items():
+        kind, expected = _EXPECTED.get(known.get(option), (object, ""))
+        # True is an Integral, but no number of classes
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (Integral, Real)):
+            raise ConfigError(f"{name}: {option} must be {expected}, but is {value!r}")
+    return build(**options)
 
 
 def model_info(name: str) -> ModelInfo:
@@ -231,10 +250,10 @@ def _natural_order(name: str) -> tuple[bool, list[tuple[int, str]]]:
     return "/" in name, parts
 
 
-def _keywords(builder: Callable[..., nn.Module]) -> list[str]:
-    """Names of the arguments that a builder takes, or passes on to the class it returns."""
-    signatures = [inspect.signature(builder)]
+def _keywords(builder: Callable[..., nn.Module]) -> dict[str, Any]:
+    """Types, by name, of the arguments that a builder takes or that the class it returns takes."""
+    signatures = [inspect.signature(builder, eval_str=True)]
     if any(p.kind is p.VAR_KEYWORD for p in signatures[0].parameters.values()):
-        signatures.append(inspect.signature(get_type_hints(builder)["return"]))
+        signatures.append(inspect.signature(signatures[0].return_annotation, eval_str=True))
     parameters = [p for signature in signatures for p in signature.parameters.values()]
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from vidpool.models.common import Chain, check_clips, check_options, initialise, run
+from vidpool.models.common import Chain, VideoNet, initialise, run
 from vidpool.models.registry import register_model
 
 BlockFactory: TypeAlias = Callable[[int, int, int], nn.Module]
@@ -31,7 +31,7 @@ DEPTHS = {
 """Blocks of the four stages by a network's name: basic blocks below 50, bottlenecks from there."""
 
 
-class ResNet3d(nn.Module):
+class ResNet3d(VideoNet):
     """Residual network over clips: stem, max pool, four stages, global average, linear classifier.
 
     The stem halves H and W, the pool and stages 2 to 4 halve T, H and W; sizes round up, so any
@@ -46,16 +46,10 @@ class ResNet3d(nn.Module):
             many.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: Compute the blocks a second time in the backward pass instead of keeping
-            what is inside them; an attribute that may be changed at any time.
-
-    Raises:
-        ConfigError: If `num_classes`, `width` or `in_channels` is below 1, or `dropout` outside
-            [0, 1).
+        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
     """
 
-    head: ClassVar[str] = "fc"
-    """Dotted name of the layer that makes the logits."""
+    head = "fc"
 
     def __init__(
         self,
@@ -69,11 +63,13 @@ class ResNet3d(nn.Module):
         dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        check_options(
-            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout
+        super().__init__(
+            num_classes=num_classes,
+            width=width,
+            in_channels=in_channels,
+            dropout=dropout,
+            checkpointing=checkpointing,
         )
-        self.checkpointing = checkpointing
         self.stem = stem(in_channels, width)
         self.pool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
         self.layer1 = _stage(block, depths[0], width, width, stride=1)
@@ -84,37 +80,12 @@ class ResNet3d(nn.Module):
         self.fc = nn.Linear(8 * width, num_classes)
         self.apply(initialise)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Embed clips.
-
-        Args:
-            x: (N, in_channels, T, H, W) clips.
-
-        Returns:
-            (N, 8 * width) averages over T, H and W.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        check_clips(x)
+    def _embed(self, x: Tensor) -> Tensor:
+        """Average over T, H and W: (N, 8 * width)."""
         x = self.pool(run(self.stem, x, recompute=self.checkpointing))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x, self.checkpointing)
         return x.mean(dim=(2, 3, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classify clips.
-
-        Args:
-            x: (N, in_channels, T, H, W) clips.
-
-        Returns:
-            (N, num_classes) logits.
-
-        Raises:
-            ValueError: If x does not have five dimensions.
-        """
-        return self.fc(self.dropout(self.forward_features(x)))
 
 
 class BasicBlock(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidpool.models.registry import register_model
 from vidpool.models.resnet3d import (
@@ -23,14 +23,12 @@ from vidpool.models.resnet3d import (
 from vidpool.nn.recursion import SqueezeRecursion
 
 
-class RecursiveBasicBlock(BasicBlock):
-    """Basic block whose output is weighed by squeeze and recursion.
+class _Recursive(nn.Module):
+    """Weighs a block's output by squeeze and recursion: a base to name before the block's class.
+
+    Arguments are those of the block and:
 
     Args:
-        in_planes: Channels of the input.
-        planes: Channels of the output and between the convolutions.
-        stride: Step of the first convolution along T, H and W.
-        factorised: Whether the 3x3x3 convolutions are (2+1)D.
         gate: Whether only cycle-consistent clips are weighed.
     """
 
@@ -51,39 +49,23 @@ class RecursiveBasicBlock(BasicBlock):
         return self.sar(super().forward(x))
 
 
-class RecursiveBottleneck(Bottleneck):
-    """Bottleneck whose output is weighed by squeeze and recursion.
+class RecursiveBasicBlock(_Recursive, BasicBlock):
+    """Basic block whose output is weighed by squeeze and recursion."""
 
-    Args:
-        in_planes: Channels of the input.
-        planes: Channels of the output and between the convolutions.
-        stride: Step of the 3x3x3 convolution along T, H and W.
-        factorised: Whether the 3x3x3 convolution is (2+1)D.
-        gate: Whether only cycle-consistent clips are weighed.
-    """
 
-    def __init__(
-        self,
-        in_planes: int,
-        planes: int,
-        stride: int,
-        *,
-        factorised: bool = False,
-        gate: bool = False,
-    ) -> None:
-        super().__init__(in_planes, planes, stride, factorised=factorised)
-        self.sar = SqueezeRecursion(planes, gate=gate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_planes, T, H, W) to (N, planes, T', H', W'), sizes over stride rounded up."""
-        return self.sar(super().forward(x))
+class RecursiveBottleneck(_Recursive, Bottleneck):
+    """Bottleneck whose output is weighed by squeeze and recursion."""
 
 
 def _srtg(depth: int, *, factorised: bool, gate: bool, **options: Any) -> ResNet3d:
     """Build the network of `depth` layers with 3D or (2+1)D convolutions.
 
     Its activations shrink from block to block until training has taught the LSTMs otherwise: in
-    evaluation mode with fresh weights the features of srtg_r3d_50 are of the order of 1e-27.
+    evaluation mode with fresh weights the features of srtg_r3d_50 are of the order of 1e-27. In
+    training batch norm brings them back, so the gradients of fresh weights grow as fast: on clips
+    of 8 x 64 x 64 the stem's norm is 2e2 in srtg_r3d_50, 7e8 in srtg_r2plus1d_101 and 6e17 in
+    srtg_r2plus1d_200, which does not survive its first step unless they are clipped
+    (`--trainer.gradient_clip_val 1`).
     """
     block = partial(
         RecursiveBasicBlock if depth < 50 else RecursiveBottleneck,

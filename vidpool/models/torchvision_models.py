@@ -34,7 +34,8 @@ _INCEPTION_V3 = (
     "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e AuxLogits "
     "Mixed_7a Mixed_7b Mixed_7c avgpool flatten"
 )
-_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+_AUXILIARY = {"aux1": "fc2", "aux2": "fc2", "AuxLogits": "fc"}
+"""Heads that serve training alone, and their layers that make logits."""
 _AUXLOGITS_SIDE = 299  # its 5x5 convolution needs as much
 
 
@@ -47,8 +48,15 @@ class TorchvisionNet(nn.Module):
         features: Names of the layers that make features of clips or pictures, in order.
         classifier: Names of the layers that make logits of features, in order.
         layers: Further layers without weights, or ones in place of those of `net`.
-        checkpointing: Compute these layers a second time in the backward pass instead of keeping
-            their inside in memory.
+        head: Dotted name of the layer of `classifier` that has weights.
+        checkpointing: Compute the layers that make features a second time in the backward pass
+            instead of keeping their inside in memory.
+    """
+
+    heads: tuple[str, ...]
+    """Dotted names of all layers that depend on the number of classes, auxiliary ones last.
+
+    The first is no `head` as other networks have, since torchvision calls modules so.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class TorchvisionNet(nn.Module):
         features: Sequence[str],
         classifier: Sequence[str],
         layers: dict[str, nn.Module],
+        head: str,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -67,6 +76,8 @@ class TorchvisionNet(nn.Module):
         self._classifier = tuple(classifier)
         for layer_name, layer in (dict(net.named_children()) | layers).items():
             self.add_module(layer_name, layer)
+        auxiliary = (f"{aux}.{fc}" for aux, fc in _AUXILIARY.items() if aux in self._modules)
+        self.heads = (head, *auxiliary)
         self.register_load_state_dict_pre_hook(_drop_auxiliary)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -182,6 +193,8 @@ class _Family(NamedTuple):
     """Names of the layers up to the features."""
     classifier: str = "dropout fc"
     """Names of the layers from the features on."""
+    head: str = "fc"
+    """Dotted name of the one among them that has weights."""
     layers: Callable[[], dict[str, nn.Module]] = _no_layers
     """Makes layers that torchvision's network lacks."""
     settings: Callable[[], dict[str, Any]] = dict
@@ -205,7 +218,13 @@ def _make(
     net = build(weights=None, num_classes=num_classes, **family.settings(), **settings)
     layers = {"flatten": nn.Flatten(), "dropout": nn.Dropout(dropout), **family.layers()}
     return family.net(
-        name, net, family.features.split(), family.classifier.split(), layers, checkpointing
+        name,
+        net,
+        family.features.split(),
+        family.classifier.split(),
+        layers,
+        family.head,
+        checkpointing,
     )
 
 
@@ -259,6 +278,7 @@ _register(
     _Family(
         "features avgpool flatten",
         "dropout unflatten classifier flatten",
+        "classifier.1",
         _s3d_layers,
         lambda: {"dropout": 0.0},  # ours comes before
     ),
@@ -271,6 +291,7 @@ _register(
     _Family(
         "conv_proj pos_encoding blocks norm",
         "dropout head",
+        "head.1",
         settings=lambda: {"dropout": 0.0},
         net=MViT,
     ),
@@ -281,7 +302,10 @@ _register(
     "swin3d_t",
     "video",
     _Family(
-        "patch_embed pos_drop features norm permute avgpool flatten", "dropout head", _swin_layers
+        "patch_embed pos_drop features norm permute avgpool flatten",
+        "dropout head",
+        "head",
+        _swin_layers,
     ),
 )
 _register(
@@ -293,7 +317,7 @@ _register(
 _register(
     "densenet121 densenet161 densenet169",
     "image",
-    _Family(_DENSENET, "dropout classifier", _densenet_layers),
+    _Family(_DENSENET, "dropout classifier", "classifier", _densenet_layers),
     smallest=(29, 29),
 )
 _register(

@@ -134,6 +134,16 @@ def find_blocks(model: nn.Module) -> Iterator[tuple[str, Block | Untraceable]]:
             yield name, found
 
 
+def find_calls(model: nn.Module) -> dict[str, Call]:
+    """Give the calls that can be replaced, in order, by the dotted names that their layers get."""
+    return {
+        f"{name}.{call.name}".removeprefix("."): call
+        for name, block in find_blocks(model)
+        if isinstance(block, Block)
+        for call in block.calls
+    }
+
+
 class _Shallow(fx.Tracer):
     """Traces one forward; submodules are called as they are."""
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
-from vidpool.nn.pooling.base import PoolLayer
-from vidpool.ops import Gradient, soft_pool1d, soft_pool2d, soft_pool3d
+from vidpool.nn.pooling.base import PoolLayer, Size
+from vidpool.ops import Gradient
+from vidpool.ops.operator import soft_pool
 from vidpool.ops.reference import check_gradient
 
 
 class _SoftPoolNd(PoolLayer):
-    """What the layers share; they differ in the function that they call."""
+    """What the layers share; they differ in the number of dimensions."""
 
-    _pool: ClassVar[Callable[..., Tensor]]
     _shown: ClassVar[tuple[str, ...]] = ("gradient",)
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         gradient: Gradient = "exact",
@@ -34,27 +33,19 @@ class _SoftPoolNd(PoolLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool x, of the shapes that the class names; the dtype stays."""
-        return self._pool(
-            x,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            self.gradient,
-        )
+        return soft_pool(x, self._window(), self.gradient)
 
 
 class SoftPool1d(_SoftPoolNd):
     """SoftPool over T of (N, C, T) or (C, T); arguments as for :class:`SoftPool3d`."""
 
-    _pool = staticmethod(soft_pool1d)
+    ndim = 1
 
 
 class SoftPool2d(_SoftPoolNd):
     """SoftPool over H, W of (N, C, H, W) or (C, H, W); arguments as for :class:`SoftPool3d`."""
 
-    _pool = staticmethod(soft_pool2d)
+    ndim = 2
 
 
 class SoftPool3d(_SoftPoolNd):
@@ -70,6 +61,11 @@ class SoftPool3d(_SoftPoolNd):
         ceil_mode: Round the output size up instead of down.
         gradient: "exact" or "paper"; see :func:`vidpool.ops.soft_pool3d`, which also says what a
             forward pass raises.
+
+    Raises:
+        TypeError: If a size is neither an int nor a sequence of ints.
+        RuntimeError: If a size is out of range.
+        ValueError: If `gradient` is unknown.
     """
 
-    _pool = staticmethod(soft_pool3d)
+    ndim = 3

@@ -12,7 +12,7 @@ from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.nn.channels import find_channels
-from vidpool.nn.functional import Call, Untraceable, find_blocks
+from vidpool.nn.functional import Call, Untraceable, find_blocks, find_calls
 from vidpool.nn.kinds import KINDS, has_own_forward, pooled_dimensions
 from vidpool.ops.geometry import make_window
 
@@ -187,10 +187,12 @@ def _is_authors_stem(layer: nn.Module) -> bool:
     return window == make_window(ndim, 3, 2, 1, 1, False)
 
 
-def _reason_to_stay(layer: nn.Module) -> str:
-    """Say why a pooling layer stays by default; empty if it does not."""
+def reason_to_stay(layer: nn.Module) -> str:
+    """Say why :func:`swap_pooling` leaves a module alone by default; empty if it does not."""
     if isinstance(layer, _ADAPTIVE):
         return "adaptive"
+    if not pooled_dimensions(layer):
+        return "no pooling layer"
     if has_own_forward(layer):
         return "has a forward of its own"
     # with padding it keeps the map's size, inside of Inception's blocks, and is no head
@@ -208,7 +210,7 @@ def _is_selected(name: str, layer: nn.Module, where: Where | None) -> bool:
     if not pooled_dimensions(layer):
         return False
     if where is None:
-        return not _reason_to_stay(layer)
+        return not reason_to_stay(layer)
     if callable(where):
         return where(name, layer)
     return _matches(name, where)
@@ -280,7 +282,7 @@ def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -
     make = KINDS[to].layers[pooled_dimensions(layer) - 1]
     try:
         new = make(**arguments | options)
-    except ConfigError as error:
+    except (ConfigError, RuntimeError) as error:  # a geometry that it refuses
         raise ConfigError(f"{described}: {error}") from error
     return new.train(layer.training)
 
@@ -291,14 +293,15 @@ def _nothing_selected(
     where: Where | None,
     functional: bool,
 ) -> str:
-    """Error message that lists the model's pooling layers and why they stay by default."""
+    """Error message that lists the model's pooling layers and why they stay, and what it calls."""
     layers = []
     for name, layer in candidates:
         if pooled_dimensions(layer) or isinstance(layer, _ADAPTIVE):
-            reason = _reason_to_stay(layer)
+            reason = reason_to_stay(layer)
             layers.append(f"{name} ({type(layer).__name__}{': ' * bool(reason)}{reason})")
     wanted = "to replace" if where is None else f"that matches {where!r}"
-    hint = "" if functional else "; functions that it calls are replaced with functional=True"
+    calls = {} if functional else find_calls(model)
+    hint = f"; functional=True replaces calls too: {', '.join(calls)}" if calls else ""
     return (
         f"{type(model).__name__} has no pooling layer {wanted}; "
         f"its pooling layers are: {', '.join(layers) or 'none'}{hint}"

@@ -15,14 +15,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
 from vidpool.data.schedule import ScheduledSampler, mix_seeds
-from vidpool.errors import CheckpointError, ConfigError
+from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
 from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
-from vidpool.train.report import write_test_report
+from vidpool.train.report import list_bad_videos, write_test_report
 
 ARCHITECTURE = (
     "backbone",
@@ -32,6 +32,7 @@ ARCHITECTURE = (
     "pooling",
     "pooling_options",
 )
+STAGES = ("train", "val", "test")
 
 
 class VideoClassifier(pl.LightningModule):
@@ -132,6 +133,9 @@ class VideoClassifier(pl.LightningModule):
         )
         # class names and preprocessing, which travel in the checkpoint
         self.description: dict[str, Any] | None = None
+        # of each stage's epoch: clips that were to be read, and what was wrong with bad ones
+        self.requested = dict.fromkeys(STAGES, 0)
+        self.bad: dict[str, list[str]] = {stage: [] for stage in STAGES}
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
@@ -159,6 +163,10 @@ class VideoClassifier(pl.LightningModule):
             raise ConfigError("model.lr_schedule cosine needs trainer.max_epochs")
         return self._new_optimizer()
 
+    def on_train_epoch_start(self) -> None:
+        """Start the count of bad videos anew."""
+        self._count_anew("train")
+
     def on_train_start(self) -> None:
         """Let the present settings count: a resumed optimiser brings those of the old run."""
         resumed = self.trainer.optimizers[0].param_groups
@@ -175,7 +183,7 @@ class VideoClassifier(pl.LightningModule):
         h = self.hparams
         trainer = self.trainer
         loader: Any = trainer.train_dataloader
-        sampler: ScheduledSampler = loader.sampler
+        sampler: ScheduledSampler = loader.scheduled
         schedule = sampler.schedule
         epochs = self.current_epoch + sampler.progress(batch_idx, int(trainer.num_training_batches))
         lr = h["lr"] * lr_factor(
@@ -193,10 +201,11 @@ class VideoClassifier(pl.LightningModule):
         torch.manual_seed(mix_seeds(sampler.seed, self.current_epoch, batch_idx, sampler.rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch of augmented clips."""
+        """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed."""
         logits = self(batch["clip"])
         label = batch["label"]
-        loss = F.cross_entropy(logits, label, label_smoothing=self.hparams["label_smoothing"])
+        target = batch.get("target", label)
+        loss = F.cross_entropy(logits, target, label_smoothing=self.hparams["label_smoothing"])
         size = len(label)
         self.log("train/loss_step", loss, prog_bar=True, batch_size=size)
         self.train_loss.update(loss.detach(), size)
@@ -204,15 +213,16 @@ class VideoClassifier(pl.LightningModule):
         self.log("train/loss", self.train_loss, **epoch)
         self.train_accuracies.update(logits, label)
         self.log_dict(self.train_accuracies, **epoch)
-        self._log_substituted("train", batch)
+        self._log_bad("train", batch)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Say how many clips stood in for videos that could not be decoded."""
-        self._warn_of_substituted("train", "clips stood in for videos that could not be decoded")
+        """Say which videos could not be read."""
+        self._report_bad("train")
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the scores of every video."""
+        self._count_anew("val")
         self.scores = self._empty_scores(self.trainer.val_dataloaders)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -222,10 +232,11 @@ class VideoClassifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy over videos."""
         self._log_scores("val")
-        self._warn_of_substituted("val", "clips could not be decoded and are left out")
+        self._report_bad("val")
 
     def on_test_epoch_start(self) -> None:
         """Make room for the scores of every video."""
+        self._count_anew("test")
         self.scores = self._empty_scores(self.trainer.test_dataloaders)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -235,7 +246,7 @@ class VideoClassifier(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log loss and accuracy over videos; write the confusion matrix and accuracy by class."""
         scores, labels, metrics = self._log_scores("test")
-        self._warn_of_substituted("test", "clips could not be decoded and are left out")
+        self._report_bad("test")
         folder = self.trainer.log_dir  # asked on every rank, since it is broadcast
         if self.trainer.is_global_zero and folder is not None:
             names = self.description["class_names"] if self.description else None
@@ -289,12 +300,19 @@ class VideoClassifier(pl.LightningModule):
 
     def _add_scores(self, stage: str, batch: Batch) -> None:
         self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
-        self._log_substituted(stage, batch)
+        self._log_bad(stage, batch)
 
-    def _log_substituted(self, stage: str, batch: Batch) -> None:
+    def _count_anew(self, stage: str) -> None:
+        self.requested[stage] = 0
+        self.bad[stage] = []
+
+    def _log_bad(self, stage: str, batch: Batch) -> None:
+        """Count the clips that could not be read, on all ranks."""
+        self.requested[stage] += batch["requested"]
+        self.bad[stage] += batch["bad"]
         self.log(
-            f"{stage}/substituted",
-            batch["substituted"].float(),
+            f"{stage}/bad_clips",
+            float(len(batch["bad"])),
             on_step=False,
             on_epoch=True,
             reduce_fx="sum",
@@ -302,10 +320,34 @@ class VideoClassifier(pl.LightningModule):
             batch_size=len(batch["label"]),
         )
 
-    def _warn_of_substituted(self, stage: str, what: str) -> None:
-        count = int(self.trainer.callback_metrics.get(f"{stage}/substituted", 0))
-        if count:
-            rank_zero_warn(f"epoch {self.current_epoch}, {stage}: {count} {what}")
+    def _report_bad(self, stage: str) -> None:
+        """Say how many clips of the epoch could not be read, and list them in a file.
+
+        Raises:
+            DataError: There are more than ``data.max_bad_share``.
+        """
+        count = int(self.trainer.callback_metrics.get(f"{stage}/bad_clips", 0))
+        if not count:
+            return
+        folder = self.trainer.log_dir  # asked on every rank, since it is broadcast
+        listed = ""
+        if folder is not None:
+            file = list_bad_videos(Path(folder), self.current_epoch, stage, self.bad[stage])
+            listed = f"; {file} lists them"
+        first = f", such as {self.bad[stage][0]}" if self.bad[stage] else ""
+        total = self.requested[stage] * self.trainer.world_size  # ranks are given the same number
+        what = (
+            f"epoch {self.current_epoch}, {stage}: {count} of {total} clips could not be "
+            f"read{first}{listed}"
+        )
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, VideoDataModule) and count > datamodule.max_bad_share * total:
+            raise DataError(
+                f"{what}. That is more than data.init_args.max_bad_share "
+                f"({datamodule.max_bad_share:g}) allows: look at the data (`vidpool data check`) "
+                "or set it higher"
+            )
+        rank_zero_warn(what)
 
     def _log_scores(self, stage: str) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Mean scores, labels and metrics of the videos seen; the metrics are logged."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from safetensors.torch import save_file
 
 from vidpool.data.datamodule import MEAN, STD
 from vidpool.data.dataset import Preprocessing
@@ -155,7 +156,7 @@ def save(
         overwrite: Replace the file where it exists.
 
     Raises:
-        ConfigError: See :func:`check_output`; or safetensors is not installed.
+        ConfigError: See :func:`check_output`.
     """
     out = Path(out)
     check_output(out, overwrite)
@@ -165,7 +166,8 @@ def save(
         if out.suffix == ".ckpt":
             _save_lightning(classifier, part)
         elif out.suffix == ".safetensors":
-            _save_safetensors(classifier, part)
+            state = classifier.model.state_dict()
+            save_file({key: value.contiguous() for key, value in state.items()}, part)
         else:
             torch.save(classifier.model.state_dict(), part)
         part.replace(out)
@@ -190,18 +192,6 @@ def _save_lightning(classifier: VideoClassifier, path: Path) -> None:
         trainer.save_checkpoint(path, weights_only=True)
     finally:
         chatter.setLevel(level)
-
-
-def _save_safetensors(classifier: VideoClassifier, path: Path) -> None:
-    try:
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise ConfigError(
-            f"{path.suffix} needs the safetensors package, which cannot be imported here "
-            f"({error}): pip install 'vidpool[safetensors]'"
-        ) from error
-    state = classifier.model.state_dict()
-    save_file({key: value.contiguous() for key, value in state.items()}, path)
 
 
 def _own_settings(weights: Weights) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Multigrid(pl.Callback):
         """
         assert self._schedule is not None  # of setup()
         loader: Any = trainer.train_dataloader
-        sampler: ScheduledSampler = loader.sampler
+        sampler: ScheduledSampler = loader.scheduled
         for warning in self._schedule.check(sampler.total, sampler.num_replicas):
             rank_zero_warn(f"multigrid: {warning}")
         split = any(isinstance(module, SubBatchNorm) for module in pl_module.modules())

@@ -9,10 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
 
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.schedule import ConstantSchedule, ScheduledSampler
+from vidpool.data.schedule import ConstantSchedule
 from vidpool.errors import ConfigError
 
 
@@ -72,25 +71,18 @@ class PreciseBatchNorm(pl.Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(datamodule, VideoDataModule):
             raise ConfigError("precise batch norm needs one of vidpool's datamodules")
-        loader: Any = trainer.train_dataloader
-        used: ScheduledSampler = loader.sampler
-        schedule = ConstantSchedule(datamodule.preprocessing.shape, datamodule.batch_size)
-        sampler = ScheduledSampler(
-            loader.dataset, schedule, used.num_replicas, used.rank, seed=used.seed
+        usual = datamodule.schedule
+        datamodule.schedule = ConstantSchedule(
+            datamodule.preprocessing.shape, datamodule.batch_size
         )
-        sampler.set_epoch(used.epoch)
-        requests = list(islice(sampler, self.batches))
-        if len(requests) > 1 and len(requests[-1]) < datamodule.batch_size:
-            requests.pop()  # every batch weighs the same
-        batches: DataLoader[Any] = DataLoader(
-            loader.dataset,
-            sampler=requests,
-            batch_size=None,
-            num_workers=loader.num_workers,
-            multiprocessing_context=loader.multiprocessing_context,
-            pin_memory=loader.pin_memory,
-        )
-        for batch in batches:
+        try:
+            loader: Any = datamodule.train_dataloader()
+        finally:
+            datamodule.schedule = usual
+        # every batch weighs the same: the last one, which may be smaller, is left out
+        plan = loader.scheduled.plan
+        full = sum(step.batch_size == datamodule.batch_size for step in plan)
+        for batch in islice(loader, min(self.batches, max(1, full))):
             # this calls the datamodule's on_after_batch_transfer too
             yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)["clip"]
 

@@ -1,6 +1,7 @@
 """What a test leaves behind for people: a confusion matrix as a picture, accuracy by class."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -37,6 +38,31 @@ def write_test_report(
     return files
 
 
+def list_bad_videos(folder: Path, epoch: int, stage: str, messages: list[str]) -> Path:
+    """Add to ``bad_videos.csv`` what was wrong with videos that could not be read.
+
+    Args:
+        folder: Where it lies; it is made.
+        epoch: The epoch they were met in.
+        stage: ``train``, ``val`` or ``test``.
+        messages: One for each clip, beginning with its file.
+
+    Returns:
+        The file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "bad_videos.csv"
+    text = io.StringIO()
+    rows = csv.writer(text)
+    if not file.exists():
+        rows.writerow(["epoch", "stage", "message"])
+    rows.writerows([epoch, stage, message] for message in messages)
+    # at one stroke, since several ranks may write
+    with file.open("a", newline="", encoding="utf-8", errors="surrogateescape") as added:
+        added.write(text.getvalue())
+    return file
+
+
 def confusion_figure(matrix: Tensor, class_names: list[str]) -> Figure:
     """Draw a confusion matrix, each row as shares of the true class's videos.
 
@@ -55,8 +81,9 @@ def confusion_figure(matrix: Tensor, class_names: list[str]) -> Figure:
     axes.set(title=f"top-1 {accuracy:.1%}", xlabel="predicted class", ylabel="true class")
     if count <= MAX_LABELLED:
         size = 9 if count <= 30 else 6
-        axes.set_xticks(range(count), class_names, rotation=90, fontsize=size)
-        axes.set_yticks(range(count), class_names, fontsize=size)
+        shown = [name.replace("$", r"\$") for name in class_names]  # else it would be TeX
+        axes.set_xticks(range(count), shown, rotation=90, fontsize=size)
+        axes.set_yticks(range(count), shown, fontsize=size)
     if count <= 20:
         for row in range(count):
             for column in range(count):

@@ -11,38 +11,74 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 from vidpool.data.decode.base import Video
 from vidpool.data.decode.decord_video import DecordVideo
+from vidpool.data.decode.frames_db_video import FramesDbVideo
 from vidpool.data.decode.pyav_video import PyAVVideo
+from vidpool.data.decode.torchcodec_video import TorchCodecVideo
 from vidpool.errors import ConfigError
 
-__all__ = ["DECODERS", "Video", "open_video"]
+__all__ = ["DECODERS", "Decoder", "Video", "open_video"]
 
-DECODERS: dict[str, type[Video]] = {"auto": PyAVVideo, "pyav": PyAVVideo, "decord": DecordVideo}
+Decoder = Literal["auto", "pyav", "torchcodec", "decord", "frames_db"]
+DECODERS: dict[str, type[Video]] = {
+    "auto": PyAVVideo,
+    "pyav": PyAVVideo,
+    "torchcodec": TorchCodecVideo,
+    "decord": DecordVideo,
+    "frames_db": FramesDbVideo,
+}
 """What ``open_video`` takes as ``decoder``; ``auto`` stands for one that returns no wrong frame."""
 
 
 @contextmanager
-def open_video(path: str | os.PathLike[str], decoder: str = "auto") -> Iterator[Video]:
-    """Open a video file for the length of a ``with`` block.
+def open_video(
+    path: str | os.PathLike[str],
+    decoder: str = "auto",
+    length: int | None = None,
+    fast: bool = False,
+    device: str = "cpu",
+) -> Iterator[Video]:
+    """Open a video for the length of a ``with`` block.
 
     Open, read, leave: the video is to be neither kept nor pickled, and readers that stay open hold
     much memory.
 
     Args:
-        path: A file on disk. Never read as a URL.
-        decoder: A key of :data:`DECODERS`. ``decord`` returns wrong frames on some kinds of file
-            (see :class:`~vidpool.data.decode.decord_video.DecordVideo`).
+        path: A file on disk, never read as a URL; for ``frames_db`` the folder of a video, which
+            ``auto`` knows by its ``frames.db``.
+        decoder: A key of :data:`DECODERS`. ``decord`` and ``torchcodec`` return wrong frames of
+            some kinds of file, and warn when they meet one; ``frames_db`` reads frames that were
+            taken out beforehand (:class:`~vidpool.data.decode.frames_db_video.FramesDbVideo`).
+        length: How many frames it has, where an index knows, which saves counting them; see
+            :class:`~vidpool.data.decode.base.Video` for what happens if that is wrong.
+        fast: Leave out the loop filter, which costs exactness of pixels (`vidpool bench decode`
+            tells how much) but never of frame numbers. For ``auto`` and ``pyav``; does nothing for
+            codings without such a filter, as MPEG-4 Part 2.
+        device: For ``torchcodec``: ``cuda`` decodes on the GPU, and frames stay there.
 
     Yields:
         The open video. Using it after the block raises ``ValueError``.
 
     Raises:
-        ConfigError: No decoder has this name, or it is not installed.
+        ConfigError: No decoder has this name, it is not installed, or it has not these options.
         VideoError: The file is missing, empty, or holds no video that can be opened.
     """
     if decoder not in DECODERS:
         raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
-    with closing(DECODERS[decoder](Path(path))) as video:
+    kind = DECODERS[decoder]
+    if decoder == "auto" and (Path(path) / "frames.db").is_file():
+        kind = FramesDbVideo
+    options: dict[str, Any] = {}
+    if fast:
+        if kind is not PyAVVideo:
+            raise ConfigError(f"fast decoding is for decoder 'auto' or 'pyav', not {decoder!r}")
+        options["fast"] = True
+    if device != "cpu":
+        if kind is not TorchCodecVideo:
+            raise ConfigError(f"device {device!r} is for decoder 'torchcodec', not {decoder!r}")
+        options["device"] = device
+    with closing(kind(Path(path), length, **options)) as video:
         yield video

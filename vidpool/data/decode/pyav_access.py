@@ -1,162 +1,138 @@
-"""Two ways to find a frame by its number: by its time stamp, and by counting from the start.
+"""Two ways to find a frame by its number: by its packet, and by counting from the start."""
 
-Time stamps allow to seek, but those of AVI files with B-frames lie, and some codings have packets
-that show no frame. So they are used only where container and coding are known to give each frame
-shown a packet with its own time stamp, and every other file is counted.
-"""
-
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Generator, Iterator
 from functools import cached_property
 
 import av
 
 from vidpool.data.decode.pyav_source import Source
+from vidpool.data.decode.pyav_table import FrameTable
 from vidpool.errors import VideoError
-
-TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv"}
-TIMED_CODECS = {"h264", "hevc", "vp9", "av1"}
 
 KEPT_PIXELS = 2**25
 """How much of a counted video stays decoded: 436 frames of 320x240, 48 MiB in 4:2:0."""
 
+LATE = 32
+"""By how many frames a decoder may at most be behind the order in which frames are shown."""
 
-@dataclass(frozen=True)
-class TimeTable:
-    """When the frames of a stream are shown, in the stream's units, read without decoding.
 
-    Attributes:
-        stamps: Time stamp of every frame shown, ascending and distinct.
-        keys: Time stamps at which decoding can begin, ascending. They include frames that an edit
-            list hides.
-        complete: Whether the file holds all the packets that it declares, undamaged.
+class TabledFrames:
+    """Frames found by decoding from a key frame to the packet that a table names.
+
+    Each packet is given the number of its frame as its time stamp, and its frame comes out of the
+    decoder with it. Pictures that nobody asked for and no other picture refers to are left out.
     """
 
-    stamps: list[int]
-    keys: list[int]
-    complete: bool
-
-    def key_before(self, stamp: int) -> int:
-        """Return the latest key time stamp that is not after ``stamp``."""
-        return self.keys[bisect_right(self.keys, stamp) - 1]
-
-
-def read_time_table(source: Source) -> TimeTable | None:
-    """Scan the packets of a stream.
-
-    Returns:
-        The table, or ``None`` where frames cannot be told by their time stamps: the container or
-        coding is not among those trusted, a stamp is missing or repeated, or frames are shown
-        before the first key frame.
-    """
-    if source.container_name not in TIMED_CONTAINERS or source.codec_name not in TIMED_CODECS:
-        return None
-    stamps: list[int] = []
-    keys: list[int] = []
-    scanned = 0
-    damaged = False
-    for packet in source.packets():
-        if packet.pts is None:
-            return None
-        scanned += 1
-        damaged |= packet.is_corrupt
-        if packet.is_keyframe:
-            keys.append(packet.pts)
-        # edit lists hide frames by this flag
-        if not packet.is_discard:
-            stamps.append(packet.pts)
-    stamps.sort()
-    keys.sort()
-    repeated = len(set(stamps)) < len(stamps)
-    if not stamps or not keys or repeated or stamps[0] < keys[0]:
-        return None
-    complete = scanned == source.declared_frames and not damaged
-    return TimeTable(stamps, keys, complete)
-
-
-class TimedFrames:
-    """Frames found by going to a key frame and decoding on to the right time stamp."""
-
-    def __init__(self, source: Source, table: TimeTable) -> None:
+    def __init__(self, source: Source, table: FrameTable, length: int | None = None) -> None:
         self._source = source
         self._table = table
-        self._seeks = True
-        self._begin(None)
+        self._known_length = length
+        self._wanted: set[int] = set()
+        self._trusts_keys = True
+        self._begin(0)
 
     def __len__(self) -> int:
         """How many frames decode.
 
         Raises:
-            VideoError: No frame does.
+            VideoError: No frame does, or another number is known than the file holds.
         """
         return self._length
 
-    def read(self, indices: Iterable[int]) -> Iterator[av.VideoFrame]:
-        """Decode the frames with these numbers, fastest where they ascend.
+    def read(self, numbers: list[int]) -> Iterator[av.VideoFrame]:
+        """Decode the frames with these numbers, ascending and distinct.
 
         Raises:
             VideoError: A frame is damaged or missing.
         """
-        for index in indices:
-            frame = self._find(index)
+        self._wanted = set(numbers)
+        # what lies behind the decoder has come out of it, or may have been left out
+        if any(self._table.packets[number] < self._position for number in numbers):
+            self._begin(self._start(numbers[0]))
+        early: dict[int, av.VideoFrame] = {}
+        for number in numbers:
+            frame = early.pop(number, None) or self._find(number, early)
             if frame is None:
-                raise VideoError(f"{self._source.path}: frame {index} cannot be decoded")
+                raise VideoError(f"{self._source.path}: frame {number} cannot be decoded")
             yield frame
 
-    @property
-    def average_rate(self) -> Fraction | None:
-        """Frames per second over the whole video, or what is declared for a single frame."""
-        stamps = self._table.stamps
-        if len(stamps) == 1:
-            return self._source.declared_rate
-        return (len(stamps) - 1) / ((stamps[-1] - stamps[0]) * self._source.time_base)
+    def close(self) -> None:
+        """Let go of what is decoded. It refers to this object: garbage would pile up otherwise."""
+        self._decoded.close()
 
     @cached_property
     def _length(self) -> int:
-        stamps = self._table.stamps
+        held = len(self._table.packets)
+        known = self._known_length
+        if known is not None:
+            if known > held or (self._table.complete and known != held):
+                raise VideoError(
+                    f"{self._source.path}: {known} frames are expected of it, but it holds "
+                    f"{held}: has it changed since they were counted?"
+                )
+            return known
         if self._table.complete:
-            return len(stamps)
-        for key in (self._table.keys[-1], None):
-            self._begin(key)
-            decoded = {frame.pts for frame in self._frames}
-            numbers = [number for number, stamp in enumerate(stamps) if stamp in decoded]
+            return held
+        self._wanted = set(range(held))
+        for packet in (self._table.key_packets[-1], 0):
+            self._begin(packet)
+            numbers = [number for number, _ in self._decoded]
             if numbers:
-                return numbers[-1] + 1
+                return max(numbers) + 1
         raise VideoError(f"{self._source.path}: no frame of it decodes")
 
-    def _find(self, index: int) -> av.VideoFrame | None:
-        stamps = self._table.stamps
-        key = self._table.key_before(stamps[index]) if self._seeks else self._table.keys[0]
-        # decoding on is faster than seeking, unless a key frame lies between the next and this one
-        if self._next is not None and self._next <= index and key <= stamps[self._next]:
-            frame = self._decode_until(stamps[index])
-            if frame is not None:
-                return frame
-        if self._seeks:
-            self._begin(key)
-            frame = self._decode_until(stamps[index])
-            if frame is not None:
-                return frame
-            # this container goes elsewhere than it is told to
-            self._seeks = False
-        self._begin(None)
-        return self._decode_until(stamps[index])
+    def _find(self, number: int, early: dict[int, av.VideoFrame]) -> av.VideoFrame | None:
+        start = self._start(number)
+        # decoding on is faster than beginning anew, unless a key frame lies between
+        if start > self._position:
+            self._begin(start)
+        frame = self._decode_until(number, early)
+        if frame is None and self._trusts_keys:
+            # damage, or a key frame at which decoding cannot begin
+            self._trusts_keys = False
+            self._begin(0)
+            frame = self._decode_until(number, early)
+        return frame
 
-    def _begin(self, key: int | None) -> None:
-        self._frames = self._source.frames(key)
-        self._next: int | None = None
+    def _start(self, number: int) -> int:
+        return self._table.key_packet(number) if self._trusts_keys else 0
 
-    def _decode_until(self, stamp: int) -> av.VideoFrame | None:
-        for frame in self._frames:
-            # decoders make up frames without a time stamp where packets are lost
-            if frame.pts is None:
-                continue
-            self._next = bisect_right(self._table.stamps, frame.pts)
-            if frame.pts >= stamp:
-                return frame if frame.pts == stamp else None
+    def _begin(self, packet: int) -> None:
+        self._position = packet
+        self._decoded = self._decode_from(packet)
+
+    def _decode_until(self, number: int, early: dict[int, av.VideoFrame]) -> av.VideoFrame | None:
+        for found, frame in self._decoded:
+            if found == number:
+                return frame
+            if found > number + LATE:
+                return None
+            if found > number and found in self._wanted:
+                early[found] = frame
         return None
+
+    def _decode_from(self, first: int) -> Generator[tuple[int, av.VideoFrame], None, None]:
+        source = self._source
+        source.flush()
+        if first and source.codec_name == "mpeg4":
+            # headers need not be repeated, and the decoder judges the encoder by them
+            for packet in source.packets():
+                source.decode(packet)
+                break
+            source.flush()
+        numbers = self._table.numbers
+        for packet in source.packets(first):
+            number = numbers[self._position]
+            self._position += 1
+            packet.pts = number
+            leave_out = self._trusts_keys and number not in self._wanted
+            yield from _numbered(source.decode(packet, leave_out))
+        yield from _numbered(source.decode(None))
+
+
+def _numbered(frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
+    # decoders make up frames without a time stamp where packets are lost
+    return ((frame.pts, frame) for frame in frames if frame.pts is not None)
 
 
 class CountedFrames:
@@ -166,8 +142,9 @@ class CountedFrames:
     reading a clip of a short video does not decode it twice.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, length: int | None = None) -> None:
         self._source = source
+        self._known_length = length
         self._kept: list[av.VideoFrame] = []
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._position = -1
@@ -180,22 +157,24 @@ class CountedFrames:
         """
         return self._length
 
-    def read(self, indices: Iterable[int]) -> Iterator[av.VideoFrame]:
-        """Decode the frames with these numbers, fastest where they ascend.
+    def read(self, numbers: list[int]) -> Iterator[av.VideoFrame]:
+        """Decode the frames with these numbers, ascending and distinct.
 
         Raises:
             VideoError: A frame that decoded before does no longer.
         """
-        for index in indices:
-            yield self._kept[index] if index < len(self._kept) else self._find(index)
+        for number in numbers:
+            yield self._kept[number] if number < len(self._kept) else self._find(number)
 
-    @property
-    def average_rate(self) -> Fraction | None:
-        """Frames per second as the file declares them."""
-        return self._source.declared_rate
+    def close(self) -> None:
+        """Let go of what is decoded."""
+        self._frames = iter(())
+        self._kept = []
 
     @cached_property
     def _length(self) -> int:
+        if self._known_length is not None:
+            return self._known_length
         height, width = self._source.picture_size
         limit = KEPT_PIXELS // (height * width)
         length = 0
@@ -206,12 +185,12 @@ class CountedFrames:
             raise VideoError(f"{self._source.path}: no frame of it decodes")
         return length
 
-    def _find(self, index: int) -> av.VideoFrame:
-        if not 0 <= self._position < index:
+    def _find(self, number: int) -> av.VideoFrame:
+        if not 0 <= self._position < number:
             self._frames = self._source.frames()
             self._position = -1
         for frame in self._frames:
             self._position += 1
-            if self._position == index:
+            if self._position == number:
                 return frame
-        raise VideoError(f"{self._source.path}: frame {index} cannot be decoded")
+        raise VideoError(f"{self._source.path}: frame {number} cannot be decoded")

@@ -1,33 +1,57 @@
-"""One video stream of one file: its packets, and its frames in the order they are shown in."""
+"""One video stream of one file: its packets, and what decodes them."""
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vidpool.errors import VideoError
 
+KEPT_BYTES = 2**26
+"""How much of a file stays in memory once it is read; what is longer is read again."""
+
+SKIPPABLE = {"h264", "hevc", "mpeg4"}
+"""Codings whose decoders can leave out frames that no other frame refers to."""
+
 
 class Source:
     """The video stream of a file that FFmpeg holds to be the best.
 
-    There is one place in the file at which packets and frames are read: begin no iteration before
-    the last one has been given up.
+    The file is read once, from start to end, and its packets are kept: going to another place in
+    it is then to decode from another packet.
+
+    Args:
+        path: The file.
+        fast: Whether pixels may be a little wrong: the loop filter is left out.
 
     Attributes:
         path: The file.
         picture_size: Height and width in pixels as the file declares them, before any rotation.
+        time_base: The unit of the packets' time stamps, in seconds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fast: bool = False) -> None:
         self.path = path
-        self._open()
+        self._container, self._stream = self._open()
+        # its codec context outlives the container, which may be opened again
+        self._codec = self._stream.codec_context
+        # loader workers share the cores already: threads add work here and no speed
+        self._codec.thread_count = 1
+        if fast:
+            self._codec.options = {"skip_loop_filter": "all"}
+        self._skips = False
+        self._kept: list[Packet] = []
+        self._read_to_end = False
         self.picture_size = (self._stream.height, self._stream.width)
+        self.time_base = cast(Fraction, self._stream.time_base)
         if 0 in self.picture_size:
             raise VideoError(f"{path}: no frame of it decodes")
 
@@ -39,7 +63,17 @@ class Source:
     @property
     def codec_name(self) -> str:
         """FFmpeg's name for the coding, such as ``h264``."""
-        return self._stream.codec_context.codec.canonical_name
+        return self._codec.codec.canonical_name
+
+    @property
+    def pixel_format(self) -> str | None:
+        """FFmpeg's name for how pixels are coded, such as ``yuv420p``."""
+        return self._codec.pix_fmt
+
+    @property
+    def reorders(self) -> bool:
+        """Whether frames are shown in another order than they are coded in (B-frames)."""
+        return bool(self._codec.has_b_frames)
 
     @property
     def declared_frames(self) -> int:
@@ -51,91 +85,117 @@ class Source:
         """Frames per second as the file declares them, wrong where the frame rate varies."""
         return self._stream.average_rate or self._stream.guessed_rate
 
-    @property
-    def time_base(self) -> Fraction:
-        """The unit of time stamps, in seconds."""
-        return cast(Fraction, self._stream.time_base)
+    def packets(self, first: int = 0) -> Iterator[Packet]:
+        """Read the packets in the order in which they lie in the file.
 
-    def packets(self) -> Iterator[Packet]:
-        """Read all packets from the start of the file without decoding them."""
-        self._rewind()
-        yield from self._demux()
-
-    def frames(self, key: int | None = None) -> Iterator[av.VideoFrame]:
-        """Decode frames in the order in which they are shown.
-
-        Packets that do not decode are passed over.
+        A file that breaks off ends where it breaks off. Where MPEG-4 packs two pictures into a
+        packet, they come in packets of their own.
 
         Args:
-            key: Time stamp of the key frame to begin at, in units of the stream. Containers may
-                land on another one, earlier or later. ``None`` begins at the start of the file.
+            first: Position of the packet to begin at.
         """
-        packets = self.packets() if key is None else self._packets_from(key)
-        for packet in packets:
-            yield from self._decode(packet)
-        yield from self._decode(None)
+        if self._read_to_end:
+            yield from islice(self._kept, first, None)
+        else:
+            yield from islice(self._from_file(), first, None)
+
+    def decode(self, packet: Packet | None, skip: bool = False) -> list[av.VideoFrame]:
+        """Decode a packet; ``None`` stands for the end.
+
+        Args:
+            packet: Packets come in the order of the file, from any that a frame can begin at.
+            skip: Whether its picture may be left out if no other refers to it.
+
+        Returns:
+            The frames that are ready, none where the packet does not decode.
+        """
+        if skip is not self._skips and self._can_skip:
+            self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
+            self._skips = skip
+        try:
+            return self._codec.decode(packet)
+        except av.FFmpegError:
+            return []
+
+    @cached_property
+    def _can_skip(self) -> bool:
+        if self.codec_name == "hevc":
+            # frames that none of their own temporal layer refers to may serve a higher one; in mp4
+            # and mkv, the header says how many layers there are
+            header = self._codec.extradata or b""
+            return len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1
+        return self.codec_name in SKIPPABLE
+
+    def flush(self) -> None:
+        """Make ready to decode from another packet."""
+        self._codec.flush_buffers()
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Decode all frames, in the order in which they are shown."""
+        self.flush()
+        for packet in self.packets():
+            yield from self.decode(packet)
+        yield from self.decode(None)
 
     def close(self) -> None:
         """Close the file."""
+        self._kept = []
         self._container.close()
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[InputContainer, VideoStream]:
         try:
             # an absolute path cannot be taken for a URL; tags need not be in UTF-8
-            self._container: InputContainer = av.open(
-                str(self.path.absolute()), metadata_errors="replace"
-            )
+            container = av.open(str(self.path.absolute()), metadata_errors="replace")
         except av.error.InvalidDataError as error:
             raise VideoError(
                 f"{self.path}: is not a video, or was cut short before its index"
             ) from error
         except av.FFmpegError as error:
             raise VideoError(f"{self.path}: cannot be opened: {error.strerror}") from error
-        stream = self._container.streams.best("video")
+        stream = container.streams.best("video")
         if stream is None:
-            self._container.close()
+            container.close()
             raise VideoError(f"{self.path}: holds no video stream")
         if stream.codec_context is None:
-            self._container.close()
+            container.close()
             raise VideoError(f"{self.path}: its video is coded in a way that FFmpeg does not know")
-        self._stream = cast(VideoStream, stream)
-        # loader workers share the cores already: threads add work here and no speed
-        self._stream.codec_context.thread_count = 1
         self._at_start = True
+        return container, cast(VideoStream, stream)
 
-    def _rewind(self) -> None:
+    def _from_file(self) -> Iterator[Packet]:
         # not every container seeks to its very first packet, and opening anew takes 1 to 2 ms
         if not self._at_start:
             self._container.close()
-            self._open()
+            self._container, self._stream = self._open()
+        self._at_start = False
+        kept, size = [], 0
+        for packet in self._unpacked():
+            size += packet.size
+            if size <= KEPT_BYTES:
+                kept.append(packet)
+            yield packet
+        if size <= KEPT_BYTES:
+            self._kept = kept
+            self._read_to_end = True
 
-    def _packets_from(self, key: int) -> Iterator[Packet]:
-        try:
-            self._container.seek(key, stream=self._stream)
-        except av.FFmpegError:
+    def _unpacked(self) -> Iterator[Packet]:
+        if self.codec_name != "mpeg4":
+            yield from self._demux()
             return
-        packets = self._demux()
-        for packet in packets:
-            # some containers land between key frames, where decoders show broken pictures
-            if packet.is_keyframe:
-                yield packet
-                break
-        yield from packets
+        unpack = BitStreamFilterContext("mpeg4_unpack_bframes", self._stream)
+        for packet in self._demux():
+            try:
+                yield from unpack.filter(packet)
+            except av.FFmpegError:
+                continue
 
     def _demux(self) -> Iterator[Packet]:
-        self._at_start = False
         try:
             for packet in self._container.demux(self._stream):
                 # an empty packet would tell the decoder that the file ends here
                 if packet.size:
                     yield packet
         except (av.FFmpegError, IndexError):
-            # A file that breaks off ends where it breaks off. The IndexError is PyAV's, where a
-            # damaged transport stream seems to begin another stream.
+            # The IndexError is PyAV's, where a damaged transport stream seems to begin another
+            # stream.
             return
-
-    def _decode(self, packet: Packet | None) -> list[av.VideoFrame]:
-        try:
-            return self._stream.decode(packet)
-        except av.FFmpegError:
-            return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,44 +14,17 @@ from vidpool.errors import ConfigError
 from vidpool.nn.pooling.windows import Windows, in_single_precision
 from vidpool.ops.geometry import Window, check_input, make_window
 
+Size: TypeAlias = int | Sequence[int]
+"""An int for all pooled dimensions, or one a dimension."""
+CONVOLUTIONS: tuple[Callable[..., Any], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""For one, two and three pooled dimensions."""
+
 
 class PoolLayer(nn.Module):
-    """A layer with max pooling's arguments.
+    """A layer that takes the place of max pooling: same arguments and output sizes.
 
     `ceil_mode` is keyword-only because max pooling has `return_indices`, which has no meaning
     here, in its place.
-    """
-
-    _shown: ClassVar[tuple[str, ...]] = ()
-    """Attributes that `repr` shows beside the geometry."""
-
-    def __init__(
-        self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        *,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.dilation = dilation
-        self.ceil_mode = ceil_mode
-
-    def extra_repr(self) -> str:
-        """Return the arguments as `repr` shows them."""
-        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", *self._shown)
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-
-
-class WindowPool(PoolLayer, ABC):
-    """A layer that computes each output from one window of the input.
-
-    Takes the place of :class:`torch.nn.MaxPool3d` (or 2d, 1d): same arguments and output sizes.
-    Padded cells are no values. Half-precision inputs are pooled in float32.
 
     Args:
         kernel_size: Cells of a window; an int or one a dimension, like the next three.
@@ -66,20 +39,47 @@ class WindowPool(PoolLayer, ABC):
     """
 
     ndim: ClassVar[int]
-    channels: int | None = None
-    """C, where the layer has parameters for every channel."""
+    """Number of pooled dimensions."""
+    _shown: ClassVar[tuple[str, ...]] = ()
+    """Attributes that `repr` shows beside the geometry."""
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.dilation = dilation
+        self.ceil_mode = ceil_mode
         self._window()
+
+    def extra_repr(self) -> str:
+        """Return the arguments as `repr` shows them."""
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", *self._shown)
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def _window(self) -> Window:
+        """Expand and check the geometry, which may have been set anew since the layer was made."""
+        return make_window(
+            self.ndim, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
+
+
+class WindowPool(PoolLayer, ABC):
+    """A layer that computes each output from one window of the input.
+
+    Padded cells are no values. Half-precision inputs are pooled in float32.
+    """
+
+    channels: int | None = None
+    """C, where the layer has parameters for every channel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool x, (N, C, *sizes) or (C, *sizes); the dtype stays.
@@ -124,11 +124,6 @@ class WindowPool(PoolLayer, ABC):
             raise ConfigError(f"channels must be at least 1, but is {channels}")
         self.channels = channels
 
-    def _window(self) -> Window:
-        return make_window(
-            self.ndim, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        )
-
 
 class RandomPool(WindowPool):
     """A layer that draws at random while training and gives the expectation in evaluation."""
@@ -148,3 +143,13 @@ class RandomPool(WindowPool):
         self, x: Tensor, windows: Windows, generator: torch.Generator | None = None
     ) -> Tensor:
         """Pool x, (N, C, *sizes) in float32 or float64; `self.training` says how."""
+
+
+def check_odd(name: str, size: int) -> None:
+    """Check the size of a convolution that keeps the input's.
+
+    Raises:
+        ConfigError: If it is even or below 1.
+    """
+    if size < 1 or size % 2 == 0:
+        raise ConfigError(f"{name} must be odd and positive, but is {size}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vidpool.nn.pooling.base import RandomPool
+from vidpool.nn.pooling.base import RandomPool, Size
 from vidpool.nn.pooling.spatial import check_grid, expect, sample
 from vidpool.nn.pooling.windows import Windows, per_channel
 
@@ -23,10 +23,10 @@ class _DetailPreservingPool(RandomPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         channels: int,
@@ -131,12 +131,9 @@ class DetailPreservingPool3d(_DetailPreservingPool):
     (:class:`S3Pool3d`, with grids as large as the stride): the authors' `S3_DPP_sym_lite`, which
     is the "Lite-S3DPP" of the SoftPool paper's Table 1; its Tables 3 and 5 say "DPP".
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         channels: C.
         stochastic: Whether rows, columns and frames are drawn at random while training.
     """

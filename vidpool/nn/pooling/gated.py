@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vidpool.nn.pooling.base import WindowPool
+from vidpool.nn.pooling.base import Size, WindowPool
 from vidpool.nn.pooling.windows import Windows, per_channel
 
 
@@ -19,10 +18,10 @@ class _GatedPool(WindowPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         channels: int | None = None,
@@ -63,12 +62,9 @@ class GatedPool3d(_GatedPool):
     window's shape: Lee, Gallagher and Tu, "Generalizing pooling functions in convolutional neural
     networks: mixed, gated, and tree", AISTATS 2016, section 3.1. Padding meets the mask as 0.
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         channels: C, for a mask a channel; None learns one mask for the layer.
     """
 

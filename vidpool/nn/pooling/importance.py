@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpool.errors import ConfigError
-from vidpool.nn.pooling.base import WindowPool
+from vidpool.nn.pooling.base import CONVOLUTIONS, Size, WindowPool, check_odd
 from vidpool.nn.pooling.windows import Windows, in_single_precision, per_channel
 
 _LARGEST_LOGIT = 12.0
 """The source's bound of the logits: e^12 still leaves room for sums in float16."""
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class _LocalImportancePool(WindowPool):
@@ -25,10 +22,10 @@ class _LocalImportancePool(WindowPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         channels: int,
@@ -36,9 +33,8 @@ class _LocalImportancePool(WindowPool):
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
         self._learn_for(channels)
-        if logit_kernel < 1 or logit_kernel % 2 == 0:
-            raise ConfigError(f"logit_kernel must be odd and positive, but is {logit_kernel}")
-        self.conv = _CONV[self.ndim - 1](
+        check_odd("logit_kernel", logit_kernel)
+        self.conv = CONVOLUTIONS[self.ndim - 1](
             channels, channels, logit_kernel, padding=logit_kernel // 2, bias=False
         )
         # as in the source: the layer begins as average pooling
@@ -75,12 +71,9 @@ class LocalImportancePool3d(_LocalImportancePool):
     normalisation and `12 sigmoid`: Gao, Wang and Wu, "LIP: local importance-based pooling",
     ICCV 2019, section 3, in the simplified form that stands for a network's max pooling there.
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         channels: C.
         logit_kernel: Odd size of G's convolution on every pooled axis, which has
             C^2 logit_kernel^3 weights; 1 is the source's "projection".

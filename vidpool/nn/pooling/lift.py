@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -10,10 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.nn.pooling.base import WindowPool
+from vidpool.nn.pooling.base import CONVOLUTIONS, Size, WindowPool, check_odd
 from vidpool.nn.pooling.windows import Windows
-
-_CONV: tuple[Callable[..., nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class _Lifting(nn.Module):
@@ -31,7 +28,7 @@ class _Lifting(nn.Module):
         size[axis] = filter_size
         self.predict, self.update = (
             nn.Sequential(
-                _CONV[ndim - 1](
+                CONVOLUTIONS[ndim - 1](
                     channels,
                     channels,
                     tuple(size),
@@ -40,7 +37,7 @@ class _Lifting(nn.Module):
                     groups=channels,
                 ),
                 nn.ReLU(),
-                _CONV[ndim - 1](channels, channels, 1, groups=channels),
+                CONVOLUTIONS[ndim - 1](channels, channels, 1, groups=channels),
                 nn.Tanh(),
             )
             for _ in range(2)
@@ -60,10 +57,10 @@ class _LiftPool(WindowPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         channels: int,
@@ -83,8 +80,7 @@ class _LiftPool(WindowPool):
                     f"stride 1), but kernel_size is {kernel_size!r} and stride "
                     f"{self.stride!r}: choose another pooling here"
                 )
-        if filter_size < 1 or filter_size % 2 == 0:
-            raise ConfigError(f"filter_size must be odd and positive, but is {filter_size}")
+        check_odd("filter_size", filter_size)
         self.lifting = nn.ModuleList(
             _Lifting(self.ndim, axis, channels, filter_size)
             for axis, step in enumerate(window.stride)
@@ -141,12 +137,11 @@ class LiftPool3d(_LiftPool):
     where the pairs of cells lie (in the middle of the windows); cells that are missing at the
     border repeat the last.
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `padding` and `ceil_mode`.
         stride: 2 on every axis that is pooled, 1 (and `kernel_size` 1) on the others.
-        padding: See `WindowPool`.
         dilation: 1.
-        ceil_mode: See `WindowPool`.
         channels: C.
         filter_size: Odd length of the predictor's and the updater's first convolution.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import expm1, isfinite, log
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.nn.pooling.base import WindowPool
+from vidpool.nn.pooling.base import Size, WindowPool
 from vidpool.nn.pooling.windows import Windows, per_channel
 
 
@@ -35,7 +34,7 @@ class SumPool2d(_SumPool):
 
 
 class SumPool3d(_SumPool):
-    """Sum over T, H, W of (N, C, T, H, W) or (C, T, H, W); arguments as for `WindowPool`."""
+    """Sum over T, H, W of (N, C, T, H, W) or (C, T, H, W); arguments as for `PoolLayer`."""
 
     ndim = 3
 
@@ -66,10 +65,10 @@ class _PowerAvgPool(WindowPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         p: float = 2.0,
@@ -107,12 +106,9 @@ class PowerAvgPool3d(_PowerAvgPool):
     the definition of :class:`torch.nn.LPPool3d`. Unlike there, negative values count by their
     magnitude and padding, dilation and partial windows are right.
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         p: The power, at least 1.
 
     Raises:
@@ -129,10 +125,10 @@ class _LpPool(WindowPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         channels: int | None = None,
@@ -170,12 +166,9 @@ class LpPool3d(_LpPool):
     "Learned-norm pooling for deep feedforward and recurrent neural networks", ECML PKDD 2014,
     equation 1, with the centres at 0. Between the mean and the maximum of the magnitudes.
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         channels: C, for a p a channel as in the source; None learns one p for all channels.
         p: Its value at the start, above 1.
 

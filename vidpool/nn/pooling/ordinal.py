@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vidpool.nn.pooling.base import WindowPool
+from vidpool.nn.pooling.base import Size, WindowPool
 from vidpool.nn.pooling.windows import Windows
 
 
@@ -20,10 +19,10 @@ class _OrdinalPool(WindowPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         channels: int,
@@ -68,12 +67,9 @@ class OrdinalPool3d(_OrdinalPool):
     begin at 0, so the layer begins as average pooling and reaches max pooling. In windows that
     reach into the padding, the weights of the ranks that are left are scaled to sum to 1.
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         channels: C.
     """
 

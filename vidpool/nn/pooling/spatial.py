@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vidpool.errors import ConfigError
-from vidpool.nn.pooling.base import RandomPool
+from vidpool.nn.pooling.base import RandomPool, Size
 from vidpool.nn.pooling.windows import Windows
 from vidpool.ops.geometry import Window
 
@@ -103,10 +103,10 @@ class _S3Pool(RandomPool):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
         *,
         ceil_mode: bool = False,
         grid: int | Sequence[int] | None = None,
@@ -143,12 +143,9 @@ class S3Pool3d(_S3Pool):
     average of each grid where g is the stride. Zhai, Wu, Kumar, Cheng, Lu, Zhang and Feris,
     "S3Pool: pooling with stochastic spatial sampling", CVPR 2017, section 3.
 
+    Arguments are those of `PoolLayer` and:
+
     Args:
-        kernel_size: See `WindowPool`, also for `stride`, `padding`, `dilation` and `ceil_mode`.
-        stride: See there.
-        padding: See there.
-        dilation: See there.
-        ceil_mode: See there.
         grid: Rows that are drawn from together, a multiple of the stride, one for all dimensions
             or one for each; larger distorts more. None means the stride.
 

@@ -67,7 +67,7 @@ class StochasticPool3d(_StochasticPool):
     The source pools what a ReLU gives. Negative values, which have no probability there, are
     drawn from, all with the same one, only where a window has no positive value.
 
-    Arguments are those of `WindowPool`.
+    Arguments are those of `PoolLayer`.
     """
 
     ndim = 3

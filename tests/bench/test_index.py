@@ -1,0 +1,54 @@
+"""What `vidpool bench index` measures is what it says."""
+
+import csv
+import json
+
+import pytest
+
+from vidpool.bench.index import AllThere, measure_index, write_annotations
+from vidpool.cli import main
+from vidpool.data.annotated import list_clips
+from vidpool.data.annotations import read_annotations
+
+
+def test_the_generated_file_is_read_as_hacs_is(tmp_path):
+    write_annotations(tmp_path / "a.csv", 1000)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == [
+            "classname",
+            "youtube_id",
+            "subset",
+            "start",
+            "end",
+            "label",
+        ]
+    listing, repeated = list_clips("/r", read_annotations(tmp_path / "a.csv"), AllThere(), "sorted")
+    assert (len(listing.table), len(listing.table.names), repeated) == (1000, 334, 0)
+    assert len(listing.class_names) == 200
+    assert not listing.table.bad().any()
+    assert len({(video.path, video.start) for video in listing.table}) == 1000
+
+
+@pytest.mark.slow
+def test_memory_is_of_the_index(tmp_path, capsys):
+    small, large = (measure_index(rows) for rows in (1_000, 300_000))
+    assert small.main_memory < large.main_memory < 4 * large.index_size
+    assert large.index_size > 100 * small.index_size
+    for private in large.worker_private.values():
+        assert private < large.index_size  # not a copy of it each
+    output = tmp_path / "index.json"
+    assert main(["bench", "index", "--rows", "1000", "--output", str(output)]) == 0
+    assert "1,000" in capsys.readouterr().out
+    assert json.loads(output.read_text())[0]["rows"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "3"], "--rows must be at least 100, got 3"),
+        (["--output", "x.csv"], "must end in .json"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(options, message, capsys):
+    assert main(["bench", "index", *options]) == 1
+    assert message in capsys.readouterr().err

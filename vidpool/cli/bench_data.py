@@ -1,0 +1,187 @@
+"""``vidpool bench data``: how fast clips are loaded, and by which number of workers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from vidpool.bench.data import OURS, PEER, STAGES, Result, Subject, measure
+from vidpool.bench.data_chart import rate_chart
+from vidpool.bench.machine import describe
+from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.data.cpus import usable_cpus
+from vidpool.data.datamodule import VideoDataModule
+from vidpool.data.dataset import TrainingClips
+from vidpool.data.listed import ListedDataModule
+from vidpool.data.schedule import ClipShape
+from vidpool.data.table import LabelledVideo
+from vidpool.data.transforms import Augmentation
+from vidpool.errors import ConfigError
+
+WIDE = 100  # columns of the table where no terminal says how many there are
+FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no config says
+
+
+class _NoDataSet(VideoDataModule):
+    """The settings that files are read with where there is no config."""
+
+    class_names = ["none"]  # noqa: RUF012 (a property in the base class)
+
+
+def add_parser(what: Any) -> None:
+    """Add ``data`` to what ``vidpool bench`` measures."""
+    parser = what.add_parser(
+        "data",
+        help="loading of training clips, by stage and by workers, beside PyTorchVideo",
+        usage="%(prog)s [FILE]... [--config FILE] [options] [--data.OPTION VALUE]...",
+        description="Load random training clips of a data set, or of each FILE: milliseconds of a "
+        "clip by stage, clips a second with several numbers of workers, beside PyTorchVideo's "
+        "LabeledVideoDataset on the same videos, and how many workers a training step needs.",
+        epilog=f"{HELP}. Example: vidpool bench data --config configs/data/ucf101.yaml "
+        "--step-ms 250",
+    )
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="videos, each measured by itself")
+    add("--workers", type=int, nargs="+", metavar="N", help="(default: 1, 2, 4, … up to the CPUs)")
+    add("--step-ms", type=float, default=250, metavar="MS", help="(default: %(default)s)")
+    add("--clips", type=int, default=64, metavar="N", help="of each round (default: %(default)s)")
+    add("--rounds", type=int, default=3, metavar="N", help="(default: %(default)s)")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
+    add("--no-peer", action="store_true", help="without PyTorchVideo")
+    add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
+    add("--overwrite", action="store_true", help="replace these files")
+
+
+def run(args: argparse.Namespace, rest: list[str]) -> int:
+    """Measure and print.
+
+    Raises:
+        ConfigError: An option cannot work.
+        DataError: The data set is not on disk.
+        VideoError: A file cannot be read.
+    """
+    cpus = usable_cpus()
+    workers = args.workers or [2**i for i in range(cpus.bit_length())]
+    for name, least in (("clips", 1), ("rounds", 1), ("step_ms", 1e-3)):
+        if not getattr(args, name) >= least:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} must be at least {least}, got {getattr(args, name)}")
+    if min(workers) < 1:
+        raise ConfigError(f"--workers must be at least 1, got {min(workers)}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' cannot be used: PyTorch finds no GPU here")
+    subjects = _subjects(args.files, rest)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in loader processes
+    results = []
+    try:
+        with Progress(transient=True, auto_refresh=False) as bar:
+            for subject in subjects:
+                task = bar.add_task(subject.name, total=1 + args.rounds * len(workers))
+                bar.refresh()
+                for result in measure(
+                    subject, workers, args.clips, args.rounds, args.device, not args.no_peer
+                ):
+                    bar.update(task, advance=1, refresh=True)
+                    if result not in results:
+                        results.append(result)
+    finally:
+        torch.set_num_threads(threads)
+
+    machine = describe(args.device)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    console.print(f"{machine['device_name']}, {cpus} CPUs", markup=False, highlight=False)
+    console.print(_stage_table(results))
+    console.print(_rate_table(results, workers))
+    for result in results:
+        if result.missing:
+            console.print(f"none: {PEER} on {result.name}: {result.missing}", markup=False)
+        print(result.verdict(args.step_ms / 1e3, cpus))
+    if args.output:
+        path = Path(args.output)
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        cases = [result.as_dict() for result in results]
+        content = {"date": date, **machine, "cpus": cpus, "cases": cases}
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        rate_chart(results, machine).savefig(path.with_suffix(".png"), dpi=110)
+        print(f"wrote {path}\nwrote {path.with_suffix('.png')}")
+    return 0
+
+
+def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
+    """The data set, or each file by itself, read with the config's settings where there is one."""
+    if rest:
+        data = make_datamodule("bench data", rest)
+    elif files:
+        # sizes as PyTorchVideo's recipe draws them, so that both do the same
+        augment = Augmentation(crop="short_side")
+        data = _NoDataSet(
+            frames=FILES.frames, stride=FILES.stride, crop=FILES.crop, augment=augment
+        )
+    else:
+        raise ConfigError("vidpool bench data needs --config FILE, or videos")
+    p = data.preprocessing
+    if files:
+        subjects = []
+        for name in files:
+            clips = TrainingClips([LabelledVideo(name, 0)], data.augment, data.decoder)
+            subjects.append(Subject(Path(name).name, clips, data, p.shape, data.batch_size))
+        return subjects
+    if not isinstance(data, ListedDataModule):
+        raise ConfigError(f"{type(data).__name__} has no files to draw clips of")
+    clips = TrainingClips(data.videos("train"), data.augment, data.decoder, data.on_bad_video)
+    return [Subject(type(data).__name__, clips, data, p.shape, data.batch_size)]
+
+
+def _stage_table(results: list[Result]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="ms a clip in one process", title_justify="left")
+    table.add_column("")
+    for name in (*STAGES, "all"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        total = sum(result.stages.values())
+        shares = [f"{1e3 * s:.2f} ({s / total:.0%})" for s in result.stages.values()]
+        table.add_row(result.name, *shares, f"{1e3 * total:.1f}")
+    return table
+
+
+def _rate_table(results: list[Result], workers: list[int]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="clips a second",
+        title_justify="left",
+        caption="spread: the interquartile range of the rounds, of their median, where it is "
+        "widest. CPU ms: of a clip, in the loader's processes, those of starting included.",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for name in ("workers", OURS, PEER, "ratio", "spread", "CPU ms", "theirs", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        for count in workers:
+            rates = [result.rate(loader, count) for loader in (OURS, PEER)]
+            ratio = result.ratio(count)
+            cpu = [result.cpu_seconds.get((loader, count)) for loader in (OURS, PEER)]
+            cpu_ratio = cpu[1].median / cpu[0].median if cpu[0] and cpu[1] else None
+            spread = max(times.spread for (_, n), times in result.seconds.items() if n == count)
+            cells = [_number(rate, 1) for rate in rates]
+            cells += [_number(ratio, 2), f"{spread:.0%}"]
+            cells += [_number(1e3 * times.median if times else None, 1) for times in cpu]
+            table.add_row(result.name, str(count), *cells, _number(cpu_ratio, 2))
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"

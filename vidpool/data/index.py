@@ -1,0 +1,201 @@
+"""The index: a data set's videos and what is known of their files, in one file.
+
+It is a safetensors file: no pickle, and mapped into memory rather than read. Its metadata say what
+it was made of; another annotation file, other settings or a damaged byte are an error.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from vidpool.data.table import FILE_COLUMNS, VIDEO_COLUMNS, Texts, VideoTable
+from vidpool.errors import DataError
+
+FORMAT = "vidpool index"
+VERSION = "1"
+REMAKE = "make it again with `vidpool data check --config CONFIG`"
+# what the file holds: its tensors and their dtypes
+_TENSORS = {
+    **FILE_COLUMNS,
+    **VIDEO_COLUMNS,
+    **{f"{texts}.data": torch.uint8 for texts in ("folders", "names")},
+    **{f"{texts}.ends": torch.int64 for texts in ("folders", "names")},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """All videos of a data set.
+
+    Attributes:
+        class_names: In the order of their ids.
+        table: The videos of all splits, one split after the other.
+        splits: The first video of each split, and the first that is no longer in it.
+    """
+
+    class_names: list[str]
+    table: VideoTable
+    splits: dict[str, tuple[int, int]]
+
+    def split(self, name: str) -> VideoTable:
+        """The videos of one split."""
+        return self.table[slice(*self.splits[name])]
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(2**20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def write_index(path: str | os.PathLike[str], listing: Listing, source: dict[str, Any]) -> None:
+    """Write an index file; where one is already, it is replaced at once or not at all.
+
+    Args:
+        path: The file.
+        listing: What it is to hold.
+        source: What the listing was made of, as JSON values by name.
+
+    Raises:
+        DataError: There is a file at ``path`` that is no index, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        require_index(path)
+    table = listing.table
+    tensors = {name: getattr(table, name) for name in (*FILE_COLUMNS, *VIDEO_COLUMNS)}
+    for name in ("folders", "names"):
+        texts: Texts = getattr(table, name)
+        tensors |= {f"{name}.data": texts.data, f"{name}.ends": texts.ends}
+    contents = {
+        "class_names": listing.class_names,
+        "splits": listing.splits,
+        "root": table.root,
+        "source": source,
+    }
+    metadata = {"format": FORMAT, "version": VERSION, "contents": json.dumps(contents)}
+    metadata["checksum"] = _checksum(tensors, metadata["contents"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+            save_file(arrays, temporary, metadata)
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: the index cannot be written ({error})") from error
+
+
+def read_index(path: str | os.PathLike[str], root: str) -> tuple[Listing, dict[str, Any]]:
+    """Read an index file.
+
+    Args:
+        path: The file.
+        root: The folder that the data set lies in now.
+
+    Returns:
+        The listing, and what it was made of.
+
+    Raises:
+        DataError: It is missing, damaged, no index, or of another version.
+    """
+    path = Path(path)
+    metadata, tensors = _load(path)
+    if metadata["version"] != VERSION:
+        raise DataError(
+            f"{path}: is an index of version {metadata['version']!r}, but this vidpool reads "
+            f"version {VERSION}; {REMAKE}"
+        )
+    problem = _damage(metadata, tensors)
+    if problem:
+        raise DataError(f"{path}: the index is damaged ({problem}); {REMAKE}")
+    contents = json.loads(metadata["contents"])
+    folders, names = (
+        Texts(tensors.pop(f"{name}.data"), tensors.pop(f"{name}.ends"))
+        for name in ("folders", "names")
+    )
+    splits = {name: (first, end) for name, (first, end) in contents["splits"].items()}
+    table = VideoTable(root, folders, names, **tensors)
+    return Listing(contents["class_names"], table, splits), contents["source"]
+
+
+def require_index(path: Path) -> None:
+    """Check that a file is an index, such that it may be replaced.
+
+    Raises:
+        DataError: It is something else.
+    """
+    _load(path)
+
+
+def _load(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file that calls itself an index."""
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such index file; make it with `vidpool data check --config CONFIG`, or "
+            "leave data.index out to do without"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT or "version" not in metadata:
+                raise DataError(
+                    f"{path}: is not an index that `vidpool data check` made; give another path"
+                )
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read as an index ({error}): it is damaged or no index; {REMAKE}"
+        ) from None
+
+
+def _damage(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> str | None:
+    if metadata.keys() != {"format", "version", "contents", "checksum"}:
+        return "its metadata are not complete"
+    if {name: tensor.dtype for name, tensor in tensors.items()} != _TENSORS:
+        return "its columns are not those of an index"
+    if any(tensor.dim() != 1 for tensor in tensors.values()):
+        return "a column is not one-dimensional"
+    if metadata["checksum"] != _checksum(tensors, metadata["contents"]):
+        return "its checksum is wrong"
+    return None
+
+
+def _checksum(tensors: Mapping[str, Tensor], contents: str) -> str:
+    """Of names, lengths and bytes of the columns and of the rest."""
+    state = zlib.crc32(contents.encode())
+    for name in sorted(tensors):
+        state = zlib.crc32(f"{name} {len(tensors[name])}".encode(), state)
+        state = zlib.crc32(tensors[name].contiguous().numpy().data, state)
+    return f"{state:08x}"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

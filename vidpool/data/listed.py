@@ -1,0 +1,215 @@
+"""Data sets of video files that are listed: by annotation files, by folders, or by an index."""
+
+import os
+from abc import abstractmethod
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
+
+from vidpool.data.datamodule import VideoDataModule
+from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
+from vidpool.data.index import REMAKE, Listing, fingerprint, read_index
+from vidpool.data.loader import ScheduledLoader
+from vidpool.data.schedule import Schedule, ScheduledSampler
+from vidpool.data.table import UNLABELLED, Status, VideoTable
+from vidpool.errors import DataError
+
+Split = Literal["train", "val", "test"]
+# where a data set has no such split, or no labels in it
+INSTEAD: dict[Split, Split] = {"val": "test", "test": "val"}
+
+
+class ListedDataModule(VideoDataModule):
+    """Videos in files below a folder, each listed with its class.
+
+    A subclass lists them (:meth:`read_listing`). Where ``index`` names a file that
+    ``vidpool data check`` made, it is read instead: that is faster, and tells how many frames files
+    have and which are broken.
+
+    A data set without validation videos is validated on its test videos, one view each; one whose
+    test videos are not there or have no labels is tested on its validation videos.
+
+    Args:
+        root: The folder that the videos lie in.
+        index: An index file, or none.
+        **options: See :class:`vidpool.data.datamodule.VideoDataModule`.
+
+    Raises:
+        DataError: There is no folder ``root``.
+    """
+
+    def __init__(self, root: str, index: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.root = Path(root)
+        self.index = None if index is None else Path(index)
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root}: no such folder; data.init_args.root must name the folder that holds "
+                "the videos"
+            )
+        self._usable: dict[Split, VideoTable] = {}
+
+    @abstractmethod
+    def read_listing(self) -> Listing:
+        """List all videos by annotation files and folders; those not on disk are marked.
+
+        Raises:
+            DataError: A list or folder is missing or cannot be understood.
+        """
+
+    @abstractmethod
+    def annotation_files(self) -> list[Path]:
+        """The files that say which videos there are."""
+
+    def settings(self) -> dict[str, Any]:
+        """What else the listing depends on, as JSON values by the names of options."""
+        return {}
+
+    def source(self) -> dict[str, Any]:
+        """What an index of this data set is made of; another one does not fit.
+
+        Raises:
+            DataError: An annotation file cannot be read.
+        """
+        return {
+            "data set": type(self).__name__,
+            **self.settings(),
+            "annotation files": {file.name: fingerprint(file) for file in self.annotation_files()},
+        }
+
+    @cached_property
+    def listing(self) -> Listing:
+        """All videos, from the index where there is one.
+
+        Raises:
+            DataError: The index, a list or a folder is missing or cannot be understood.
+        """
+        if self.index is None:
+            return self.read_listing()
+        listing, source = read_index(self.index, str(self.root))
+        for name, value in self.source().items():
+            found = source.get(name)
+            if found == value:
+                continue
+            if name == "annotation files" and isinstance(found, dict):
+                changed = [
+                    file for file in {**value, **found} if value.get(file) != found.get(file)
+                ]
+                what = f"{changed[0]} is not the annotation file that it was made of"
+            else:
+                what = f"it was made with {name} {found!r}, and here that is {value!r}"
+            raise DataError(f"{self.index}: does not fit this data set: {what}; {REMAKE}")
+        return listing
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of their ids."""
+        return self.listing.class_names
+
+    def videos(self, split: Split) -> VideoTable:
+        """The videos of a split that are not known to be bad.
+
+        Raises:
+            DataError: There are none, or some have no label, or bad ones are not to be done
+                without.
+        """
+        if split not in self._usable:
+            self._usable[split] = self._labelled(split, self._without_bad(split))
+        return self._usable[split]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Random, augmented clips."""
+        dataset = TrainingClips(self.videos("train"), self.augment, self.decoder, self.on_bad_video)
+        return self._loader(dataset, self.schedule, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The central clip and crop of every video."""
+        return self._evaluation("val", clips=1, crops=1)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """All views of every video."""
+        return self._evaluation("test", self.preprocessing.clips, self.preprocessing.crops)
+
+    def _labelled(self, split: Split, videos: VideoTable) -> VideoTable:
+        unlabelled = int((videos.label == UNLABELLED).sum())
+        if unlabelled == 0:
+            return videos
+        if split == "test" and unlabelled == len(videos) and "val" in self.listing.splits:
+            rank_zero_warn("the test videos have no labels: the val videos serve for testing")
+            return self.videos("val")
+        raise DataError(
+            f"{type(self).__name__}: {unlabelled} of the {len(videos)} {split} videos have no label"
+        )
+
+    def _without_bad(self, split: Split) -> VideoTable:
+        there = self.listing.splits
+        own = split if split in there else INSTEAD.get(split, split)
+        listed = self.listing.split(own) if own in there else None
+        if not listed:
+            raise DataError(f"{type(self).__name__}: the {split} split has no videos")
+        bad = listed.bad()
+        count = int(bad.sum())
+        if not count:
+            return listed
+        first = int(bad.nonzero()[0])
+        reason = {Status.MISSING: "no such video", Status.UNREADABLE: "cannot be read"}.get(
+            Status(int(listed.status[listed.file[first]])), "ends before its clip begins"
+        )
+        lists = ", ".join(map(str, [*self.annotation_files(), *filter(None, [self.index])]))
+        what = (
+            f"{listed[first].path}: {reason}, though it is listed ({lists}); {count} of "
+            f"the {len(listed)} {own} videos are missing or bad"
+        )
+        if self.on_bad_video == "error":
+            raise DataError(
+                f"{what}; set data.init_args.on_bad_video to skip or substitute to do without"
+            )
+        if count > self.max_bad_share * len(listed):
+            raise DataError(
+                f"{what}, more than data.init_args.max_bad_share ({self.max_bad_share:g}) allows"
+            )
+        if count == len(listed):
+            raise DataError(f"{what}: the {split} split has no video that can be read")
+        rank_zero_warn(f"{what} and are left out")
+        return listed.select(~bad)
+
+    def _evaluation(self, split: Split, clips: int, crops: int) -> DataLoader[Batch]:
+        dataset = EvaluationViews(
+            self.videos(split),
+            replace(self.preprocessing, clips=clips, crops=crops),
+            self.decoder,
+            self.on_bad_video,
+            self.static,
+        )
+        return self._loader(dataset, self.eval_schedule, shuffle=False)
+
+    def _loader(
+        self,
+        dataset: TrainingClips | EvaluationViews,
+        schedule: Schedule,
+        shuffle: bool,
+    ) -> ScheduledLoader:
+        trainer = self.trainer
+        sampler = ScheduledSampler(
+            dataset,
+            schedule,
+            num_replicas=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            shuffle=shuffle,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
+        )
+        sampler.set_epoch(trainer.current_epoch if trainer else 0)
+        return ScheduledLoader(
+            dataset,
+            sampler,
+            self._batches_done if trainer and shuffle else None,
+            num_workers=self.workers,
+            multiprocessing_context=self.worker_start if self.workers else None,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,120 @@
+"""A function on many items, in processes of its own, whatever becomes of these."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 4  # items that wait for each process, so that none waits for items
+
+
+def in_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Call a function on every item and yield the results as they come.
+
+    Items are taken as they are needed, so that there may be millions. Where a process dies, as a
+    decoder may make it do, the items that were in work are tried again, each alone. Whatever ends
+    this early interrupts the function in its processes (KeyboardInterrupt) and ends them.
+
+    Args:
+        function: Of a module's top level, to be called in other processes.
+        items: Can be pickled.
+        workers: Processes.
+
+    Yields:
+        An item, and its result or the exception that was raised.
+    """
+    rest = iter(items)
+    others = active_children()
+    suspects: deque[Item] = deque()
+    while True:
+        with _pool(workers) as pool:
+            pending: dict[Future[Result], Item] = {}
+            try:
+                while True:
+                    for item in _some(rest, workers * AHEAD - len(pending)):
+                        pending[pool.submit(_work, function, item)] = item
+                    if not pending:
+                        break
+                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                        result = _result(future)
+                        if isinstance(result, BrokenProcessPool):
+                            raise result
+                        yield pending.pop(future), result
+            except BrokenProcessPool:
+                suspects.extend(pending.values())
+                continue
+            except BaseException:
+                for process in active_children():
+                    if process not in others and process.pid is not None:
+                        os.kill(process.pid, signal.SIGINT)
+                pool.shutdown(cancel_futures=True)
+                raise
+        break
+    while suspects:
+        with _pool(1) as pool:
+            while suspects:
+                item = suspects.popleft()
+                result = _result(pool.submit(_work, function, item))
+                if isinstance(result, BrokenProcessPool):
+                    yield item, RuntimeError("the process that worked on it died")
+                    break
+                yield item, result
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawn: a forked child of a process that has run PyTorch's thread pools may hang
+    return ProcessPoolExecutor(workers, get_context("spawn"), _start)
+
+
+class _Worker:
+    """What a process is at, to be interrupted without its traceback."""
+
+    working = False
+    interrupted = False
+
+
+def _start() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch is not imported yet
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    _Worker.interrupted = True
+    if not _Worker.working:
+        os._exit(130)  # it waits for work, or imports what that needs
+    raise KeyboardInterrupt
+
+
+def _work(function: Callable[[Item], Result], item: Item) -> Result:
+    # the executor hands out some items more before it ends
+    if _Worker.interrupted:
+        raise KeyboardInterrupt
+    _Worker.working = True
+    try:
+        return function(item)
+    finally:
+        _Worker.working = False
+
+
+def _some(rest: Iterator[Item], count: int) -> Iterator[Item]:
+    for _ in range(count):
+        try:
+            yield next(rest)
+        except StopIteration:
+            return
+
+
+def _result(future: Future[Result]) -> Result | Exception:
+    try:
+        return future.result()
+    except Exception as error:
+        return error
