@@ -91,11 +91,18 @@ def clips_figure(data: CheckedData) -> Figure:
             # a few very long ones would leave the others a single bar
             shown = np.minimum(seconds, 1.05 * np.percentile(seconds, 99) + 0.1)
             right.hist(
-                shown, bins=60, histtype="step", color=colour, label=f"{split} ({len(shown):,})"
+                shown,
+                bins=60,
+                histtype="stepfilled",
+                alpha=0.5,
+                color=colour,
+                label=f"{split} ({len(shown):,})",
             )
     if len(names) <= NAMED:
         left.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
         left.invert_yaxis()
+        left.set_xlim(right=1.03 * left.get_xlim()[1])  # or its frame hides the hollow ends
+        left.xaxis.get_major_locator().set_params(integer=True)
         left.set(xlabel="videos; hollow: missing or unreadable")
     else:
         left.set(xlabel="classes, the largest first", ylabel="videos; dotted: as listed")
@@ -103,6 +110,7 @@ def clips_figure(data: CheckedData) -> Figure:
     left.set(title=f"videos of the {len(names)} classes")
     right.set(title="how long they are", xlabel="seconds (the longest 1 % at the edge)")
     right.set_ylabel("videos")
+    right.yaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
