@@ -104,3 +104,16 @@ def test_a_part_switches_it_on_and_keeps_the_defaults(multigrid):
     config = yaml.safe_load((run / "config.yaml").read_text())
     (callback,) = config["trainer"]["callbacks"]
     assert callback["class_path"] == "vidpool.train.multigrid.Multigrid"
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_through_all_shapes(multigrid):
+    options = ["--trainer.max_epochs", "1", "--data.batch_size", "1", "--data.crop", "36"]
+    options += ["--trainer.callbacks.init_args.short_cycle", "false"]
+    losses = []
+    for number, compiled in enumerate(("false", "true")):
+        command = ["fit", "--config", str(multigrid), *options, "--model.compile", compiled]
+        assert main(command) == 0
+        rows = read_csv(f"runs/tiny/fit_{number}/metrics.csv")
+        losses.append([float(row["train/loss_step"]) for row in rows if row["train/loss_step"]])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
