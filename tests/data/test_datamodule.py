@@ -55,7 +55,7 @@ class Videos(ListedDataModule):
 class Varying:
     """Shape and batch size change from step to step and from epoch to epoch."""
 
-    def step(self, epoch, step):
+    def step(self, epoch, step, used):  # noqa: ARG002
         return Step(ClipShape(2 + step, 1 + epoch, 16 + 8 * epoch), 1 + (epoch + step) % 3)
 
 

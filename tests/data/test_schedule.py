@@ -38,7 +38,7 @@ class Plain(Sized):
 class Varying:
     """Shape and batch size change from step to step and from epoch to epoch."""
 
-    def step(self, epoch, step):
+    def step(self, epoch, step, used):  # noqa: ARG002
         shape = ClipShape(2 + (epoch + step) % 3, 1 + step % 2, 16 * (1 + (2 * epoch + step) % 4))
         return Step(shape, 1 + (3 * epoch + 2 * step) % 5)
 
@@ -75,7 +75,7 @@ def check_steps(steps, schedule, epoch, world, size):
     """What holds in training and evaluation: equal batches, of the schedule's shape and size."""
     left = size
     for number, batches in enumerate(steps):
-        shape, batch_size = schedule.step(epoch, number)
+        shape, batch_size, _ = schedule.step(epoch, number, 1 - left / size)
         assert len({len(batch) for batch in batches}) == 1
         length = len(batches[0])
         if left >= batch_size * world:
@@ -262,4 +262,6 @@ def test_batch_size_below_1_is_named(value):
 
 def test_the_constant_schedule_is_constant():
     schedule = ConstantSchedule(SHAPE, 4)
-    assert {schedule.step(epoch, step) for epoch in range(3) for step in range(3)} == {(SHAPE, 4)}
+    found = {schedule.step(epoch, step, step / 3) for epoch in range(3) for step in range(3)}
+    assert found == {(SHAPE, 4, 1.0)}
+    assert schedule.recipe_epoch(2.5) == 2.5

@@ -202,7 +202,7 @@ def read_nothing(video, request):  # noqa: ARG001
 
 
 class Varying:
-    def step(self, epoch, step):
+    def step(self, epoch, step, used):  # noqa: ARG002
         return Step(ClipShape(1, 1, 10 + step), 1 + (epoch + step) % 3)
 
 

@@ -20,6 +20,7 @@ VERBS = {
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
     "data": ("vidpool.cli.data", "make data sets, check and prepare them (vidpool data check, …)"),
+    "schedule": ("vidpool.cli.schedule", "what a training will be: phases, clips, rate, cost"),
     "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
     "show": ("vidpool.cli.show", "pictures (vidpool show augment)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),

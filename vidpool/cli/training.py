@@ -3,10 +3,11 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     RichProgressBar,
@@ -22,6 +23,8 @@ from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
 
+CLI = TypeVar("CLI", bound="VidpoolCLI")
+
 DESCRIPTIONS = {
     "fit": "Train a network; --ckpt_path resumes a run.",
     "validate": "Accuracy on the validation videos, one view each.",
@@ -33,23 +36,32 @@ def main(verb: str, arguments: list[str]) -> int:
     """Run one of Lightning's verbs; see :class:`VidpoolCLI`."""
     # distributed training starts its other processes with this command line
     sys.argv = [sys.argv[0], verb, *arguments]
-    usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
     try:
-        VidpoolCLI(
-            VideoClassifier,
-            VideoDataModule,
-            subclass_mode_data=True,
-            seed_everything_default=1,
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
-                for name in VidpoolCLI.subcommands()
-            },
-            args=[verb, *expand_bases(arguments)],
-        )
+        _make_cli(VidpoolCLI, verb, arguments)
     except MisconfigurationException as error:
         raise ConfigError(f"Lightning cannot run this: {error}") from error
     return 0
+
+
+def parse_fit(arguments: list[str]) -> "ParsedFit":
+    """Parse a command line of ``vidpool fit`` without running it."""
+    return _make_cli(ParsedFit, "fit", arguments)
+
+
+def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
+    usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
+    return cls(
+        VideoClassifier,
+        VideoDataModule,
+        subclass_mode_data=True,
+        seed_everything_default=1,
+        auto_configure_optimizers=False,
+        parser_kwargs={
+            name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
+            for name in VidpoolCLI.subcommands()
+        },
+        args=[verb, *expand_bases(arguments)],
+    )
 
 
 class VidpoolCLI(LightningCLI):
@@ -152,6 +164,30 @@ class VidpoolCLI(LightningCLI):
             ]
         trainer.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
+
+
+class ParsedFit(VidpoolCLI):
+    """What a command line of ``vidpool fit`` amounts to; nothing is run."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings, by section."""
+        return self.config["fit"].as_dict()
+
+    def datamodule(self) -> VideoDataModule:
+        """The datamodule that the settings describe."""
+        parser = LightningArgumentParser()
+        parser.add_lightning_class_args(VideoDataModule, "data", subclass_mode=True)
+        return parser.instantiate_classes(Namespace(data=self.config["fit"]["data"])).data
+
+    def _set_seed(self) -> None:
+        """Not needed."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing is made."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
 
 
 class RunProgressBar(RichProgressBar):

@@ -9,7 +9,7 @@ import torch
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
 from vidpool.data.decode import Decoder
-from vidpool.data.schedule import ClipShape, ConstantSchedule
+from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.data.transforms import Augmentation, normalize
 from vidpool.errors import ConfigError
 
@@ -94,7 +94,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             frames, stride, short_side, crop, test_clips, test_crops, tuple(mean), tuple(std)
         )
         self.batch_size = batch_size
-        self.schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)
+        self.schedule: Schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)
         self.eval_schedule = ConstantSchedule(
             ClipShape(frames, stride, crop),
             batch_size if eval_batch_size is None else eval_batch_size,
@@ -136,3 +136,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             return {**batch, "clip": clip}
         clip, target = augment.mix(clip, batch["label"], self.num_classes, batch["seed"])
         return {**batch, "clip": clip, "target": target, "label": target.argmax(1)}
+
+    def _batches_done(self) -> int:
+        """Batches of the epoch that Lightning counts as trained on when it resumes a run."""
+        trainer: Any = self.trainer
+        return trainer.fit_loop.epoch_loop.batch_progress.current.processed

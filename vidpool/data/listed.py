@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
 from vidpool.data.index import REMAKE, Listing, fingerprint, read_index
-from vidpool.data.schedule import ConstantSchedule, ScheduledSampler
+from vidpool.data.loader import ScheduledLoader
+from vidpool.data.schedule import Schedule, ScheduledSampler
 from vidpool.data.table import UNLABELLED, Status, VideoTable
 from vidpool.errors import DataError
 
@@ -193,9 +194,9 @@ class ListedDataModule(VideoDataModule):
     def _loader(
         self,
         dataset: TrainingClips | EvaluationViews,
-        schedule: ConstantSchedule,
+        schedule: Schedule,
         shuffle: bool,
-    ) -> DataLoader[Batch]:
+    ) -> ScheduledLoader:
         trainer = self.trainer
         sampler = ScheduledSampler(
             dataset,
@@ -206,11 +207,10 @@ class ListedDataModule(VideoDataModule):
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
         )
         sampler.set_epoch(trainer.current_epoch if trainer else 0)
-        source: Dataset[Batch] = dataset
-        return DataLoader(
-            source,
-            sampler=sampler,
-            batch_size=None,  # the sampler makes the batches
+        return ScheduledLoader(
+            dataset,
+            sampler,
+            self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
             multiprocessing_context=self.worker_start if self.workers else None,
             persistent_workers=self.workers > 0,

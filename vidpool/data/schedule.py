@@ -50,17 +50,71 @@ class ClipRequest:
 
 
 class Step(NamedTuple):
-    """One optimisation step: the clips' shape and how many clips each rank takes."""
+    """One optimisation step: the clips' shape and how many clips each rank takes.
+
+    ``lr_factor`` is what the batch's size makes of the learning rate.
+    """
 
     shape: ClipShape
     batch_size: int
+    lr_factor: float = 1.0
 
 
 class Schedule(Protocol):
     """What a training schedule has to say."""
 
-    def step(self, epoch: int, step: int) -> Step:
-        """The shape and the batch size of a rank at a step of an epoch."""
+    def step(self, epoch: int, step: int, used: float) -> Step:
+        """What a rank does at a step of an epoch.
+
+        Args:
+            epoch: Counted from 0.
+            step: Counted from 0 in each epoch.
+            used: Share of the epoch's clips that the steps before it took, in [0, 1).
+        """
+
+    def recipe_epoch(self, epoch: float) -> float:
+        """Where in the recipe's own epochs, which the learning rate follows, training is.
+
+        Args:
+            epoch: Epochs that are done, with their fraction.
+        """
+
+
+class PlannedStep(NamedTuple):
+    """A step with its clips: those from place ``first`` on in the epoch's order, over all ranks."""
+
+    first: int
+    shape: ClipShape
+    batch_size: int
+    lr_factor: float
+
+
+def plan_epoch(
+    schedule: Schedule, epoch: int, clips: int, ranks: int = 1, fill_up: bool = False
+) -> list[PlannedStep]:
+    """The steps of an epoch.
+
+    Of the last, incomplete batch each rank gets the same number of clips.
+
+    Args:
+        schedule: What to plan by.
+        epoch: Counted from 0.
+        clips: How many clips the epoch has.
+        ranks: Processes that share them.
+        fill_up: Whether the last batch is rounded up to a multiple of the ranks rather than down.
+    """
+    plan: list[PlannedStep] = []
+    first = 0
+    while first < clips:
+        shape, batch_size, lr_factor = schedule.step(epoch, len(plan), first / clips)
+        left = clips - first
+        if left < batch_size * ranks:
+            batch_size = -(-left // ranks) if fill_up else left // ranks
+        if batch_size == 0:
+            break
+        plan.append(PlannedStep(first, shape, batch_size, lr_factor))
+        first += batch_size * ranks
+    return plan
 
 
 class ConstantSchedule:
@@ -79,9 +133,13 @@ class ConstantSchedule:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self._step = Step(shape.check(), batch_size)
 
-    def step(self, epoch: int, step: int) -> Step:  # noqa: ARG002
-        """The shape and the batch size, whatever the epoch and the step."""
+    def step(self, epoch: int, step: int, used: float) -> Step:  # noqa: ARG002
+        """The same at every step."""
         return self._step
+
+    def recipe_epoch(self, epoch: float) -> float:
+        """The epoch itself."""
+        return epoch
 
 
 class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
@@ -116,48 +174,58 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)
         self.schedule = schedule
         self.total = len(dataset)  # type: ignore[arg-type]  # a Dataset need not have a length
-        self._length: tuple[int, int] | None = None  # the epoch that was counted, and its batches
+        self.skipped = 0
+        self._plan: list[PlannedStep] | None = None
+
+    @property
+    def plan(self) -> list[PlannedStep]:
+        """The steps of the present epoch."""
+        if self._plan is None:
+            self._plan = plan_epoch(
+                self.schedule, self.epoch, self.total, self.num_replicas, not self.shuffle
+            )
+        return self._plan
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch, to its first step unless it is the present one."""
+        if epoch != self.epoch:
+            self.skipped = 0
+            self._plan = None
+        super().set_epoch(epoch)
+
+    def skip(self, steps: int) -> None:
+        """Leave out the first steps of the present epoch, which are done."""
+        self.skipped = steps
+
+    def progress(self, step: int, steps: int | None = None) -> float:
+        """The share of the present epoch that is done before a step, in clips.
+
+        Args:
+            step: Counted from 0.
+            steps: How many steps are made, if not all.
+        """
+        last = self.plan[-1 if steps is None else steps - 1]
+        return self.plan[step].first / (last.first + last.batch_size * self.num_replicas)
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
-        """The batches of this rank in the present epoch."""
+        """The batches of this rank in the present epoch, but those that are skipped."""
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
         if self.shuffle:
             order = torch.randperm(self.total, generator=generator)
         else:
             order = torch.arange(self.total)
-        for begin, each, shape in self.steps():
-            first = begin + self.rank * each
+        for step in self.plan[self.skipped :]:
+            first = step.first + self.rank * step.batch_size
             batch = []
-            for position in range(first, first + each):
+            for position in range(first, first + step.batch_size):
                 index = int(order[position % self.total])
                 seed = mix_seeds(self.seed, self.epoch, position)
-                batch.append(ClipRequest(index, shape, seed, counted=position < self.total))
+                batch.append(ClipRequest(index, step.shape, seed, counted=position < self.total))
             yield batch
 
     def __len__(self) -> int:
-        """How many batches this rank gets in the present epoch."""
-        # Lightning asks many times an epoch, which may have 100,000 steps
-        if self._length is None or self._length[0] != self.epoch:
-            self._length = (self.epoch, sum(1 for _ in self.steps()))
-        return self._length[1]
-
-    def steps(self) -> Iterator[tuple[int, int, ClipShape]]:
-        """First position of the step in the order of clips, clips a rank, and their shape."""
-        begin = 0
-        step = 0
-        while begin < self.total:
-            shape, batch_size = self.schedule.step(self.epoch, step)
-            left = self.total - begin
-            if left < batch_size * self.num_replicas:
-                # the last, incomplete batch: rounded down in training, filled up in evaluation
-                batch_size = (
-                    left // self.num_replicas if self.shuffle else -(-left // self.num_replicas)
-                )
-            if batch_size == 0:
-                return
-            yield begin, batch_size, shape
-            begin += batch_size * self.num_replicas
-            step += 1
+        """How many batches this rank gets in the present epoch, with those that are skipped."""
+        return len(self.plan)
 
 
 def mix_seeds(*numbers: int) -> int:

@@ -101,7 +101,7 @@ class ShardClips(IterableDataset[Batch]):
         self.seed = seed
         self.buffer = buffer
         self.total = clips * sum(shard.videos for shard in shards)
-        self._sampler = ScheduledSampler(
+        self.scheduled = ScheduledSampler(
             range(self.total),  # type: ignore[arg-type]  # only its length is asked
             schedule,
             num_replicas,
@@ -119,8 +119,8 @@ class ShardClips(IterableDataset[Batch]):
 
     def steps(self) -> list[tuple[int, ClipShape]]:
         """Batch size of each rank, and shape, at the steps of the epoch."""
-        self._sampler.set_epoch(int(self._state[0]))
-        return [(size, shape) for _, size, shape in self._sampler.steps()]
+        self.scheduled.set_epoch(int(self._state[0]))
+        return [(step.batch_size, step.shape) for step in self.scheduled.plan]
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of this process: those of every n-th step, where there are n processes."""
@@ -141,8 +141,11 @@ class ShardClips(IterableDataset[Batch]):
 
     def _stretch(self, begin: int, end: int) -> Iterator[_Item]:
         """The clips at some places of the epoch; beyond its end come those that only fill up."""
-        yield from self._between(begin, min(end, self.total), counted=True)
-        yield from self._between(max(begin - self.total, 0), end - self.total, counted=False)
+        while begin < end:
+            lap, place = divmod(begin, self.total)
+            last = min(place + end - begin, self.total)
+            yield from self._between(place, last, counted=lap == 0)
+            begin += last - place
 
     def _between(self, begin: int, end: int, counted: bool) -> Iterator[_Item]:
         from webdataset import tarfile_samples
@@ -269,6 +272,12 @@ class ShardLoader:
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is of."""
         self._epoch = epoch
+
+    @property
+    def scheduled(self) -> ScheduledSampler:
+        """The steps of the present epoch."""
+        self.dataset.scheduled.set_epoch(self._epoch)
+        return self.dataset.scheduled
 
     def __len__(self) -> int:
         """Batches of this rank in the epoch."""

@@ -1,9 +1,10 @@
-"""Pooling layers, and the exchange of a model's pooling layers."""
+"""Pooling layers, the exchange of a model's pooling layers, and sub-batch norm."""
 
 from vidpool.nn import pooling
 from vidpool.nn.kinds import KINDS, Kind
 from vidpool.nn.pooling import *  # noqa: F403 - the list is there
 from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
+from vidpool.nn.sub_batch_norm import SubBatchNorm, split_batch_norm
 from vidpool.nn.swap import Swap, swap_pooling
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "SoftPool1d",
     "SoftPool2d",
     "SoftPool3d",
+    "SubBatchNorm",
     "Swap",
+    "split_batch_norm",
     "swap_pooling",
     *pooling.__all__,
 ]

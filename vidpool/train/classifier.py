@@ -14,10 +14,12 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
+from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
 from vidpool.train.checkpoint import init_from as load_init
+from vidpool.train.compiling import compile_network, mark
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
 from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
 from vidpool.train.report import list_bad_videos, write_test_report
@@ -51,6 +53,7 @@ class VideoClassifier(pl.LightningModule):
             keeping them in memory (gradient checkpointing).
         channels_last: Keep weights and clips in the channels-last memory format, which makes
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
+        compile: Compile the network with ``torch.compile``, once for each clip size.
         init_from: A checkpoint whose weights training starts from (fine-tuning); where it has
             other classes, the classifier starts fresh. To resume a run use ``--ckpt_path`` instead.
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
@@ -80,6 +83,7 @@ class VideoClassifier(pl.LightningModule):
         dropout: float | None = None,
         recompute: bool = False,
         channels_last: bool = False,
+        compile: bool = False,
         init_from: str | None = None,
         optimizer: OptimizerName = "sgd",
         lr: float = 0.1,
@@ -136,15 +140,18 @@ class VideoClassifier(pl.LightningModule):
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
         dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
-        return self.model(clip.to(dtype=dtype, memory_format=self.memory_format))
+        clip = clip.to(dtype=dtype, memory_format=self.memory_format)
+        return self.model(mark(clip) if self.hparams["compile"] else clip)
 
     def setup(self, stage: str) -> None:
-        """Take the data's description; start from ``init_from`` unless a run is being resumed."""
+        """Take the data's description; start from ``init_from`` unless resuming; compile."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
         if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
             load_init(self.model, self.hparams["init_from"])
+        if self.hparams["compile"]:
+            compile_network(self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; :meth:`on_train_batch_start` sets its learning rate.
@@ -167,22 +174,31 @@ class VideoClassifier(pl.LightningModule):
             group.update({k: new[k] for k in ("momentum", "nesterov", "weight_decay") if k in new})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate by the share of the training that is done.
+        """Set the learning rate by the share of the training that is done; seed the step.
 
         Steps are not counted: an epoch's length may vary (see :mod:`vidpool.data.schedule`).
+        What the step draws, as for dropout, depends on (seed, epoch, step, rank) alone, so that a
+        run that was resumed in the middle of an epoch is the same as one that was not.
         """
         h = self.hparams
+        trainer = self.trainer
+        loader: Any = trainer.train_dataloader
+        sampler: ScheduledSampler = loader.scheduled
+        schedule = sampler.schedule
+        epochs = self.current_epoch + sampler.progress(batch_idx, int(trainer.num_training_batches))
         lr = h["lr"] * lr_factor(
-            self.current_epoch + batch_idx / self.trainer.num_training_batches,
+            schedule.recipe_epoch(epochs),
             h["lr_schedule"],
-            self.trainer.max_epochs or 1,
+            schedule.recipe_epoch(trainer.max_epochs or 1),
             h["warmup_epochs"],
             h["milestones"] or (),
             h["gamma"],
         )
-        for group in self.trainer.optimizers[0].param_groups:
+        lr *= sampler.plan[batch_idx].lr_factor
+        for group in trainer.optimizers[0].param_groups:
             group["lr"] = lr
         self.log("lr", lr, batch_size=len(batch["label"]))
+        torch.manual_seed(mix_seeds(sampler.seed, self.current_epoch, batch_idx, sampler.rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed."""

@@ -14,7 +14,7 @@ LRSchedule = Literal["step", "cosine", "constant"]
 def lr_factor(
     epochs_done: float,
     schedule: LRSchedule,
-    max_epochs: int,
+    max_epochs: float,
     warmup_epochs: float = 0.0,
     milestones: Iterable[float] = (),
     gamma: float = 0.1,

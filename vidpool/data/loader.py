@@ -1,0 +1,91 @@
+"""A loader that goes on where a checkpoint from the middle of an epoch left off."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from vidpool.data.schedule import ScheduledSampler
+from vidpool.errors import CheckpointError
+
+
+class ScheduledLoader(DataLoader[Any]):
+    """A loader of the batches that a :class:`ScheduledSampler` makes.
+
+    Workers start with the first batch, not with ``iter``: Lightning calls that before it says which
+    epoch begins.
+
+    Its state is kept in Lightning's checkpoints. After :meth:`load_state_dict` the epoch goes on
+    with the batch after the last that was done; clips, their order and their randomness are those
+    that it would have had. The length stays that of the whole epoch.
+
+    Args:
+        dataset: What is read; it takes a list of requests and returns a batch.
+        sampler: What makes the batches.
+        batches_done: Tells how many batches of the present epoch have been trained on; by default
+            those that were handed out count.
+        **options: Of :class:`torch.utils.data.DataLoader`.
+    """
+
+    sampler: ScheduledSampler
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        sampler: ScheduledSampler,
+        batches_done: Callable[[], int] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=None, **options)
+        self._batches_done = batches_done
+        self._handed_out = 0
+
+    @property
+    def scheduled(self) -> ScheduledSampler:
+        """The steps of the present epoch."""
+        return self.sampler
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches of the present epoch that are not done."""
+        self._handed_out = self.sampler.skipped
+        for batch in super().__iter__():
+            self._handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the present epoch is, and what its batches depend on."""
+        done = self._handed_out if self._batches_done is None else self._batches_done()
+        return self._state(done)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that are done.
+
+        Raises:
+            CheckpointError: The epoch has other batches here.
+        """
+        here = self._state(state["batches"])
+        differing = [
+            f"{name} {state[name]} in the checkpoint and {here[name]} here"
+            for name in here
+            if state[name] != here[name]
+        ]
+        if differing:
+            raise CheckpointError(
+                f"the checkpoint is from the middle of an epoch, after {state['batches']} batches, "
+                f"and the epoch's batches are others here: {'; '.join(differing)}. Resume with the "
+                "data, batch size, schedule, seed and number of processes that it was trained "
+                "with, or from a checkpoint of the end of an epoch"
+            )
+        self.sampler.skip(state["batches"])
+
+    def _state(self, batches: int) -> dict[str, int]:
+        sampler = self.sampler
+        used = sum(step.batch_size for step in sampler.plan[:batches]) * sampler.num_replicas
+        return {
+            "epoch": sampler.epoch,
+            "batches": batches,
+            "used clips": used,
+            "clips": sampler.total,
+            "processes": sampler.num_replicas,
+            "seed": sampler.seed,
+        }

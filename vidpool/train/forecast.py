@@ -1,0 +1,200 @@
+"""What a training will be, before it is run: its phases, clips, batches, rate and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from vidpool.data.multigrid_schedule import MultigridSchedule
+from vidpool.data.schedule import ClipShape, Schedule, plan_epoch
+
+# colours of Okabe and Ito, which colour-blind people can tell apart
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
+MAX_DOTS = 12_000  # in a panel; more make a large file of what looks the same
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A training step by step; arrays have a value for each step.
+
+    Attributes:
+        epochs: How many.
+        clips: Training clips of an epoch.
+        ranks: Processes.
+        phases: The phases' names.
+        phase: Each step's phase, counted from 0.
+        begin: When the step begins, in epochs.
+        frames: T of its clips.
+        stride: Their temporal stride.
+        crop: Their crop.
+        batch: Its clips, over all ranks.
+        rate: Its learning rate.
+    """
+
+    epochs: int
+    clips: int
+    ranks: int
+    phases: list[str]
+    phase: np.ndarray
+    begin: np.ndarray
+    frames: np.ndarray
+    stride: np.ndarray
+    crop: np.ndarray
+    batch: np.ndarray
+    rate: np.ndarray
+
+    def shapes(self, where: np.ndarray | slice = slice(None)) -> list[ClipShape]:
+        """The clips' shapes, in the order in which they first come.
+
+        Args:
+            where: Which steps; all by default.
+        """
+        columns = np.stack([self.frames[where], self.stride[where], self.crop[where]], axis=1)
+        found, first = np.unique(columns, axis=0, return_index=True)
+        return [ClipShape(*map(int, found[i])) for i in np.argsort(first)]
+
+    def cost(self, of_clip: Callable[[ClipShape], int]) -> float:
+        """What all clips cost together, such as multiply-adds.
+
+        Args:
+            of_clip: The cost of one clip.
+        """
+        total = 0.0
+        for shape in self.shapes():
+            total += float(self.batch[self.has(shape)].sum()) * of_clip(shape)
+        return total
+
+    def has(self, shape: ClipShape) -> np.ndarray:
+        """Which steps have clips of a shape."""
+        return (
+            (self.frames == shape.frames)
+            & (self.stride == shape.stride)
+            & (self.crop == shape.crop)
+        )
+
+
+def forecast(
+    schedule: Schedule, epochs: int, clips: int, ranks: int, rate: Callable[[float], float]
+) -> Forecast:
+    """Go through a training without training.
+
+    Args:
+        schedule: What it follows.
+        epochs: How many there will be.
+        clips: Training clips of an epoch.
+        ranks: Processes that share them.
+        rate: The learning rate by the recipe's epochs, without the batch's factor.
+    """
+    names: dict[str, int] = {}
+    columns = []
+    for epoch in range(epochs):
+        plan = plan_epoch(schedule, epoch, clips, ranks)
+        used = plan[-1].first + plan[-1].batch_size * ranks if plan else 1
+        rows = []
+        for step in plan:
+            name = "all"
+            if isinstance(schedule, MultigridSchedule):
+                name = schedule.phase(epoch, step.first / clips).name
+            begin = epoch + step.first / used
+            rows.append(
+                (
+                    names.setdefault(name, len(names)),
+                    begin,
+                    *step.shape,
+                    step.batch_size * ranks,
+                    rate(schedule.recipe_epoch(begin)) * step.lr_factor,
+                )
+            )
+        columns.append(np.array(rows, dtype=float).reshape(-1, 7).T)
+    phase, begin, frames, stride, crop, batch, rates = np.concatenate(columns, axis=1)
+    return Forecast(
+        epochs,
+        clips,
+        ranks,
+        list(names),
+        phase.astype(int),
+        begin,
+        frames.astype(int),
+        stride.astype(int),
+        crop.astype(int),
+        batch.astype(int),
+        rates,
+    )
+
+
+def forecast_figure(training: Forecast, title: str) -> Figure:
+    """Draw crop, batch and learning rate over the training, and over one epoch of it.
+
+    A dot is a step, its colour the number of frames; lengths that share a crop or a batch are
+    drawn slightly apart.
+
+    Args:
+        training: What to draw.
+        title: Stands above it.
+    """
+    figure = Figure(figsize=(12, 7.5), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.04)  # type: ignore[union-attr, call-arg]
+    panels = figure.subplots(3, 2, sharex="col", sharey="row", width_ratios=(3, 2))
+    lengths = np.unique(training.frames)
+    top = training.crop.max()
+    parts = (
+        (np.ones_like(training.begin, dtype=bool), "epoch", 3),
+        (training.begin < 1, "share of the first epoch", 5),
+    )
+    for column, (part, label, size) in enumerate(parts):
+        dots = _some(np.flatnonzero(part))
+        for number, frames in enumerate(lengths):
+            own = dots[training.frames[dots] == frames]
+            # beside one another, where shapes of several lengths share a crop or a batch
+            aside = number - (len(lengths) - 1) / 2
+            values = (
+                training.crop[own] + 0.022 * top * aside,
+                training.batch[own] * 1.09**aside,
+                training.rate[own],
+            )
+            for axes, value in zip(panels[:, column], values, strict=True):
+                axes.plot(
+                    training.begin[own],
+                    value,
+                    ".",
+                    color=COLOURS[number % len(COLOURS)],
+                    markersize=size,
+                    markeredgewidth=0,
+                    label=frames,
+                )
+        panels[-1, column].set_xlabel(label)
+        panels[-1, column].set_xlim(0, (training.epochs, 1)[column])
+    crops, batches, rates = panels[:, 0]
+    crops.set_ylabel("crop, pixels")
+    crops.set_yticks(np.unique(training.crop))
+    crops.set_ylim(0, 1.1 * top)
+    batches.set_ylabel("clips in a batch")
+    batches.set_yscale("log")
+    # of the last steps of epochs there are smaller ones
+    full = {int(training.batch[training.has(shape)].max()) for shape in training.shapes()}
+    batches.set_yticks(sorted(full), [str(batch) for batch in sorted(full)])
+    batches.yaxis.set_minor_locator(NullLocator())
+    rates.set_ylabel("learning rate")
+    rates.set_yscale("log")
+    for axes in panels.flat:
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.legend(
+        *crops.get_legend_handles_labels(),
+        title="frames\n(drawn\nslightly\napart)",
+        loc="outside right center",
+        markerscale=4,
+    )
+    return figure
+
+
+def _some(steps: np.ndarray) -> np.ndarray:
+    """At most `MAX_DOTS` of some steps; each of a short cycle's three comes equally often."""
+    every = -(-len(steps) // MAX_DOTS)
+    if every > 1 and every % 3 == 0:
+        every += 1
+    return steps[::every]

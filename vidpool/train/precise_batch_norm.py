@@ -1,0 +1,141 @@
+"""Batch norm's statistics, computed anew before validation."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vidpool.data.datamodule import VideoDataModule
+from vidpool.data.schedule import ConstantSchedule
+from vidpool.errors import ConfigError
+
+
+class PreciseBatchNorm(pl.Callback):
+    """Before each validation in training, computes the running statistics of batch norm anew.
+
+    Running averages lag behind the weights, and where clips vary in shape they mix the shapes.
+    These are the means over training clips in the shape and batch size of ``data``, as validation
+    shows them, with the weights as they are (Wu and Johnson, *Rethinking "Batch" in BatchNorm*,
+    2021).
+    They stay in the network: checkpoints saved after the validation have them. Batch norms that are
+    frozen stay as they are.
+
+    Args:
+        batches: How many batches of each process are looked at; at most an epoch's.
+
+    Raises:
+        ConfigError: ``batches`` is below 1.
+    """
+
+    def __init__(self, batches: int = 50) -> None:
+        if batches < 1:
+            raise ConfigError(f"precise batch norm needs at least 1 batch, got {batches}")
+        self.batches = batches
+        self._layers: list[_BatchNorm] = []
+
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002
+        pl_module: pl.LightningModule,
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Find the batch norms that are trained: in validation all look frozen."""
+        if batch_idx == 0 or not self._layers:
+            self._layers = [
+                module
+                for module in pl_module.modules()
+                if isinstance(module, _BatchNorm)
+                and module.training
+                and module.running_mean is not None
+            ]
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compute the statistics, unless nothing has been trained yet."""
+        if not self._layers or trainer.train_dataloader is None:
+            return
+        clips = self._clips(trainer)
+        update_batch_norm(
+            pl_module, self._layers, clips, trainer.precision_plugin.forward_context()
+        )
+        if trainer.world_size > 1:
+            self._average_over_ranks(trainer)
+
+    def _clips(self, trainer: pl.Trainer) -> Iterable[Tensor]:
+        """The first batches of the epoch, in the shape of evaluation."""
+        datamodule = getattr(trainer, "datamodule", None)
+        if not isinstance(datamodule, VideoDataModule):
+            raise ConfigError("precise batch norm needs one of vidpool's datamodules")
+        usual = datamodule.schedule
+        datamodule.schedule = ConstantSchedule(
+            datamodule.preprocessing.shape, datamodule.batch_size
+        )
+        try:
+            loader: Any = datamodule.train_dataloader()
+        finally:
+            datamodule.schedule = usual
+        # every batch weighs the same: the last one, which may be smaller, is left out
+        plan = loader.scheduled.plan
+        full = sum(step.batch_size == datamodule.batch_size for step in plan)
+        for batch in islice(loader, min(self.batches, max(1, full))):
+            # this calls the datamodule's on_after_batch_transfer too
+            yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)["clip"]
+
+    def _average_over_ranks(self, trainer: pl.Trainer) -> None:
+        """Make the statistics those of the clips of all ranks."""
+
+        def average(tensors: list[Tensor]) -> list[Tensor]:
+            joined = trainer.strategy.reduce(torch.cat(tensors), reduce_op="mean")
+            assert isinstance(joined, Tensor)
+            return list(joined.split([len(tensor) for tensor in tensors]))
+
+        own: list[Any] = [(layer.running_mean, layer.running_var) for layer in self._layers]
+        means = average([mean for mean, _ in own])
+        variances = average(
+            [
+                variance + (mean - overall).square()
+                for (mean, variance), overall in zip(own, means, strict=True)
+            ]
+        )
+        for (mean, variance), new_mean, new_variance in zip(own, means, variances, strict=True):
+            mean.copy_(new_mean)
+            variance.copy_(new_variance)
+
+
+@torch.no_grad()
+def update_batch_norm(
+    model: nn.Module,
+    layers: Iterable[_BatchNorm],
+    clips: Iterable[Tensor],
+    context: AbstractContextManager[Any] | None = None,
+) -> None:
+    """Set running statistics to their means over batches.
+
+    Unlike ``torch.optim.swa_utils.update_bn`` it leaves other layers alone: those that are frozen,
+    and dropout, which is not to act.
+
+    Args:
+        model: The network, in evaluation mode, in which it stays.
+        layers: Those of its batch norms whose statistics are wanted.
+        clips: The batches, each of which weighs the same.
+        context: In which to compute, such as autocasting.
+    """
+    layers = list(layers)
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean
+        layer.train()
+    try:
+        with context or nullcontext():
+            for batch in clips:
+                model(batch)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+            layer.eval()
