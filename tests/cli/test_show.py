@@ -25,7 +25,9 @@ def test_a_config_adds_a_row(video, recipe, tmp_path):
     heights = []
     for options in ([], ["--config", str(recipe), "--data.augment.erase", "1"]):
         out = tmp_path / f"{len(options)}.png"
-        main(["show", "augment", video, "--out", str(out), "--crop", "32", *options])
+        config, *rest = [options[:2], options[2:]]
+        command = ["show", "augment", *config, video, "--out", str(out), "--crop", "32", *rest[0]]
+        assert main(command) == 0
         heights.append(imread(out).shape[0])
     assert heights[1] - heights[0] == pytest.approx(heights[0] / 9, abs=20)
 

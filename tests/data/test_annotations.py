@@ -78,7 +78,7 @@ KINETICS = ",".join(KINETICS_HEADER)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: no column for label, id, start, end, split in the header ''"),
+        ("", "line 1: no column for id, start, end, split in the header ''"),
         (f"Archery,{ID},training,1,2,1\n", "line 1: no column .*expected one of classname,"),
         ("classname,youtube_id,subset,start\n", "line 1: no column for end in the header"),
         ("label,label,id,start,end,split\n", "line 1: a column is there more than once"),

@@ -16,6 +16,7 @@ from torch.utils.data import DistributedSampler
 from watched import watch
 
 from vidpool.data.datamodule import MEAN, STD
+from vidpool.data.decode import open_video
 from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.schedule import ClipShape, Step
@@ -326,12 +327,31 @@ def test_a_schedule_that_varies_runs_under_lightning(numbered, tmp_path):
         ("test_clips", 0, "clips=0"),
         ("test_crops", 5, "crops=5"),
         ("workers", -1, "workers .* -1"),
+        ("on_bad_video", "ignore", "on_bad_video must be one of error, .* 'ignore'"),
+        ("max_bad_share", 1.1, r"max_bad_share must lie within \[0, 1\], got 1\.1"),
         ("std", (0.1, 0.1, 0), "std"),
     ],
 )
 def test_options_that_cannot_work_are_named(numbered, option, value, named):
     with pytest.raises(ConfigError, match=named):
         Videos(numbered, **{option: value})
+
+
+def test_fast_decoding_reaches_the_decoder(numbered, monkeypatch):
+    asked = []
+
+    def opening(path, decoder, length, fast):
+        asked.append((decoder, fast))
+        return open_video(path, decoder, length, fast)
+
+    monkeypatch.setattr("vidpool.data.dataset.open_video", opening)
+    for decode in ("exact", "fast"):
+        data = Videos(numbered, decode=decode, batch_size=5)
+        next(iter(data.train_dataloader()))
+        next(iter(data.val_dataloader()))
+    assert asked == [("auto", False)] * 10 + [("auto", True)] * 10
+    with pytest.raises(ConfigError, match="decode fast is for decoder auto or pyav, not decord"):
+        Videos(numbered, decode="fast", decoder="decord")
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

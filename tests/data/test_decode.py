@@ -131,6 +131,25 @@ def test_clips_of_real_videos_equal_the_whole_video_decoded(name: str) -> None:
             assert torch.equal(video.frames(clip, 64), whole[list(clip)])
 
 
+FAST = ["gop12.mp4", "open_gop.ts", "hevc.mp4", "vp9.webm", "av1.mp4", "many_keys.avi", "h264.avi"]
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_fast_frames_have_the_right_numbers(written: Callable[[str], Path], name: str) -> None:
+    with open_video(written(name), fast=True) as video:
+        assert len(video) == COUNT
+        assert wrong_frames(video) == []
+
+
+def test_fast_pixels_are_near_exact_ones(written: Callable[[str], Path]) -> None:
+    with (
+        open_video(written("gop12.mp4")) as exact,
+        open_video(written("gop12.mp4"), fast=True) as fast,
+    ):
+        error = exact.frames(range(COUNT)).float() - fast.frames(range(COUNT)).float()
+    assert 0 < error.square().mean() < 30  # 33 dB
+
+
 def test_nothing_waits_for_the_garbage_collector(written: Callable[[str], Path]) -> None:
     gc.disable()
     try:

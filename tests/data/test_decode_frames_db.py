@@ -146,8 +146,14 @@ def test_broken_databases(tmp_path: Path) -> None:
     assert "frames.db" in failure(path)
 
 
-def test_videos_are_not_read_as_folders(folder: Path) -> None:
-    with pytest.raises(VideoError, match="is a folder, not a video"), open_video(folder):
+def test_which_decoder_reads_a_folder(folder: Path) -> None:
+    for options in ({}, {"fast": True}):
+        with open_video(folder, **options) as video:
+            assert numbers(video.frames([6])) == [6]
+    with (
+        pytest.raises(VideoError, match="is a folder, not a video"),
+        open_video(folder, "pyav"),
+    ):
         pass
     with (
         pytest.raises(ConfigError, match="fast decoding"),

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -24,11 +24,12 @@ from vidpool.data.layouts import Catalogue, Entry
 from vidpool.data.table import VideoTable
 
 HACS_ROWS = 1_550_016  # of all three subsets, with both labels
+ROOT = "/data/hacs"
 CLASSES = 200
 CLIPS_OF_A_VIDEO = 3
 WORKERS = 2
 # a full epoch of larger sets would take minutes and show no more
-MOST_READ = 2_000_000
+MOST_READ = 1_600_000
 STARTS: tuple[Literal["fork", "spawn"], ...] = ("fork", "spawn")
 
 
@@ -58,38 +59,37 @@ class IndexResult:
     worker_private: dict[str, int]
 
 
-def measure_index(rows: int) -> IndexResult:
-    """Generate an annotation file as HACS has it, make its index, and measure loading that.
+def measure_index(rows: Sequence[int]) -> Iterator[IndexResult]:
+    """Generate annotation files as HACS has them, make their indexes, and measure loading those.
 
     Args:
-        rows: Clips, three of each video.
+        rows: Clips of each file, three of each video.
+
+    Yields:
+        A result for each size.
     """
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        annotations, index = folder / "clips.csv", folder / "index.safetensors"
-        write_annotations(annotations, rows)
-        begun = time.perf_counter()
-        listing, _ = list_clips("/data/hacs", read_annotations(annotations), AllThere(), "sorted")
-        csv_seconds = time.perf_counter() - begun
-        write_index(index, listing, {})
-        tiny = folder / "tiny.safetensors"
-        few = list_clips("/data/hacs", _clips(WORKERS * 10), AllThere(), "sorted")[0]
-        write_index(tiny, few, {})
-        seconds, memory, private = _in_fresh_process(_load, index)
-        workers: dict[str, int] = {}
-        for start in STARTS:
-            epoch = _in_fresh_process(_epoch, index, start)
-            workers[start] = epoch - _in_fresh_process(_epoch, tiny, start)
-        return IndexResult(
-            rows,
-            annotations.stat().st_size,
-            csv_seconds,
-            index.stat().st_size,
-            seconds,
-            memory,
-            private,
-            workers,
-        )
+        annotations, index = Path(name) / "clips.csv", Path(name) / "index.safetensors"
+        write_index(index, list_clips(ROOT, _clips(WORKERS * 10), AllThere(), "sorted")[0], {})
+        *_, tiny = _in_fresh_process(_load, index)
+        for size in rows:
+            write_annotations(annotations, size)
+            begun = time.perf_counter()
+            listing, _ = list_clips(ROOT, read_annotations(annotations), AllThere(), "sorted")
+            csv_seconds = time.perf_counter() - begun
+            write_index(index, listing, {})
+            del listing
+            seconds, memory, private, workers = _in_fresh_process(_load, index)
+            yield IndexResult(
+                size,
+                annotations.stat().st_size,
+                csv_seconds,
+                index.stat().st_size,
+                seconds,
+                memory,
+                private,
+                {start: workers[start] - tiny[start] for start in STARTS},
+            )
 
 
 class AllThere(Catalogue):
@@ -141,19 +141,19 @@ def _call(pipe: Connection, function, arguments) -> None:  # type: ignore[no-unt
     pipe.send(function(*arguments))
 
 
-def _load(index: Path) -> tuple[float, int, int]:
+def _load(index: Path) -> tuple[float, int, int, dict[str, int]]:
+    """Seconds, growth of this process, the private part of it, and what loader processes have."""
     before = _status("VmRSS"), _status("RssAnon")
     begun = time.perf_counter()
-    listing, _ = read_index(index, "/data/hacs")
+    listing, _ = read_index(index, ROOT)
     seconds = time.perf_counter() - begun
     after = _status("VmRSS"), _status("RssAnon")
-    assert len(listing.table)
-    return seconds, after[0] - before[0], after[1] - before[1]
+    workers: dict[str, int] = {start: _epoch(listing.split("train"), start) for start in STARTS}
+    return seconds, after[0] - before[0], after[1] - before[1], workers
 
 
-def _epoch(index: Path, start: str) -> int:
+def _epoch(table: VideoTable, start: str) -> int:
     """Most private memory of a loader process after an epoch."""
-    table = read_index(index, "/data/hacs")[0].split("train")
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:MOST_READ]
     batches = order.tensor_split(max(WORKERS, len(order) // 1000))
     loader = DataLoader(

@@ -42,7 +42,7 @@ def add_parser(what: Any) -> None:
     parser = what.add_parser(
         "data",
         help="loading of training clips, by stage and by workers, beside PyTorchVideo",
-        usage="%(prog)s [FILE]... [--config FILE] [options] [--data.OPTION VALUE]...",
+        usage="%(prog)s [--config FILE] [--files FILE...] [options] [--data.OPTION VALUE]...",
         description="Load random training clips of a data set, or of each FILE: milliseconds of a "
         "clip by stage, clips a second with several numbers of workers, beside PyTorchVideo's "
         "LabeledVideoDataset on the same videos, and how many workers a training step needs.",
@@ -50,7 +50,8 @@ def add_parser(what: Any) -> None:
         "--step-ms 250",
     )
     add = parser.add_argument
-    add("files", nargs="*", metavar="FILE", help="videos, each measured by itself")
+    # not as positional arguments, which would swallow the values of --config and --data.…
+    add("--files", nargs="+", default=[], metavar="FILE", help="videos, each measured by itself")
     add("--workers", type=int, nargs="+", metavar="N", help="(default: 1, 2, 4, … up to the CPUs)")
     add("--step-ms", type=float, default=250, metavar="MS", help="(default: %(default)s)")
     add("--clips", type=int, default=64, metavar="N", help="of each round (default: %(default)s)")
@@ -131,17 +132,21 @@ def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
             frames=FILES.frames, stride=FILES.stride, crop=FILES.crop, augment=augment
         )
     else:
-        raise ConfigError("vidpool bench data needs --config FILE, or videos")
+        raise ConfigError("vidpool bench data needs --config FILE, or --files with videos")
     p = data.preprocessing
     if files:
         subjects = []
         for name in files:
-            clips = TrainingClips([LabelledVideo(name, 0)], data.augment, data.decoder)
+            clips = TrainingClips(
+                [LabelledVideo(name, 0)], data.augment, data.decoder, fast=data.fast
+            )
             subjects.append(Subject(Path(name).name, clips, data, p.shape, data.batch_size))
         return subjects
     if not isinstance(data, ListedDataModule):
         raise ConfigError(f"{type(data).__name__} has no files to draw clips of")
-    clips = TrainingClips(data.videos("train"), data.augment, data.decoder, data.on_bad_video)
+    clips = TrainingClips(
+        data.videos("train"), data.augment, data.decoder, data.on_bad_video, data.fast
+    )
     return [Subject(type(data).__name__, clips, data, p.shape, data.batch_size)]
 
 

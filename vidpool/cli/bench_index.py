@@ -28,7 +28,7 @@ def add_parser(what: Any) -> None:
         help="loading the index of a data set, and the memory it takes, by size",
         description="Generate annotation files as HACS has them, make their indexes, and measure "
         "how long these take to load in a fresh process, and the memory that they take there and "
-        f"in {WORKERS} loader processes over an epoch (at most 2 million clips of it).",
+        f"in {WORKERS} loader processes over an epoch (at most 1.6 million clips of it).",
         epilog="example: vidpool bench index --rows 10000 1550016",
     )
     parser.add_argument(
@@ -54,13 +54,12 @@ def run(args: argparse.Namespace) -> int:
     if not Path("/proc/self/smaps_rollup").exists():
         raise ConfigError("memory is measured with Linux's /proc/self/smaps_rollup; not here")
     output = Path(args.output) if args.output else None
-    results = []
+    results: list[IndexResult] = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("", total=len(args.rows))
-        for rows in args.rows:
-            progress.update(task, description=f"{rows:,} clips")
-            results.append(measure_index(rows))
+        task = progress.add_task("sizes", total=len(args.rows))
+        for result in measure_index(args.rows):
+            results.append(result)
             progress.advance(task)
     print(f"{cpu_name()}, {WORKERS} loader processes")
     Console().print(_table(results))

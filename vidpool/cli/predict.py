@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from vidpool.data.decode import DECODERS
 from vidpool.errors import ConfigError
 from vidpool.predict import Prediction, find_videos, predict
 
@@ -27,7 +28,7 @@ def main(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--top", type=int, default=5, help="classes a video (default: %(default)s)")
     parser.add_argument("--clips", type=int, help="clips a video (default: as in testing)")
     parser.add_argument("--crops", type=int, help="crops a clip, 1 or 3 (default: as in testing)")
-    parser.add_argument("--decoder", default="auto", help="auto, pyav or decord")
+    parser.add_argument("--decoder", default="auto", help=", ".join(DECODERS))
     parser.add_argument("--device", default="auto", help="a PyTorch device (default: %(default)s)")
     args = parser.parse_args(arguments)
 

@@ -17,6 +17,8 @@ def main(verb: str, arguments: list[str]) -> int:
     args, rest = _parser(verb).parse_known_args(arguments)
     out = _output(args.out, args.overwrite)
     shape, own, decoder = ClipShape(args.frames, args.stride, args.crop).check(), None, "auto"
+    # known here, so that its value is not taken for the video
+    rest = [*(part for path in args.config for part in ("--config", path)), *rest]
     if rest:
         options = parse_data(f"{verb} {args.what}", rest).init_args
         shape = ClipShape(options.frames, options.stride, options.crop).check()
@@ -43,6 +45,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     )
     add = augment.add_argument
     add("video", metavar="VIDEO", help="a video file")
+    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe")
     add("--out", required=True, metavar="FILE.png", help="the picture; also .jpg, .pdf, .svg")
     add("--overwrite", action="store_true", help="replace it")
     add("--mix-with", metavar="VIDEO", help="for mixup and cutmix (default: the video, mirrored)")

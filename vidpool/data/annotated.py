@@ -26,7 +26,7 @@ class AnnotatedDataModule(ListedDataModule):
 
     Args:
         root: The folder below which the videos lie, in whatever folders.
-        annotations: The annotation files.
+        annotations: The annotation file; of Kinetics also the folder with a file for each split.
         layout: The form of the files' names, see :mod:`vidpool.data.layouts`; ``auto`` finds out
             and says what it found.
         label_order: ``sorted``, or ``first_appearance`` in the annotation file, as checkpoints of

@@ -8,6 +8,7 @@ import torch
 
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
+from vidpool.data.decode import Decoder
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.data.transforms import Augmentation, normalize
 from vidpool.errors import ConfigError
@@ -39,6 +40,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         test_crops: Crops of each of these clips, 1 or 3.
         augment: How training clips are varied.
         decoder: How videos are read, see :func:`vidpool.data.decode.open_video`.
+        decode: ``exact``, or ``fast``: pixels that are not quite right, see there.
         on_bad_video: What to do about videos that are missing or cannot be read. ``error`` stops
             there. Else those known to be bad beforehand are left out, and of those found in
             training ``skip`` leaves the clip out and ``substitute`` puts another video's in its
@@ -66,7 +68,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         test_clips: int = 10,
         test_crops: int = 3,
         augment: Augmentation = Augmentation(),  # noqa: B008 (the command line shows its fields)
-        decoder: Literal["auto", "pyav", "decord"] = "auto",
+        decoder: Decoder = "auto",
+        decode: Literal["exact", "fast"] = "exact",
         on_bad_video: OnBadVideo = "error",
         max_bad_share: float = 0.1,
         workers: int | None = None,
@@ -83,6 +86,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
                 f"on_bad_video must be one of {', '.join(get_args(OnBadVideo))}, "
                 f"got {on_bad_video!r}"
             )
+        if decode == "fast" and decoder not in ("auto", "pyav"):
+            raise ConfigError(f"decode fast is for decoder auto or pyav, not {decoder}")
         if not 0 <= max_bad_share <= 1:
             raise ConfigError(f"max_bad_share must lie within [0, 1], got {max_bad_share}")
         self.preprocessing = Preprocessing(
@@ -96,6 +101,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         )
         self.augment = augment
         self.decoder = decoder
+        self.fast = decode == "fast"
         self.on_bad_video: OnBadVideo = on_bad_video
         self.max_bad_share = max_bad_share
         self.workers = min(8, usable_cpus()) if workers is None else workers

@@ -129,6 +129,7 @@ class TrainingClips(Dataset[Batch]):
         on_bad_video: What to do where a video cannot be read: ``"error"``; ``"skip"`` makes the
             batch smaller, unless nothing would be left of it; ``"substitute"`` takes another
             video's clip.
+        fast: See :func:`vidpool.data.decode.open_video`.
     """
 
     def __init__(
@@ -137,11 +138,13 @@ class TrainingClips(Dataset[Batch]):
         augment: Augmentation,
         decoder: str = "auto",
         on_bad_video: OnBadVideo = "error",
+        fast: bool = False,
     ) -> None:
         self.videos = videos
         self.augment = augment
         self.decoder = decoder
         self.on_bad_video = on_bad_video
+        self.fast = fast
 
     def __len__(self) -> int:
         """How many videos there are."""
@@ -196,7 +199,7 @@ class TrainingClips(Dataset[Batch]):
         ) from last
 
     def _read_clip(self, video: LabelledVideo, shape: ClipShape) -> Tensor:
-        with open_video(video.path, self.decoder, video.length) as opened:
+        with open_video(video.path, self.decoder, video.length, self.fast) as opened:
             span = span_of(opened, video)
             where = span.start + random_clip(len(span), shape.frames, shape.stride)
             short_side = self.augment.reading_short_side(shape.crop)
@@ -216,6 +219,7 @@ class EvaluationViews(Dataset[Batch]):
         on_bad_video: ``"error"``, or else put a black clip that is not counted.
         static: Show the middle frame of each clip only, repeated; what accuracy remains does not
             come from motion.
+        fast: See :func:`vidpool.data.decode.open_video`.
     """
 
     def __init__(
@@ -225,12 +229,14 @@ class EvaluationViews(Dataset[Batch]):
         decoder: str = "auto",
         on_bad_video: OnBadVideo = "error",
         static: bool = False,
+        fast: bool = False,
     ) -> None:
         self.videos = videos
         self.preprocessing = preprocessing
         self.decoder = decoder
         self.on_bad_video = on_bad_video
         self.static = static
+        self.fast = fast
 
     def __len__(self) -> int:
         """How many clips there are: videos times clips."""
@@ -263,7 +269,7 @@ class EvaluationViews(Dataset[Batch]):
     def _read_crops(self, video: LabelledVideo, clip: int) -> Tensor:
         """The crops of one clip of a video, (crops, T, C, H, W)."""
         p = self.preprocessing
-        with open_video(video.path, self.decoder, video.length) as opened:
+        with open_video(video.path, self.decoder, video.length, self.fast) as opened:
             span = span_of(opened, video)
             where = span.start + clip_positions(len(span), p)[clip]
             if self.static:
@@ -298,11 +304,12 @@ def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -
     Raises:
         VideoError: The video cannot be decoded.
     """
-    views = []
+    p = preprocessing
     with open_video(path, decoder) as video:
-        for where in clip_positions(len(video), preprocessing):
-            frames = video.frames(where.tolist(), preprocessing.short_side)
-            views.append(crop_views(frames, preprocessing.crop, preprocessing.crops))
+        where = clip_positions(len(video), p)
+        # all at once: clips overlap, and the decoder goes through the video but once
+        frames = video.frames(where.flatten().tolist(), p.short_side)
+    views = [crop_views(clip, p.crop, p.crops) for clip in frames.split(p.frames)]
     return torch.cat(views).transpose(1, 2)
 
 

@@ -124,7 +124,9 @@ class ListedDataModule(VideoDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random, augmented clips."""
-        dataset = TrainingClips(self.videos("train"), self.augment, self.decoder, self.on_bad_video)
+        dataset = TrainingClips(
+            self.videos("train"), self.augment, self.decoder, self.on_bad_video, self.fast
+        )
         return self._loader(dataset, self.schedule, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -185,6 +187,7 @@ class ListedDataModule(VideoDataModule):
             self.decoder,
             self.on_bad_video,
             self.static,
+            self.fast,
         )
         return self._loader(dataset, self.eval_schedule, shuffle=False)
 

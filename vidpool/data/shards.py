@@ -141,8 +141,11 @@ class ShardClips(IterableDataset[Batch]):
 
     def _stretch(self, begin: int, end: int) -> Iterator[_Item]:
         """The clips at some places of the epoch; beyond its end come those that only fill up."""
-        yield from self._between(begin, min(end, self.total), counted=True)
-        yield from self._between(max(begin - self.total, 0), end - self.total, counted=False)
+        while begin < end:
+            lap, place = divmod(begin, self.total)
+            last = min(place + end - begin, self.total)
+            yield from self._between(place, last, counted=lap == 0)
+            begin += last - place
 
     def _between(self, begin: int, end: int, counted: bool) -> Iterator[_Item]:
         from webdataset import tarfile_samples
@@ -233,9 +236,9 @@ def _read(read: Read, item: _Item, request: ClipRequest) -> Batch:
 
 
 def _training_clip(
-    augment: Augmentation, decoder: str, video: LabelledVideo, request: ClipRequest
+    augment: Augmentation, decoder: str, fast: bool, video: LabelledVideo, request: ClipRequest
 ) -> Batch:
-    return TrainingClips([video], augment, decoder)[[replace(request, index=0)]]
+    return TrainingClips([video], augment, decoder, fast=fast)[[replace(request, index=0)]]
 
 
 def _evaluation_clip(
@@ -243,10 +246,11 @@ def _evaluation_clip(
     decoder: str,
     on_bad_video: OnBadVideo,
     static: bool,
+    fast: bool,
     video: LabelledVideo,
     request: ClipRequest,
 ) -> Batch:
-    return EvaluationViews([video], preprocessing, decoder, on_bad_video, static)[[request]]
+    return EvaluationViews([video], preprocessing, decoder, on_bad_video, static, fast)[[request]]
 
 
 class ShardLoader:
@@ -339,7 +343,7 @@ class ShardDataModule(VideoDataModule):
 
     def train_dataloader(self) -> ShardLoader:
         """Random, augmented clips."""
-        read = partial(_training_clip, self.augment, self.decoder)
+        read = partial(_training_clip, self.augment, self.decoder, self.fast)
         return self._loader("train", 1, read, shuffle=True)
 
     def val_dataloader(self) -> ShardLoader:
@@ -353,7 +357,12 @@ class ShardDataModule(VideoDataModule):
     def _evaluation(self, split: Split, clips: int, crops: int) -> ShardLoader:
         preprocessing = replace(self.preprocessing, clips=clips, crops=crops)
         read = partial(
-            _evaluation_clip, preprocessing, self.decoder, self.on_bad_video, self.static
+            _evaluation_clip,
+            preprocessing,
+            self.decoder,
+            self.on_bad_video,
+            self.static,
+            self.fast,
         )
         return self._loader(split, clips, read, shuffle=False)
 

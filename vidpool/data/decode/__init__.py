@@ -68,14 +68,13 @@ def open_video(
     """
     if decoder not in DECODERS:
         raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
+    if fast and decoder not in ("auto", "pyav"):
+        raise ConfigError(f"fast decoding is for decoder 'auto' or 'pyav', not {decoder!r}")
     kind = DECODERS[decoder]
-    if decoder == "auto" and (Path(path) / "frames.db").is_file():
+    # os.path, unlike pathlib, takes a path that cannot be for one that is not
+    if decoder == "auto" and os.path.isfile(os.path.join(path, "frames.db")):  # noqa: PTH113, PTH118
         kind = FramesDbVideo
-    options: dict[str, Any] = {}
-    if fast:
-        if kind is not PyAVVideo:
-            raise ConfigError(f"fast decoding is for decoder 'auto' or 'pyav', not {decoder!r}")
-        options["fast"] = True
+    options: dict[str, Any] = {"fast": True} if fast and kind is PyAVVideo else {}
     if device != "cpu":
         if kind is not TorchCodecVideo:
             raise ConfigError(f"device {device!r} is for decoder 'torchcodec', not {decoder!r}")

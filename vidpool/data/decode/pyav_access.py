@@ -73,13 +73,19 @@ class TabledFrames:
             return known
         if self._table.complete:
             return held
+        # a file that was cut short ends where its last group of pictures breaks off
         self._wanted = set(range(held))
-        for packet in (self._table.key_packets[-1], 0):
-            self._begin(packet)
-            numbers = [number for number, _ in self._decoded]
-            if numbers:
-                return max(numbers) + 1
-        raise VideoError(f"{self._source.path}: no frame of it decodes")
+        last_key = self._table.keys[-1]
+        self._begin(self._table.key_packets[-1])
+        decoded = {number for number, _ in self._decoded}
+        end = next(number for number in range(last_key, held + 1) if number not in decoded)
+        if end > last_key:
+            return end
+        self._begin(0)
+        end = max((number for number, _ in self._decoded), default=-1) + 1
+        if end == 0:
+            raise VideoError(f"{self._source.path}: no frame of it decodes")
+        return end
 
     def _find(self, number: int, early: dict[int, av.VideoFrame]) -> av.VideoFrame | None:
         start = self._start(number)

@@ -16,7 +16,10 @@ from av.video.stream import VideoStream
 from vidpool.errors import VideoError
 
 KEPT_BYTES = 2**26
-"""How much of a file stays in memory once it is read; what is longer is read again."""
+"""How large a file may be that stays in memory once it is read; a larger one is read again."""
+
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+"""FFmpeg's name for the container."""
 
 SKIPPABLE = {"h264", "hevc", "mpeg4"}
 """Codings whose decoders can leave out frames that no other frame refers to."""
@@ -48,8 +51,7 @@ class Source:
         if fast:
             self._codec.options = {"skip_loop_filter": "all"}
         self._skips = False
-        self._kept: list[Packet] = []
-        self._read_to_end = False
+        self._kept: list[Packet] | None = None
         self.picture_size = (self._stream.height, self._stream.width)
         self.time_base = cast(Fraction, self._stream.time_base)
         if 0 in self.picture_size:
@@ -76,8 +78,11 @@ class Source:
         return bool(self._codec.has_b_frames)
 
     @property
-    def declared_frames(self) -> int:
-        """How many frames the container says it holds; 0 where it does not say."""
+    def declared_packets(self) -> int:
+        """How many packets the container says it holds; 0 where it does not say."""
+        if self.container_name == MP4 and hasattr(self._stream, "index_entries"):
+            # without those that an edit list leaves out altogether; PyAV has it from 17.0
+            return len(self._stream.index_entries)
         return self._stream.frames
 
     @property
@@ -94,10 +99,7 @@ class Source:
         Args:
             first: Position of the packet to begin at.
         """
-        if self._read_to_end:
-            yield from islice(self._kept, first, None)
-        else:
-            yield from islice(self._from_file(), first, None)
+        yield from islice(self._from_file() if self._kept is None else self._kept, first, None)
 
     def decode(self, packet: Packet | None, skip: bool = False) -> list[av.VideoFrame]:
         """Decode a packet; ``None`` stands for the end.
@@ -139,7 +141,7 @@ class Source:
 
     def close(self) -> None:
         """Close the file."""
-        self._kept = []
+        self._kept = None
         self._container.close()
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
@@ -168,15 +170,14 @@ class Source:
             self._container.close()
             self._container, self._stream = self._open()
         self._at_start = False
-        kept, size = [], 0
+        if self.path.stat().st_size > KEPT_BYTES:
+            yield from self._unpacked()
+            return
+        kept = []
         for packet in self._unpacked():
-            size += packet.size
-            if size <= KEPT_BYTES:
-                kept.append(packet)
+            kept.append(packet)
             yield packet
-        if size <= KEPT_BYTES:
-            self._kept = kept
-            self._read_to_end = True
+        self._kept = kept
 
     def _unpacked(self) -> Iterator[Packet]:
         if self.codec_name != "mpeg4":

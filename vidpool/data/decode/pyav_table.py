@@ -13,10 +13,10 @@ from fractions import Fraction
 
 from av.packet import Packet
 
-from vidpool.data.decode.pyav_source import Source
+from vidpool.data.decode.pyav_source import MP4, Source
 
 MATROSKA = "matroska,webm"
-TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", MATROSKA, "mpegts", "flv"}
+TIMED_CONTAINERS = {MP4, MATROSKA, "mpegts", "flv"}
 TIMED_CODECS = {"h264", "hevc", "vp9", "av1"}
 
 VOP_START = b"\0\0\1\xb6"
@@ -116,7 +116,7 @@ def _by_time(source: Source) -> FrameTable | None:
     if len(set(shown)) < len(shown):
         return None
     # Matroska does not say how many frames it holds, but packets that break off are not handed out
-    whole = source.container_name == MATROSKA or len(stamps) == source.declared_frames
+    whole = source.container_name == MATROSKA or len(stamps) == source.declared_packets
     complete = whole and not damaged
     return _table(
         order, keys, hidden, complete, StampTimes(shown, source.time_base, source.declared_rate)
@@ -151,7 +151,7 @@ def _by_kind(source: Source) -> FrameTable | None:
             keys.add(position)
     if waiting is not None:
         order.append(waiting)
-    complete = len(order) == source.declared_frames and not damaged
+    complete = len(order) == source.declared_packets and not damaged
     return _table(order, keys, hidden, complete)
 
 

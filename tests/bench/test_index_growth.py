@@ -31,7 +31,7 @@ def test_the_generated_file_is_read_as_hacs_is(tmp_path):
 
 @pytest.mark.slow
 def test_memory_is_of_the_index(tmp_path, capsys):
-    small, large = (measure_index(rows) for rows in (1_000, 300_000))
+    small, large = measure_index([1_000, 300_000])
     assert small.main_memory < large.main_memory < 4 * large.index_size
     assert large.index_size > 100 * small.index_size
     for private in large.worker_private.values():
