@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tables import read_csv
 
@@ -104,6 +105,36 @@ def test_a_part_switches_it_on_and_keeps_the_defaults(multigrid):
     config = yaml.safe_load((run / "config.yaml").read_text())
     (callback,) = config["trainer"]["callbacks"]
     assert callback["class_path"] == "vidpool.train.multigrid.Multigrid"
+
+
+def test_on_shards_with_precise_batch_norm(recipe, tmp_path):
+    pytest.importorskip("webdataset")
+    out = tmp_path / "shards"
+    assert main(["data", "shard", "--config", str(recipe), "--out", str(out)]) == 0
+    config = yaml.safe_load(recipe.read_text())
+    options = config["data"]["init_args"]
+    options = {name: value for name, value in options.items() if name != "root"}
+    options |= {"shards": str(out), "batch_size": 1, "crop": 36}
+    config["data"] = {"class_path": "ShardDataModule", "init_args": options}
+    config["trainer"]["callbacks"] = [
+        {
+            "class_path": "vidpool.train.multigrid.Multigrid",
+            "init_args": {"short_cycle": False, "sub_batch_norm": 2},
+        },
+        {
+            "class_path": "vidpool.train.precise_batch_norm.PreciseBatchNorm",
+            "init_args": {"batches": 3},
+        },
+    ]
+    path = tmp_path / "shards.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(path), "--trainer.max_epochs", "2"]) == 0
+    rows = read_csv("runs/tiny/fit_0/metrics.csv")
+    rates = [float(row["lr"]) for row in rows if row["lr"]]
+    assert rates == pytest.approx([0.003 / factor for factor in 2 * [1, 2, 4, 8, 8, 8, 8]])
+    state = torch.load("runs/tiny/fit_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    counts = [int(value) for name, value in state.items() if name.endswith("batches_tracked")]
+    assert set(counts) == {3}
 
 
 @pytest.mark.slow
