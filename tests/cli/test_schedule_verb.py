@@ -135,16 +135,3 @@ def test_on_shards_with_precise_batch_norm(recipe, tmp_path):
     state = torch.load("runs/tiny/fit_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     counts = [int(value) for name, value in state.items() if name.endswith("batches_tracked")]
     assert set(counts) == {3}
-
-
-@pytest.mark.slow
-def test_a_compiled_network_trains_through_all_shapes(multigrid):
-    options = ["--trainer.max_epochs", "1", "--data.batch_size", "1", "--data.crop", "36"]
-    options += ["--trainer.callbacks.init_args.short_cycle", "false"]
-    losses = []
-    for number, compiled in enumerate(("false", "true")):
-        command = ["fit", "--config", str(multigrid), *options, "--model.compile", compiled]
-        assert main(command) == 0
-        rows = read_csv(f"runs/tiny/fit_{number}/metrics.csv")
-        losses.append([float(row["train/loss_step"]) for row in rows if row["train/loss_step"]])
-    assert losses[1] == pytest.approx(losses[0], rel=0.02)
