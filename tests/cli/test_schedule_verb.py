@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tables import read_csv
 
@@ -106,14 +107,31 @@ def test_a_part_switches_it_on_and_keeps_the_defaults(multigrid):
     assert callback["class_path"] == "vidpool.train.multigrid.Multigrid"
 
 
-@pytest.mark.slow
-def test_a_compiled_network_trains_through_all_shapes(multigrid):
-    options = ["--trainer.max_epochs", "1", "--data.batch_size", "1", "--data.crop", "36"]
-    options += ["--trainer.callbacks.init_args.short_cycle", "false"]
-    losses = []
-    for number, compiled in enumerate(("false", "true")):
-        command = ["fit", "--config", str(multigrid), *options, "--model.compile", compiled]
-        assert main(command) == 0
-        rows = read_csv(f"runs/tiny/fit_{number}/metrics.csv")
-        losses.append([float(row["train/loss_step"]) for row in rows if row["train/loss_step"]])
-    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+def test_on_shards_with_precise_batch_norm(recipe, tmp_path):
+    pytest.importorskip("webdataset")
+    out = tmp_path / "shards"
+    assert main(["data", "shard", "--config", str(recipe), "--out", str(out)]) == 0
+    config = yaml.safe_load(recipe.read_text())
+    options = config["data"]["init_args"]
+    options = {name: value for name, value in options.items() if name != "root"}
+    options |= {"shards": str(out), "batch_size": 1, "crop": 36}
+    config["data"] = {"class_path": "ShardDataModule", "init_args": options}
+    config["trainer"]["callbacks"] = [
+        {
+            "class_path": "vidpool.train.multigrid.Multigrid",
+            "init_args": {"short_cycle": False, "sub_batch_norm": 2},
+        },
+        {
+            "class_path": "vidpool.train.precise_batch_norm.PreciseBatchNorm",
+            "init_args": {"batches": 3},
+        },
+    ]
+    path = tmp_path / "shards.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(path), "--trainer.max_epochs", "2"]) == 0
+    rows = read_csv("runs/tiny/fit_0/metrics.csv")
+    rates = [float(row["lr"]) for row in rows if row["lr"]]
+    assert rates == pytest.approx([0.003 / factor for factor in 2 * [1, 2, 4, 8, 8, 8, 8]])
+    state = torch.load("runs/tiny/fit_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    counts = [int(value) for name, value in state.items() if name.endswith("batches_tracked")]
+    assert set(counts) == {3}

@@ -79,12 +79,16 @@ def test_stopped_on_two_processes(tmp_path, schedule):
         [sys.executable, "-W", "ignore", script, tmp_path, "2", schedule, "1"],
         check=True,
         env=environment,
-        timeout=300,
+        timeout=900,
     )
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)]
     for results in ranks:
         assert_same_run(*results.values(), STOP_AT[schedule])
     one, other = (results["whole"] for results in ranks)
+    for key, value in one[0].items():
+        # precise batch norm makes statistics those of the clips of both
+        if schedule == "paper" or "running" not in key:
+            assert torch.equal(value, other[0][key]), key
     # the same shapes at each step, other clips
     assert [step[:3] for step in one[1]] == [step[:3] for step in other[1]]
     for epoch in range(3):

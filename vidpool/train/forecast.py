@@ -171,7 +171,7 @@ def forecast_figure(training: Forecast, title: str) -> Figure:
     crops, batches, rates = panels[:, 0]
     crops.set_ylabel("crop, pixels")
     crops.set_yticks(np.unique(training.crop))
-    crops.set_ylim(0, 1.1 * top)
+    crops.set_ylim(0.7 * training.crop.min(), 1.07 * top)
     batches.set_ylabel("clips in a batch")
     batches.set_yscale("log")
     # of the last steps of epochs there are smaller ones
