@@ -1,6 +1,8 @@
 """Work in processes, some of which die."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,6 +25,41 @@ def test_results_errors_and_deaths():
     assert str(results.pop("kill")) == "the process that worked on it died"
     assert isinstance(results.pop("raise"), ValueError)
     assert results == {name: name * 2 for name in ["a", *map(str, range(40))]}
+
+
+def die_of_3(number):
+    if number == 3:
+        os._exit(1)
+    return number
+
+
+def test_no_item_is_lost_where_a_process_dies_while_results_are_used():
+    results = []
+    for item, result in in_processes(die_of_3, range(40), workers=2):
+        time.sleep(0.05)  # the pool is found to be broken when an item is handed in
+        results.append((item, str(result)))
+    died = "the process that worked on it died"
+    expected = [(number, died if number == 3 else str(number)) for number in range(40)]
+    assert sorted(results) == expected
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from vidpool.data.parallel import in_processes\n"
+        "print(list(in_processes(str, range(100_000), workers=1)))\n"
+    )
+    path = os.pathsep.join(sys.path)
+    run = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 1
+    assert 'below `if __name__ == "__main__":`' in run.stderr.splitlines()[-1]
+    assert run.stdout == ""
 
 
 def slow(folder):

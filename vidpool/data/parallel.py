@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# a forked child of a process that has run PyTorch's thread pools may hang
+CONTEXT = get_context("spawn")
 AHEAD = 4  # items that wait for each process, so that none waits for items
 
 
@@ -31,17 +33,26 @@ def in_processes(
 
     Yields:
         An item, and its result or the exception that was raised.
+
+    Raises:
+        RuntimeError: No process can be started.
     """
+    started = CONTEXT.RawValue("b", 0)  # without a lock, which a process might die with
     rest = iter(items)
     others = active_children()
     suspects: deque[Item] = deque()
     while True:
-        with _pool(workers) as pool:
+        with _pool(workers, started) as pool:
             pending: dict[Future[Result], Item] = {}
             try:
                 while True:
                     for item in _some(rest, workers * AHEAD - len(pending)):
-                        pending[pool.submit(_work, function, item)] = item
+                        try:
+                            future = pool.submit(_work, function, item)
+                        except BrokenProcessPool:
+                            suspects.append(item)
+                            raise
+                        pending[future] = item
                     if not pending:
                         break
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -50,6 +61,7 @@ def in_processes(
                             raise result
                         yield pending.pop(future), result
             except BrokenProcessPool:
+                _require_start(started)
                 suspects.extend(pending.values())
                 continue
             except BaseException:
@@ -60,19 +72,32 @@ def in_processes(
                 raise
         break
     while suspects:
-        with _pool(1) as pool:
+        with _pool(1, started) as pool:
             while suspects:
                 item = suspects.popleft()
-                result = _result(pool.submit(_work, function, item))
+                try:
+                    future = pool.submit(_work, function, item)
+                except BrokenProcessPool:  # it died after the item before
+                    suspects.appendleft(item)
+                    break
+                result = _result(future)
                 if isinstance(result, BrokenProcessPool):
                     yield item, RuntimeError("the process that worked on it died")
                     break
                 yield item, result
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # spawn: a forked child of a process that has run PyTorch's thread pools may hang
-    return ProcessPoolExecutor(workers, get_context("spawn"), _start)
+def _pool(workers: int, started: Any) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, CONTEXT, _start, (started,))
+
+
+def _require_start(started: Any) -> None:
+    if not started.value:
+        raise RuntimeError(
+            "processes die before they begin to work (they say above of what). If a script of your "
+            'own calls this, let it do so below `if __name__ == "__main__":`, since each process '
+            "imports the script"
+        )
 
 
 class _Worker:
@@ -82,7 +107,8 @@ class _Worker:
     interrupted = False
 
 
-def _start() -> None:
+def _start(started: Any) -> None:
+    started.value = 1
     os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch is not imported yet
     signal.signal(signal.SIGINT, _interrupt)
 
