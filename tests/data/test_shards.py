@@ -15,6 +15,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numbered_video import numbers, write_video
+from pytorch_lightning.callbacks import ModelCheckpoint
 from watched import Watched, watch
 
 from vidpool.data import shard_writer, shards
@@ -352,11 +353,50 @@ def test_lightning_resumes_in_the_middle_of_an_epoch(folder, tmp_path):
     assert fit(ckpt_path=tmp_path / "last.ckpt") == {1: whole[1][2:]}
 
 
+@pytest.mark.parametrize("in_shards", [True, False])
+@pytest.mark.parametrize("after_validation", [True, False])
+def test_lightning_resumes_after_an_epoch(
+    in_shards, after_validation, colours, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Watched, "validation_step", lambda *_: None, raising=False)
+
+    def fit(epochs, ckpt_path=None):
+        model = Watched()
+        saving = ModelCheckpoint(
+            tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=not after_validation
+        )
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            callbacks=[saving],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        data = (
+            ShardDataModule(str(folder), **SMALL)
+            if in_shards
+            else UCF101DataModule(str(colours), **SMALL)
+        )
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=False)
+        return {epoch: [b["seed"] for b in batches] for epoch, batches in model.seen.items()}
+
+    whole = fit(3)
+    assert [len(batches) for batches in whole.values()] == [5, 5, 5]
+    assert fit(3, tmp_path / "epoch=0.ckpt") == {1: whole[1], 2: whole[2]}
+    assert fit(3, tmp_path / "epoch=1.ckpt") == {2: whole[2]}
+
+
 def test_other_processes_cannot_resume_an_epoch(folder):
     loader = ShardDataModule(str(folder), **SMALL).train_dataloader()
-    loader.load_state_dict({"made": 0, "workers": 4})
+    for state in ({"epoch": 0, "made": 0, "workers": 4}, {"epoch": 1, "made": 5, "workers": 4}):
+        loader.load_state_dict(state)
+        assert len(list(loader)) == 5
+    loader.load_state_dict({"epoch": 0, "made": 2, "workers": 4})
     with pytest.raises(ConfigError, match=r"data.workers was 4 and is 0"):
-        loader.load_state_dict({"made": 2, "workers": 4})
+        list(loader)
     assert isinstance(loader, ShardLoader)
 
 

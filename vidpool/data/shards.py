@@ -258,16 +258,23 @@ class ShardLoader:
 
     Args:
         dataset: What is loaded.
+        batches_done: As for :class:`vidpool.data.loader.ScheduledLoader`.
         **options: Of PyTorch's DataLoader.
     """
 
-    def __init__(self, dataset: ShardClips, **options: Any) -> None:
+    def __init__(
+        self,
+        dataset: ShardClips,
+        batches_done: Callable[[], int] | None = None,
+        **options: Any,
+    ) -> None:
         self.dataset = dataset
         self.sampler = self  # where Lightning looks for set_epoch
         self._loader: DataLoader[Batch] = DataLoader(dataset, batch_size=None, **options)
+        self._batches_done = batches_done
         self._epoch = 0
         self._made = 0
-        self._resumed = False
+        self._resumed: dict[str, int] = {}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is of."""
@@ -285,32 +292,32 @@ class ShardLoader:
         return len(self.dataset.steps())
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of the epoch, but for those made before a run was resumed."""
-        self._made = self._made if self._resumed else 0
-        self._resumed = False
-        self.dataset.begin(self._epoch, self._made)
-        for batch in self._loader:
-            self._made += 1
-            yield batch
-        self._made = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch were made, and by how many processes."""
-        return {"made": self._made, "workers": self._loader.num_workers}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out what was made before.
+        """The batches of the epoch, but for those made before a run was resumed.
 
         Raises:
-            ConfigError: It was made by another number of processes, which share clips otherwise.
+            ConfigError: They were made by another number of processes, which share clips otherwise.
         """
-        if state["made"] and max(1, state["workers"]) != max(1, self._loader.num_workers):
+        state, self._resumed = self._resumed, {}
+        # a checkpoint from the end of an epoch says nothing of the next one
+        self._made = state["made"] if state.get("epoch") == self._epoch else 0
+        if self._made and max(1, state["workers"]) != max(1, self._loader.num_workers):
             raise ConfigError(
                 f"data.workers was {state['workers']} and is {self._loader.num_workers}: within an "
                 "epoch, shards can be gone on with by the same number only"
             )
-        self._made = state["made"]
-        self._resumed = self._made > 0
+        self.dataset.begin(self._epoch, self._made)
+        for batch in self._loader:
+            self._made += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of which epoch are done, and how many processes made them."""
+        made = self._made if self._batches_done is None else self._batches_done()
+        return {"epoch": self._epoch, "made": made, "workers": self._loader.num_workers}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out what was made before, where that epoch is gone on with."""
+        self._resumed = state
 
 
 class ShardDataModule(VideoDataModule):
@@ -390,6 +397,7 @@ class ShardDataModule(VideoDataModule):
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         loader = ShardLoader(
             dataset,
+            self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
             multiprocessing_context=self.worker_start if self.workers else None,
             persistent_workers=self.workers > 0,
