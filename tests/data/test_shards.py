@@ -111,6 +111,10 @@ def test_making_shards_goes_on_where_it_ended(files, tmp_path, folder):
     (tmp_path / "other" / "mine.txt").touch()
     with pytest.raises(DataError, match="something else"):
         make_shards(files, tmp_path / "other")
+    with pytest.raises(DataError, match=r"mine.txt is a file: choose"):
+        make_shards(files, tmp_path / "other" / "mine.txt")
+    with pytest.raises(DataError, match=r"mine.txt/x: .*Not a directory.*: choose"):
+        make_shards(files, tmp_path / "other" / "mine.txt" / "x")
     with pytest.raises(ConfigError, match=r"size .* got 0"):
         make_shards(files, tmp_path / "third", size=0)
 
@@ -139,6 +143,48 @@ def test_clips_of_one_file_are_one_sample(tmp_path):
             low = 0 if data.class_names[label] == "yes" else 50
             assert all(low <= number < low + 25 for number in numbers(clip))
     assert sorted(batch["video"].tolist()) == [0, 1]
+
+
+def test_clips_beyond_the_end_of_a_file_are_left_out_alone(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("some", "none"):
+        write_video(root / f"{name}.mp4", 50, size=(32, 32))  # 2 s
+    lines = [
+        "some.mp4,a,0,1",
+        "some.mp4,b,3,4",
+        "some.mp4,a,5,6",
+        "some.mp4,b,1,3",
+        "none.mp4,a,2,3",
+    ]
+    for split in ("train", "val"):
+        (root / f"{split}.csv").write_text("path,label,start,end\n" + "\n".join(lines) + "\n")
+    report = make_shards(VideoFolderDataModule(str(root), **SMALL), tmp_path / "out")
+    assert report.videos == {"train": 2, "val": 2}
+    some, none = root / "some.mp4", root / "none.mp4"
+    assert sorted(report.bad) == sorted(
+        2
+        * [
+            f"{some}: ends at 2.000 s, before 3.0 s",
+            f"{some}: ends at 2.000 s, before 5.0 s",
+            f"{none}: ends at 2.000 s, before 2.0 s",
+        ]
+    )
+    data = ShardDataModule(str(tmp_path / "out"), **SMALL)
+    (batch,) = data.val_dataloader()
+    assert [data.class_names[label] for label in batch["label"]] == ["a", "b"]
+
+
+def test_frames_are_not_put_into_shards(tmp_path):
+    root = tmp_path / "root"
+    (root / "video").mkdir(parents=True)
+    (root / "video" / "frames.db").touch()
+    for split in ("train", "val"):
+        (root / f"{split}.csv").write_text("path,label\nvideo,yes\n")
+    data = VideoFolderDataModule(str(root), **SMALL)
+    with pytest.raises(DataError, match=rf"^{root / 'video'}: is a folder, but shards are made of"):
+        make_shards(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_clip_is_the_one_that_the_file_gives(files, folder):

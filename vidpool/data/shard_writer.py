@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, get_args
 from uuid import uuid4
 
@@ -20,7 +21,8 @@ import torch
 from rich.progress import MofNCompleteColumn, Progress
 
 from vidpool.data.cpus import usable_cpus
-from vidpool.data.decode import open_video
+from vidpool.data.decode import Video, open_video
+from vidpool.data.folders import make_folder
 from vidpool.data.listed import ListedDataModule, Split
 from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
@@ -59,7 +61,8 @@ class ShardReport:
         made: Shards that this run wrote.
         kept: Shards that were there.
         videos: Labelled videos in all shards, by split.
-        bad: What was wrong with files that are left out; each message begins with the file.
+        bad: What was wrong with files and clips that are left out; each message begins with the
+            file.
     """
 
     made: int = 0
@@ -90,7 +93,8 @@ def make_shards(
 
     Raises:
         ConfigError: A setting cannot work, or webdataset is missing.
-        DataError: The data set is not on disk as its lists say, or ``out`` holds something else.
+        DataError: The data set is not on disk as its lists say or consists of frames, or ``out``
+            cannot be made or holds something else.
     """
     require_webdataset()
     workers = usable_cpus() if workers is None else workers
@@ -107,7 +111,6 @@ def make_shards(
         "mebibytes": size,
         "seed": seed,
     }
-    done = _claim(folder, settings)
     report = ShardReport()
     jobs: dict[str, _Job] = {}
     for split in splits:
@@ -115,6 +118,7 @@ def make_shards(
         for number, files in enumerate(_shards(data.videos(split), size * MEBIBYTE, generator)):
             path = folder / f"{split}-{number:06d}.tar"
             jobs[path.name] = _Job(path, str(data.root), files)
+    done = _claim(folder, settings)
     waiting = [job for name, job in jobs.items() if name not in done]
     report.kept = len(jobs) - len(waiting)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
@@ -168,7 +172,13 @@ def _shards(
         listed = [(number, videos[number]) for number in of_file[file]]
         shard.append(_File(path, [(n, video.label, video.start, video.end) for n, video in listed]))
         with suppress(OSError):  # it is reported where it is to be read
-            held += Path(path).stat().st_size
+            status = Path(path).stat()
+            if S_ISDIR(status.st_mode):
+                raise DataError(
+                    f"{path}: is a folder, but shards are made of video files; read frames_db as "
+                    "it is, or make shards of the videos that it was made of"
+                )
+            held += status.st_size
         if held >= size:
             yield shard
             shard, held = [], 0
@@ -188,12 +198,12 @@ def _write(job: _Job) -> dict[str, Any]:
                 try:
                     with open_video(file.path) as video:
                         frames = len(video)
-                        for _, _, start, end in file.videos:
-                            if start is not None:
-                                video.span(start, math.inf if end is None else end)
+                        listed = list(_within(video, file, bad))
                     content = Path(file.path).read_bytes()
                 except (VideoError, OSError) as error:
                     bad.append(str(error))
+                    continue
+                if not listed:
                     continue
                 path = Path(file.path)
                 about = {
@@ -201,7 +211,7 @@ def _write(job: _Job) -> dict[str, Any]:
                     "frames": frames,
                     "videos": [
                         (number, label, start, None if end == math.inf else end)
-                        for number, label, start, end in file.videos
+                        for number, label, start, end in listed
                     ],
                 }
                 # names may hold dots, by which webdataset tells keys from suffixes
@@ -213,16 +223,31 @@ def _write(job: _Job) -> dict[str, Any]:
                         "json": json.dumps(about, allow_nan=False).encode(),
                     }
                 )
-                videos += len(file.videos)
+                videos += len(listed)
         unfinished.replace(job.path)
     finally:
         unfinished.unlink(missing_ok=True)
     return {"videos": videos, "bad": bad}
 
 
+def _within(
+    video: Video, file: _File, bad: list[str]
+) -> Iterator[tuple[int, int, float | None, float | None]]:
+    """The labelled videos that a file holds; what is wrong with the others is added to ``bad``."""
+    for listed in file.videos:
+        _, _, start, end = listed
+        try:
+            if start is not None:
+                video.span(start, math.inf if end is None else end)
+        except VideoError as error:
+            bad.append(str(error))
+        else:
+            yield listed
+
+
 def _claim(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Make the folder, or find what shards of the same data set and settings it holds."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     partial = folder / PARTIAL
     if not partial.exists():
         if any(not path.name.startswith(".") for path in folder.iterdir()):
