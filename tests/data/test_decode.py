@@ -470,6 +470,7 @@ def test_broken_files_that_can_be_read_in_part(name: str, whole: str, at_least: 
         open_video(shared_file(whole)) as other,
     ):
         assert at_least <= len(video) < len(other)
+        assert (video.cut_from, other.cut_from) == (len(other), None)
         sure = range(at_least - 5)
         assert torch.equal(video.frames(sure, 64), other.frames(sure, 64))
         assert video.frames([len(video) - 1], 64).shape[0] == 1

@@ -18,7 +18,7 @@ from numbered_video import numbers, write_video
 
 from vidpool.data import prepare as module
 from vidpool.data.decode import Video, open_video
-from vidpool.data.prepare import PrepareSettings, prepare, prepare_video, prepared_name
+from vidpool.data.prepare import Prepared, PrepareSettings, prepare, prepare_video, prepared_name
 from vidpool.errors import ConfigError, DataError, VideoError
 
 PLAIN = PrepareSettings()
@@ -59,7 +59,7 @@ def test_frames_keep_their_numbers_and_times(name, tmp_path):
     count = len(options.get("stamps", range(40)))
     original = write_video(tmp_path / name, count, **options)
     target = tmp_path / "new" / "made.mp4"
-    assert prepare_video(original, target, PLAIN) == count
+    assert prepare_video(original, target, PLAIN) == Prepared(count, count, None)
     assert shown(target) == list(range(count))
     first, *_ = times = options.get("stamps", range(0, 4 * count, 4))
     assert stamps(target) == [Fraction(time - first, 100) for time in times]
@@ -136,7 +136,7 @@ def test_small_videos_keep_their_size(tmp_path):
 def test_another_frame_rate_repeats_or_leaves_out(fps, expected, tmp_path):
     for name in ("a.mp4", "b.avi"):
         original = write_video(tmp_path / name, 40, codec="mpeg4" if "avi" in name else "libx264")
-        count = prepare_video(original, tmp_path / "made.mp4", PrepareSettings(fps=fps))
+        count = prepare_video(original, tmp_path / "made.mp4", PrepareSettings(fps=fps)).written
         assert count == len(expected)
         assert shown(tmp_path / "made.mp4") == expected
         assert stamps(tmp_path / "made.mp4") == [i / Fraction(fps) for i in range(count)]
@@ -294,6 +294,54 @@ def test_bad_videos_are_logged_and_the_rest_is_done(tmp_path):
     assert (again.made, again.kept, len(again.failures)) == (1, 1, 4)
 
 
+def index_first(path, target):
+    """Copy an MP4 file such that it can be read when its end is lost."""
+    with (
+        av.open(str(path)) as source,
+        av.open(str(target), "w", options={"movflags": "faststart"}) as container,
+    ):
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    return target
+
+
+@pytest.mark.usefixtures("here")
+def test_videos_that_were_cut_short_are_told_in_every_run(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    write_video(source / "whole.mp4", 60)
+    write_video(source / "whole.avi", 60, codec="mpeg4")
+    (source / "whole.avi").rename(source / "other.avi")
+    contents = {
+        "a.mp4": index_first(write_video(tmp_path / "late.mp4", 60), tmp_path / "a.mp4"),
+        "b.avi": write_video(tmp_path / "b.avi", 60, codec="mpeg4"),
+    }
+    for name, path in contents.items():
+        content = path.read_bytes()
+        (source / name).write_bytes(content[: len(content) * 2 // 3])
+    report = prepare(source, target)
+    assert (report.made, report.failures) == (4, [])
+    assert made(target) == {"whole.mp4", "other.mp4", "a.mp4", "b.mp4"}
+    for name, reason in report.cut_short:
+        there = len(shown(target / prepared_name(name)))
+        assert 10 < there < 60
+        assert reason == f"cut short: {there} of 60 frames are there"
+    assert [name for name, _ in report.cut_short] == ["a.mp4", "b.avi"]
+    again = prepare(source, target)
+    assert (again.made, again.kept, again.cut_short) == (0, 4, report.cut_short)
+    with again.log.open(newline="") as file:
+        assert list(csv.reader(file)) == [["path", "reason"], *map(list, report.cut_short)]
+    for name, path in contents.items():
+        shutil.copy(path, source / name)
+        (target / prepared_name(name)).unlink()
+    last = prepare(source, target)
+    assert (last.made, last.kept, last.cut_short, last.log) == (2, 2, [], None)
+    assert not again.log.exists()
+
+
 @pytest.mark.usefixtures("here")
 def test_shards_share_the_work(tree, tmp_path):
     target = tmp_path / "target"
@@ -319,6 +367,11 @@ def test_targets_that_hold_something_else_are_refused(tree, tmp_path):
     prepare(tree, tmp_path / "other")
     with pytest.raises(DataError, match=r"other settings, .*256.*not .*128"):
         prepare(tree, tmp_path / "other", PrepareSettings(short_side=128))
+    file = tmp_path / "target" / "mine.txt"
+    with pytest.raises(DataError, match=r"mine.txt is a file: choose"):
+        prepare(tree, file)
+    with pytest.raises(DataError, match=r"mine.txt/x: .*Not a directory.*: choose"):
+        prepare(tree, file / "x")
     for inside in (tree, tree / "deep" / "new"):
         with pytest.raises(ConfigError, match="outside"):
             prepare(tree, inside)

@@ -131,7 +131,8 @@ def _add_prepare(what: Any) -> None:
         description="Make of a tree of videos the same tree of h264 files with many key frames, "
         "scaled, turned upright and without sound. What is there already is kept, so that the "
         "command can be interrupted and repeated. Videos that cannot be read are listed at the "
-        "end and in prepare_failures.csv, and make the exit status 1.",
+        "end and in prepare_failures.csv, and make the exit status 1; so are those that were cut "
+        "short, of which what is there is prepared.",
         epilog="example: vidpool data prepare data/hacs_full data/hacs --num-workers 16; on a "
         "cluster: sbatch --array=0-63 tools/prepare.sbatch data/hacs_full data/hacs",
     )
@@ -157,7 +158,9 @@ def _prepare(args: argparse.Namespace, _: list[str]) -> int:
     report = prepare(args.source, args.target, settings, args.num_workers, args.shard)
     print(f"{args.target}: {report.made} videos prepared, {report.kept} were there already")
     failures = [f"{name}: {reason}" for name, reason in report.failures]
-    return _tell(f"could not be prepared, see {report.log}", failures)
+    cut_short = [f"{name}: {reason}" for name, reason in report.cut_short]
+    failed = _tell(f"could not be prepared, see {report.log}", failures)
+    return _tell(f"prepared up to where they were cut, see {report.log}", cut_short) or failed
 
 
 def _add_shard(what: Any) -> None:

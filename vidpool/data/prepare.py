@@ -25,6 +25,7 @@ from torch import Tensor
 
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.decode.pyav_video import PyAVVideo
+from vidpool.data.folders import make_folder
 from vidpool.data.layouts import VIDEO_SUFFIXES, find_videos
 from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
@@ -41,6 +42,7 @@ ENCODER = {
 }
 MARKER = "prepare.json"
 HIDDEN = ".unfinished_"
+CUT_SHORT = "cut short"
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,31 @@ class PrepareReport:
         made: Videos prepared by this run.
         kept: Videos that were prepared already.
         failures: Path below the source folder, and the reason, of those that could not be.
-        log: The CSV file that lists them; ``None`` where there are none.
+        cut_short: Path, and how many frames are there, of those of which only the beginning is:
+            this has been prepared, by this run or an earlier one.
+        log: The CSV file that lists both; ``None`` where there are none.
     """
 
     made: int = 0
     kept: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
+    cut_short: list[tuple[str, str]] = field(default_factory=list)
     log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of a video.
+
+    Attributes:
+        written: Frames of the prepared video.
+        read: Frames of the original.
+        cut_from: Frames that this had before it was cut short; ``None`` where it was not.
+    """
+
+    written: int
+    read: int
+    cut_from: int | None
 
 
 def prepare(
@@ -95,6 +115,9 @@ def prepare(
     Names stay but for the suffix, which becomes ``.mp4``. Videos that are there already are kept,
     so that an interrupted run can be gone on with; a file has its name only once it is complete.
 
+    Of a video that was cut short, what is there is prepared, and the log says so in every run until
+    the prepared file is removed: to have it prepared anew, once the video is whole.
+
     Args:
         source: The folder. Symbolic links are followed; what begins with a dot is passed over.
         target: The folder to make, outside of ``source``.
@@ -105,7 +128,8 @@ def prepare(
 
     Raises:
         ConfigError: A setting cannot work.
-        DataError: There is no ``source``, or no video in it, or ``target`` holds something else.
+        DataError: There is no ``source``, or no video in it, or ``target`` cannot be made or holds
+            something else.
     """
     settings = settings or PrepareSettings()
     workers = usable_cpus() if workers is None else workers
@@ -128,6 +152,7 @@ def prepare(
     suffix = f"_{part}_of_{parts}" if parts > 1 else ""
     report = PrepareReport()
     log = target / f"prepare_failures{suffix}.csv"
+    known = dict(_cut_short(log))
     names = Counter(prepared_name(name) for name in videos)
     with (
         log.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -136,8 +161,8 @@ def prepare(
         rows = csv.writer(file)
         rows.writerow(["path", "reason"])
 
-        def fail(name: str, reason: str) -> None:
-            report.failures.append((name, reason))
+        def tell(told: list[tuple[str, str]], name: str, reason: str) -> None:
+            told.append((name, reason))
             rows.writerow([name, reason])
             file.flush()
 
@@ -146,20 +171,26 @@ def prepare(
         waiting = []
         for name in mine:
             if names[prepared_name(name)] > 1:
-                fail(name, f"other videos too would become {prepared_name(name)}: rename them")
+                reason = f"other videos too would become {prepared_name(name)}: rename them"
+                tell(report.failures, name, reason)
             elif (target / prepared_name(name)).exists():
                 report.kept += 1
+                if name in known:
+                    tell(report.cut_short, name, known[name])
             else:
                 waiting.append(name)
         bar.advance(task, len(mine) - len(waiting))
         work = partial(_prepare_below, source, target, settings)
         for name, result in in_processes(work, waiting, min(workers, max(1, len(waiting)))):
             if isinstance(result, Exception):
-                fail(name, _reason(source / name, result))
+                tell(report.failures, name, _reason(source / name, result))
             else:
                 report.made += 1
+                if result.cut_from is not None:
+                    reason = f"{CUT_SHORT}: {result.read} of {result.cut_from} frames are there"
+                    tell(report.cut_short, name, reason)
             bar.advance(task)
-    if report.failures:
+    if report.failures or report.cut_short:
         report.log = log
     else:
         log.unlink()
@@ -173,8 +204,10 @@ def prepared_name(name: str) -> str:
 
 def prepare_video(
     source: str | os.PathLike[str], target: str | os.PathLike[str], settings: PrepareSettings
-) -> int:
+) -> Prepared:
     """Prepare one video: scale it, turn it as its rotation tag says, leave out its sound.
+
+    A file cut short is prepared up to where it ends.
 
     Args:
         source: The video.
@@ -182,10 +215,10 @@ def prepare_video(
         settings: What the video becomes.
 
     Returns:
-        How many frames were written.
+        How many frames were read and written, and whether some are lost.
 
     Raises:
-        VideoError: The video cannot be read to its end.
+        VideoError: The video, or a frame in the midst of it, cannot be read.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -196,11 +229,23 @@ def prepare_video(
                 f"{source}: is {width} x {height} pixels; h264 takes no less than 2 x 2"
             )
         short_side = min(settings.short_side, height, width)
-        return _encode(unfinished, video.stream(short_side), _Timing.of(video, settings.fps))
+        count = _encode(unfinished, video.stream(short_side), _Timing.of(video, settings.fps))
+        return Prepared(count, len(video), video.cut_from)
 
 
-def _prepare_below(source: Path, target: Path, settings: PrepareSettings, name: str) -> int:
+def _prepare_below(source: Path, target: Path, settings: PrepareSettings, name: str) -> Prepared:
     return prepare_video(source / name, target / prepared_name(name), settings)
+
+
+def _cut_short(log: Path) -> Iterator[tuple[str, str]]:
+    """Videos, and the reason, that an earlier run's log says were cut short."""
+    with (
+        suppress(FileNotFoundError),
+        log.open(newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        for row in csv.reader(file):
+            if len(row) == 2 and row[1].startswith(CUT_SHORT):
+                yield row[0], row[1]
 
 
 @dataclass(frozen=True)
@@ -278,7 +323,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
 def _claim(target: Path, settings: PrepareSettings) -> None:
     """Write the settings into a new folder, or check those of an old one; other shards may too."""
     marker = target / MARKER
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     if not marker.exists():
         if any(not path.name.startswith(".") for path in target.iterdir()) and not marker.exists():
             raise DataError(f"{target} holds something else: choose a new or empty folder")

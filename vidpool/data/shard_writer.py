@@ -190,7 +190,8 @@ def _write(job: _Job) -> dict[str, Any]:
     """Write a shard; return how many videos are in it and what was wrong with others."""
     from webdataset import TarWriter
 
-    videos, bad = 0, []
+    videos = 0
+    bad: list[str] = []
     unfinished = job.path.with_name(f"{HIDDEN}{uuid4().hex}.tar")
     try:
         with TarWriter(str(unfinished), mtime=0) as tar:

@@ -90,6 +90,19 @@ class Video(ABC):
         self._require_open()
         return self._average_rate()
 
+    @property
+    def cut_from(self) -> int | None:
+        """Frames that a file had before it was cut short; ``None`` where none are known to be lost.
+
+        PyAV tells it, of MP4 and AVI.
+
+        Raises:
+            VideoError: No frame decodes.
+            ValueError: The video is closed.
+        """
+        self._require_open()
+        return None
+
     def span(self, start: float, end: float) -> range:
         """Which frames are on the screen within ``[start, end)``.
 

@@ -86,6 +86,19 @@ class Source:
         return self._stream.frames
 
     @property
+    def breaks_off(self) -> bool:
+        """Whether the file ends before the end that it declares; only MP4 and AVI tell."""
+        size = self.path.stat().st_size
+        if self.container_name == "avi":
+            with self.path.open("rb") as file:
+                header = file.read(8)  # RIFF, and how many bytes come after these
+            return size < 8 + int.from_bytes(header[4:], "little")
+        if self.container_name == MP4:
+            entries = getattr(self._stream, "index_entries", ())
+            return any(size < entry.pos + entry.size for entry in entries)
+        return False
+
+    @property
     def declared_rate(self) -> Fraction | None:
         """Frames per second as the file declares them, wrong where the frame rate varies."""
         return self._stream.average_rate or self._stream.guessed_rate

@@ -54,6 +54,17 @@ class PyAVVideo(Video):
         self._require_open()
         return self._times()
 
+    @property
+    def cut_from(self) -> int | None:
+        """See :class:`~vidpool.data.decode.base.Video`."""
+        length = len(self)
+        if not self._source.breaks_off:
+            return None
+        declared = self._source.declared_packets
+        if self._table is not None:  # not every packet need be shown
+            declared += len(self._table.packets) - len(self._table.numbers)
+        return declared if declared > length else None
+
     @cached_property
     def _access(self) -> TabledFrames | CountedFrames:
         if self._table is None:
