@@ -11,6 +11,7 @@ from vidpool.bench.decode import DECORD, Result
 
 # colours of Okabe and Ito, which colour-blind people can tell apart
 COLOURS = {"auto": "#D55E00", "auto fast": "#E69F00", "torchcodec": "#0072B2"}
+LONGEST = 2  # ratios beyond it are cut off, and told by their number
 WRONG = 0.005  # share of wrong frames from which a bar is hatched
 
 
@@ -27,7 +28,8 @@ def ratio_chart(results: Sequence[Result], machine: dict[str, Any]) -> Figure:
     for number, (decoder, colour) in enumerate(COLOURS.items()):
         places = [group + (number - 1) * height for group in range(len(results))]
         ratios = [result.ratio(decoder) or 0 for result in results]
-        bars = axes.barh(places, ratios, 0.92 * height, color=colour, label=decoder)
+        lengths = [min(ratio, LONGEST) for ratio in ratios]
+        bars = axes.barh(places, lengths, 0.92 * height, color=colour, label=decoder)
         texts = []
         for bar, ratio, result in zip(bars, ratios, results, strict=True):
             wrong = result.wrong.get(decoder, 0)
@@ -48,7 +50,7 @@ def ratio_chart(results: Sequence[Result], machine: dict[str, Any]) -> Figure:
         title=f"CPU time of a random clip over decord's\n{machine['device_name']}, one thread",
         xlabel="times as long as decord",
     )
-    axes.margins(x=0.2)
+    axes.set_xlim(0, 1.2 * LONGEST)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.legend(loc="lower right", fontsize=8)
