@@ -1,5 +1,7 @@
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
 from vidpool.errors import ConfigError
 from vidpool.nn import SoftPool3d
@@ -90,3 +92,24 @@ def test_mixed_clips_are_trained_towards_the_shares_of_their_classes(monkeypatch
     assert float(top1) == pytest.approx(
         float((logits.argmax(1) == target.argmax(1)).float().mean())
     )
+
+
+def test_trains_from_a_loader_of_clips_and_labels():
+    class Rates(pl.Callback):
+        values = ()
+
+        def on_train_batch_end(self, trainer, *_):
+            self.values += (trainer.optimizers[0].param_groups[0]["lr"],)
+
+    clips = [{"clip": torch.randn(3, 4, 16, 16), "label": torch.tensor(i % 6)} for i in range(8)]
+    rates = Rates()
+    pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        callbacks=[rates],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(classifier(lr=0.1, lr_schedule="cosine"), DataLoader(clips, batch_size=4))
+    assert rates.values == pytest.approx([0.1, 0.085355, 0.05, 0.014645], rel=1e-4)

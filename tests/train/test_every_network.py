@@ -30,6 +30,7 @@ def demo(tmp_path_factory):
     (lists / "classInd.txt").write_text("".join(names))
     listed = [f"{clip.path} {clip.label + 1}\n" for clip in CLIPS]
     (lists / "trainlist01.txt").write_text("".join(listed))
+    (lists / "testlist01.txt").write_text("".join(f"{clip.path}\n" for clip in CLIPS))
     for clip in CLIPS:
         (root / clip.path).parent.mkdir(exist_ok=True)
         write_video(root / clip.path, draw_clip(clip))

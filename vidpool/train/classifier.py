@@ -182,23 +182,24 @@ class VideoClassifier(pl.LightningModule):
         """
         h = self.hparams
         trainer = self.trainer
-        loader: Any = trainer.train_dataloader
-        sampler: ScheduledSampler = loader.scheduled
-        schedule = sampler.schedule
-        epochs = self.current_epoch + sampler.progress(batch_idx, int(trainer.num_training_batches))
-        lr = h["lr"] * lr_factor(
-            schedule.recipe_epoch(epochs),
-            h["lr_schedule"],
-            schedule.recipe_epoch(trainer.max_epochs or 1),
-            h["warmup_epochs"],
-            h["milestones"] or (),
-            h["gamma"],
+        batches = int(trainer.num_training_batches)
+        done, last = self.current_epoch + batch_idx / batches, float(trainer.max_epochs or 1)
+        factor = 1.0
+        # loaders that are not vidpool's have no schedule, and each batch counts the same
+        sampler: ScheduledSampler | None = getattr(trainer.train_dataloader, "scheduled", None)
+        if sampler is not None:
+            schedule = sampler.schedule
+            done = schedule.recipe_epoch(self.current_epoch + sampler.progress(batch_idx, batches))
+            last = schedule.recipe_epoch(last)
+            factor = sampler.plan[batch_idx].lr_factor
+            torch.manual_seed(mix_seeds(sampler.seed, self.current_epoch, batch_idx, sampler.rank))
+        lr = h["lr"] * factor
+        lr *= lr_factor(
+            done, h["lr_schedule"], last, h["warmup_epochs"], h["milestones"] or (), h["gamma"]
         )
-        lr *= sampler.plan[batch_idx].lr_factor
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = lr
         self.log("lr", lr, batch_size=len(batch["label"]))
-        torch.manual_seed(mix_seeds(sampler.seed, self.current_epoch, batch_idx, sampler.rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed."""
@@ -308,6 +309,8 @@ class VideoClassifier(pl.LightningModule):
 
     def _log_bad(self, stage: str, batch: Batch) -> None:
         """Count the clips that could not be read, on all ranks."""
+        if "requested" not in batch:  # not of vidpool's loaders
+            return
         self.requested[stage] += batch["requested"]
         self.bad[stage] += batch["bad"]
         self.log(

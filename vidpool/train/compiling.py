@@ -12,7 +12,8 @@ RECOMPILATIONS = 64
 def compile_network(model: nn.Module, backend: str | None = None) -> None:
     """Compile a network in place, unless it is: once for each clip size, given :func:`mark`.
 
-    A batch of a single clip is compiled apart, and on CPUs convolutions of 16 clips or more.
+    A batch of a single clip is compiled apart, and on CPUs convolutions of 16 clips or more and a
+    batch larger than those before it; the last, smaller batch of an epoch is not.
 
     PyTorch gives up after 8 compilations and goes on uncompiled, with no more than a warning; the
     limit is raised so that all sizes of multigrid training have a place.
