@@ -125,6 +125,63 @@ def test_notes_of_another_data_set(root, tmp_path):
         run(root, tmp_path / "out", decoder="pyav")
 
 
+@pytest.mark.parametrize("name", ["files.jsonl", "problems.csv", "classes.csv", "clips.png"])
+def test_files_of_others_are_kept(root, tmp_path, name, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(check, "look_at", None)  # it is told before anything is read
+    for content in ('{"mine": 1}\n', "name,age\n", '{"root": "x"}'):
+        (out / name).write_text(content)
+        with pytest.raises(DataError, match=rf"{name}: is .*--out, or remove it$"):
+            run(root, out)
+        assert [path.name for path in out.iterdir()] == [name]
+        assert (out / name).read_text() == content
+    (out / name).unlink()
+    (out / name).mkdir()
+    with pytest.raises(DataError, match=f"{name}: is a folder"):
+        run(root, out)
+
+
+def test_a_run_that_was_killed_in_the_first_line(root, tmp_path):
+    run(root, tmp_path / "out")
+    for size in (0, 5):
+        notes = tmp_path / str(size) / "files.jsonl"
+        notes.parent.mkdir()
+        notes.write_bytes((tmp_path / "out" / "files.jsonl").read_bytes()[:size])
+        assert run(root, notes.parent).read == 3
+        assert run(root, notes.parent).read == 1
+
+
+def test_damaged_notes_are_read_anew(root, tmp_path):
+    expected = run(root, tmp_path / "out").counts("train").tolist()
+    notes = tmp_path / "out" / "files.jsonl"
+    header, *lines = notes.read_text().splitlines()
+    good = next(json.loads(line) for line in lines if not json.loads(line)["error"])
+    changes = [{"frames": "many"}, {"spans": [1]}, {"spans": None}, {"fps": []}, {"frames": 2**40}]
+    bad = [{}, {"error": 1}, *(good | change for change in changes)]
+    for note in bad:
+        notes.write_text(f"{header}\n{json.dumps(note)}\n")
+        checked = run(root, tmp_path / "out")
+        assert (checked.read, checked.counts("train").tolist()) == (3, expected), note
+
+
+def test_a_damaged_index_is_made_again_by_the_same_command(root, tmp_path, monkeypatch):
+    run(root, tmp_path / "out")
+    index = tmp_path / "out" / "index.safetensors"
+    index.write_bytes(index.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"damaged or no index; make it again"):
+        module(root, index=str(index)).videos("train")
+    run(root, tmp_path / "out")
+    assert module(root, index=str(index)).class_names == ["BMX"]
+    # elsewhere it may be anything, which is told before any file is read
+    index.write_bytes(b"precious")
+    elsewhere = index.rename(tmp_path / "index.safetensors")
+    monkeypatch.setattr(check, "look_at", None)
+    with pytest.raises(DataError, match="remove it and repeat the command"):
+        check_data(module(root), tmp_path / "out", elsewhere, 1)
+    assert elsewhere.read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

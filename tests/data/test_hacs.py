@@ -106,6 +106,26 @@ def test_whole_seconds_collide(tmp_path):
     assert found == [(f"BMX/{ID}_{t}.mkv", 0) for t in ("000015_000017", "000040_000042")]
 
 
+def test_files_of_one_name_are_told_apart_by_their_class_folders(tmp_path):
+    """Names in whole seconds are the same for clips that begin half a second apart."""
+    rows = [
+        ("Archery", ID, "training", 15.0, 17.0, 1),
+        ("Playing drums", ID, "training", 15.5, 17.5, 1),
+    ]
+    annotations = write_csv(tmp_path / "a.csv", HACS_HEADER, rows)
+    name = f"{ID}_000015_000017.mp4"
+    for folder in ("Archery", "playing_drums"):
+        touch(tmp_path / "v" / "all" / folder / name)
+    data = HACSDataModule(str(tmp_path / "v"), str(annotations), **OPTIONS)
+    found = below(tmp_path / "v", data.videos("train"))
+    assert found == [(f"all/Archery/{name}", 0), (f"all/playing_drums/{name}", 1)]
+    (tmp_path / "v" / "all" / "playing_drums").rename(tmp_path / "v" / "all" / "drums")
+    data = HACSDataModule(str(tmp_path / "v"), str(annotations), **OPTIONS)
+    with pytest.warns(UserWarning, match=rf"1 names such as {ID}_000015_000017 are those of sev"):
+        found = below(tmp_path / "v", data.videos("train"))
+    assert found == [(f"all/Archery/{name}", 0), (f"all/Archery/{name}", 1)]
+
+
 @pytest.mark.parametrize("name", [f"{ID}_40.5_42.5.mp4", f"{ID}_40.50_42.500.WEBM"])
 def test_names_with_exact_times(tmp_path, name):
     touch(tmp_path / "v" / name)

@@ -48,6 +48,17 @@ def test_every_layout(videos, tmp_path, flat, underscores):
     assert (len(batch["label"]), batch["bad"]) == (6, [])
 
 
+def test_unlabelled_test_videos_need_not_be_there(videos, tmp_path):
+    """As Kinetics is published: test.csv has no labels, and few download those videos."""
+    root = tmp_path / "k700"
+    annotations = make_kinetics(root, videos)
+    for path in (root / "test").iterdir():
+        path.unlink()
+    data = Kinetics700DataModule(str(root), str(annotations), **OPTIONS)
+    with pytest.warns(UserWarning, match="test videos have no labels: the val videos serve"):
+        assert list(data.videos("test")) == list(data.videos("val"))
+
+
 def rows(split, start=7):
     return [(c, i, start, start + 10, split) for c, i in zip(KINETICS_CLASSES, IDS, strict=True)]
 

@@ -7,6 +7,7 @@ import pytest
 from mutated import mutated
 from trees import Videos, below, make_video_folder, write_csv
 
+from vidpool.data.index import write_index
 from vidpool.data.video_folder import VideoFolderDataModule
 from vidpool.errors import DataError
 
@@ -35,7 +36,11 @@ def test_class_folders(tmp_path_factory, tmp_path):
     root = make_video_folder(tmp_path, Videos(tmp_path_factory.mktemp("made")))
     (root / "train" / "run fast" / "deep").mkdir()
     (root / "train" / "run fast" / "train 1.mp4").rename(root / "train" / "run fast" / "deep/x.mp4")
-    (root / "train" / "run fast" / "notes.txt").touch()
+    notes = root / "train" / "run fast" / "notes.txt"
+    notes.touch()
+    with pytest.warns(UserWarning, match=r"train: 1 files are no videos .* over \(1 \.txt\)"):
+        module(root).videos("train")
+    notes.unlink()
     (root / "train" / "jump" / "._train 0.mp4").touch()
     data = module(root)
     assert data.class_names == ["jump", "run fast"]
@@ -60,6 +65,27 @@ def test_validation_or_test_alone_serves_for_both(tmp_path_factory, tmp_path):
         data = module(root)
         assert list(data.videos("val")) == list(data.videos("test"))
         assert f"/{split}/" in data.videos("val")[0].path
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for name in ("train", "val", "validation"):
+        (tmp_path / name / "a").mkdir(parents=True)
+        (tmp_path / name / "a" / "x.ts").touch()
+    with pytest.raises(DataError, match=f"^{tmp_path}: both val and validation could be the val"):
+        module(tmp_path).videos("train")
+
+
+def test_an_index_of_another_tree_is_refused(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / "v" / "train" / name).mkdir(parents=True)
+        (tmp_path / "v" / "train" / name / "1.m2ts").touch()
+    data = module(tmp_path / "v")
+    write_index(tmp_path / "index", data.listing, data.source())
+    (tmp_path / "v").rename(tmp_path / "moved")  # the same tree
+    assert len(module(tmp_path / "moved", index=str(tmp_path / "index")).videos("train")) == 2
+    (tmp_path / "moved" / "train" / "y" / "2.mp4").touch()
+    with pytest.raises(DataError, match=r"class folders '2 videos, .*'3 videos, .*data check"):
+        module(tmp_path / "moved", index=str(tmp_path / "index")).videos("train")
 
 
 def test_lists(tree):
@@ -127,6 +153,28 @@ def test_mistakes_are_told_with_their_line(tree, line, message):
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(DataError, match=f"^{path}, line 6: .*{message}"):
         module(tree).videos("train")
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("video,class\n", r"line 1: there is no video 'video'; is this a header\? expected path,"),
+        ("\n , \nfile,class\n", r"line 3: there is no video 'file'; is this a header"),
+        ("path,label,path\n", "line 1: the header has the column path twice"),
+    ],
+)
+def test_headers_that_do_not_do(tree, head, message):
+    path = tree / "train.csv"
+    path.write_text(head + path.read_text())
+    with pytest.raises(DataError, match=f"^{path}, {message}"):
+        module(tree).videos("train")
+
+
+def test_a_header_below_a_blank_line(tree):
+    path = tree / "train.csv"
+    expected = below(tree, module(tree).videos("train"))
+    path.write_text("\nPath,label\n" + path.read_text())
+    assert below(tree, module(tree).videos("train")) == expected
 
 
 def test_a_class_that_only_the_test_list_has(tree):

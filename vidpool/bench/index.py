@@ -97,6 +97,7 @@ class AllThere(Catalogue):
 
     def __init__(self) -> None:
         self.layout = "untrimmed"
+        self._more = {}
 
     def key(self, clip: Annotation) -> str:
         """What the file of a clip goes by."""

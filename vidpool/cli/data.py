@@ -26,7 +26,10 @@ MOST_NAMED = 20  # bad files that are printed
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool data demo | check | prepare | shard``."""
     parser = argparse.ArgumentParser(
-        prog=f"vidpool {verb}", description="Make, check and prepare data sets."
+        prog=f"vidpool {verb}",
+        description="Make, check and prepare data sets.",
+        epilog="example: vidpool data check --config configs/data/hacs.yaml --workers 8; for the "
+        "options of each WHAT: vidpool data WHAT --help",
     )
     what = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     for add in (_add_demo, _add_check, _add_prepare, _add_shard):

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from vidpool.data.annotations import Annotation
 from vidpool.data.index import Listing
-from vidpool.data.layouts import Catalogue, Layout
+from vidpool.data.layouts import Catalogue, Entry, Layout, of_class
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
@@ -104,18 +104,28 @@ def list_clips(
     builder = TableBuilder(root)
     splits = bytearray()
     label_ids: dict[str, int] = {}
-    files: dict[str, int] = {}
+    files: dict[str | Entry, int] = {}
+    unclear = set()
     for clip in clips:
-        key = catalogue.key(clip)
-        file = files.get(key)
+        name: str | Entry
+        name = key = catalogue.key(clip)
+        entry = None
+        # files of one name in several folders may be of different clips
+        if several := catalogue.several(key):
+            entry = of_class(several, clip.label)
+            if entry is None:
+                unclear.add(key)
+                entry = several[0]
+            name = entry
+        file = files.get(name)
         if file is None:
-            entry = catalogue.get(key)
+            entry = entry or catalogue.get(key)
             if entry is None:
                 where = catalogue.expected(key, clip.label)
                 file = builder.add_file(*where, Status.MISSING)
             else:
                 file = builder.add_file(entry.folder, entry.name)
-            files[key] = file
+            files[name] = file
         label = UNLABELLED
         if clip.label is not None:
             label = label_ids.setdefault(clip.label, len(label_ids))
@@ -124,6 +134,11 @@ def list_clips(
         else:
             builder.add_video(file, label)
         splits.append(SPLITS.index(clip.split))
+    if unclear:
+        rank_zero_warn(
+            f"{root}: {len(unclear)} names such as {min(unclear)} are those of several files, none "
+            "of which lies in a folder of the clip's class; the first is taken"
+        )
     table = builder.build()
     split_of = torch.tensor(splits, dtype=torch.uint8)
     repeated = 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidpool.data.decode import open_video
-from vidpool.data.index import Listing, write_index
+from vidpool.data.index import Listing, require_replaceable, write_index
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
@@ -26,6 +26,7 @@ from vidpool.data.table import Status, VideoTable
 from vidpool.errors import DataError, VideoError
 
 RECORDS = "files.jsonl"
+REPORT = ("problems.csv", "classes.csv", "clips.png")
 PROBLEMS = ("missing", "unreadable", "beyond the end", "too short")
 
 
@@ -118,13 +119,18 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
         workers: Processes that read.
 
     Raises:
-        DataError: The lists cannot be understood; ``folder`` belongs to another data set; or
-            something cannot be written.
+        DataError: The lists cannot be understood; ``folder`` belongs to another data set, or has
+            files of these names that are not of a check; or something cannot be written.
     """
+    about = {"root": str(data.root.absolute()), "decoder": data.decoder}
+    own = _has_notes(folder, about)
+    # a damaged index is made again, but only where it must have been one
+    damaged_too = own and index.suffix == ".safetensors" and _same(index.parent, folder)
+    require_replaceable(index, damaged_too)
     listing = data.read_listing()
     table = listing.table
     source = data.source()
-    notes = _Notes(folder, {"root": str(data.root.absolute()), "decoder": data.decoder})
+    notes = _Notes(folder, about)
     files = len(table.names)
     order = table.file.long().argsort(stable=True)  # the videos of each file follow one another
     begins = torch.searchsorted(table.file[order], torch.arange(files + 1, dtype=torch.int32))
@@ -176,7 +182,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
             progress.advance(task)
     checked = replace(table, frames=frames, status=status, span=span)
     listing = replace(listing, table=checked)
-    write_index(index, listing, source)
+    write_index(index, listing, source, damaged_too)
     p = data.preprocessing
     return CheckedData(listing, fps, errors, clip_span(p.frames, p.stride), read)
 
@@ -201,6 +207,75 @@ def look_at(job: _Job) -> FileRecord:
     except VideoError as error:
         return FileRecord(0, None, [], str(error), stamp)
     return FileRecord(frames, fps, spans, None, stamp)
+
+
+def _has_notes(folder: Path, about: dict[str, str]) -> bool:
+    """Whether a folder is that of an earlier check.
+
+    Raises:
+        DataError: It is not, and a file that a check would write is there.
+    """
+    way_out = "give another folder as --out, or remove it"
+    begun = False
+    try:
+        for name in (RECORDS, *REPORT):
+            if (folder / name).is_dir():
+                raise DataError(f"{folder / name}: is a folder, where a file must go; {way_out}")
+        notes = folder / RECORDS
+        if notes.exists():
+            with notes.open("rb") as file:
+                line = file.readline(2**16)
+            begun = _is_header(line)
+            # a run may have been killed while it wrote the first line
+            if not begun and not json.dumps(about).encode().startswith(line):
+                raise DataError(f"{notes}: is not of `vidpool data check`; {way_out}")
+        for name in () if begun else REPORT:
+            if (folder / name).exists():
+                raise DataError(
+                    f"{folder / name}: is there, but no {RECORDS} of `vidpool data check`, and is "
+                    f"not overwritten; {way_out}"
+                )
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+    return begun
+
+
+def _is_header(line: bytes) -> bool:
+    note = _parsed(line)
+    return note is not None and note.keys() == {"root", "decoder"}
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a whole line, if it is one."""
+    try:
+        note = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return note if line.endswith(b"\n") and isinstance(note, dict) else None
+
+
+def _is_note(note: dict[str, Any]) -> bool:
+    """Whether an object is what :meth:`_Notes.add` writes, and not a damaged line."""
+
+    def number(value: Any) -> bool:
+        return type(value) is int and 0 <= value < 2**31
+
+    fps, error, spans = note.get("fps"), note.get("error"), note.get("spans")
+    return (
+        isinstance(note.get("file"), str)
+        and number(note.get("frames"))
+        and (fps is None or (isinstance(fps, float) and 0 < fps < math.inf))
+        and (error is None or isinstance(error, str))
+        and isinstance(spans, list)
+        and all(map(number, spans))
+        and isinstance(note.get("videos"), list)
+        and (error is not None or len(spans) == len(note["videos"]))
+        and isinstance(note.get("stamp"), list)
+    )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.absolute().resolve() == other.absolute().resolve()
 
 
 class _Notes:
@@ -261,11 +336,8 @@ class _Notes:
         complete = 0
         with self._path.open("rb") as lines:
             for number, line in enumerate(lines):
-                try:
-                    note = json.loads(line)
-                except ValueError:
-                    note = None
-                if not line.endswith(b"\n") or not isinstance(note, dict):
+                note = _parsed(line)
+                if note is None:
                     break  # a run was killed while it wrote
                 if number == 0 and note != about:
                     raise DataError(
@@ -273,9 +345,11 @@ class _Notes:
                         "--out"
                     )
                 complete += len(line)
-                if number and note["error"]:
+                if number == 0 or not _is_note(note):
+                    continue
+                if note["error"]:
                     self._known.pop(note["file"], None)
-                elif number:
+                else:
                     self._known[note["file"]] = line
         return complete
 

@@ -1,13 +1,15 @@
 """What a check leaves behind: lists of problems and of classes, and a picture."""
 
 import csv
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpool.data.check import PROBLEMS, CheckedData
+from vidpool.data.check import PROBLEMS, REPORT, CheckedData
+from vidpool.errors import DataError
 
 # of Okabe and Ito, which colour-blind people can tell apart
 COLOURS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
@@ -15,7 +17,7 @@ NAMED = 40  # more classes than these cannot be named beside their bars
 
 
 def write_report(data: CheckedData, folder: Path) -> list[Path]:
-    """Write ``problems.csv``, ``classes.csv`` and ``clips.png``.
+    """Write ``problems.csv``, ``classes.csv`` and ``clips.png``; older ones are replaced at once.
 
     Args:
         data: What was found.
@@ -23,9 +25,23 @@ def write_report(data: CheckedData, folder: Path) -> list[Path]:
 
     Returns:
         The files written.
+
+    Raises:
+        DataError: They cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / name for name in ("problems.csv", "classes.csv", "clips.png")]
+    files = [folder / name for name in REPORT]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as made:
+            _write([Path(made) / name for name in REPORT], data)
+            for file in files:
+                (Path(made) / file.name).replace(file)
+    except OSError as error:
+        raise DataError(f"{folder}: the report cannot be written ({error})") from None
+    return files
+
+
+def _write(files: list[Path], data: CheckedData) -> None:
     names = [*data.listing.class_names, ""]
     options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     with files[0].open("w", **options) as problems, files[1].open("w", **options) as classes:
@@ -53,7 +69,6 @@ def write_report(data: CheckedData, folder: Path) -> list[Path]:
                     ]
                 )
     clips_figure(data).savefig(files[2], dpi=110)
-    return files
 
 
 def _told(problem: str, frames: int, data: CheckedData) -> str:

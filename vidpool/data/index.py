@@ -25,6 +25,8 @@ from vidpool.errors import DataError
 FORMAT = "vidpool index"
 VERSION = "1"
 REMAKE = "make it again with `vidpool data check --config CONFIG`"
+_NO_INDEX = "{path}: is not an index that `vidpool data check` made; give another path"
+_NOT_READABLE = (SafetensorError, OSError, RuntimeError, ValueError)
 # what the file holds: its tensors and their dtypes
 _TENSORS = {
     **FILE_COLUMNS,
@@ -69,20 +71,25 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def write_index(path: str | os.PathLike[str], listing: Listing, source: dict[str, Any]) -> None:
+def write_index(
+    path: str | os.PathLike[str],
+    listing: Listing,
+    source: dict[str, Any],
+    damaged_too: bool = False,
+) -> None:
     """Write an index file; where one is already, it is replaced at once or not at all.
 
     Args:
         path: The file.
         listing: What it is to hold.
         source: What the listing was made of, as JSON values by name.
+        damaged_too: Whether a file that cannot be read as an index is replaced, too.
 
     Raises:
         DataError: There is a file at ``path`` that is no index, or it cannot be written.
     """
     path = Path(path)
-    if path.exists():
-        require_index(path)
+    require_replaceable(path, damaged_too)
     table = listing.table
     tensors = {name: getattr(table, name) for name in (*FILE_COLUMNS, *VIDEO_COLUMNS)}
     for name in ("folders", "names"):
@@ -144,13 +151,32 @@ def read_index(path: str | os.PathLike[str], root: str) -> tuple[Listing, dict[s
     return Listing(contents["class_names"], table, splits), contents["source"]
 
 
-def require_index(path: Path) -> None:
-    """Check that a file is an index, such that it may be replaced.
+def require_replaceable(path: Path, damaged_too: bool = False) -> None:
+    """Check that nothing but an index would be replaced at a path.
+
+    Args:
+        path: Where an index is to be written.
+        damaged_too: Whether a file that cannot be read as one may be replaced, too.
 
     Raises:
-        DataError: It is something else.
+        DataError: There is something else.
     """
-    _load(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; the index must be a file, give another path")
+    if not path.exists():
+        return
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except _NOT_READABLE as error:
+        if damaged_too:
+            return
+        raise DataError(
+            f"{path}: cannot be read as an index ({error}): it is damaged or no index, and is not "
+            "replaced; remove it and repeat the command, or give another path"
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise DataError(_NO_INDEX.format(path=path))
 
 
 def _load(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
@@ -164,11 +190,9 @@ def _load(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT or "version" not in metadata:
-                raise DataError(
-                    f"{path}: is not an index that `vidpool data check` made; give another path"
-                )
+                raise DataError(_NO_INDEX.format(path=path))
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except _NOT_READABLE as error:
         raise DataError(
             f"{path}: cannot be read as an index ({error}): it is damaged or no index; {REMAKE}"
         ) from None

@@ -16,7 +16,7 @@ layout               files                                        a clip is
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -27,7 +27,11 @@ from vidpool.data.progress import bar_options
 from vidpool.errors import DataError
 
 Layout = Literal["auto", "untrimmed", "trimmed", "trimmed_seconds", "frames_db"]
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+# containers that PyAV and decord read
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
 FRAMES_DB = "frames.db"
 
 # ids hold `_` and `-`: they are told by their length
@@ -50,11 +54,15 @@ class Entry(NamedTuple):
     in_frames: bool
 
 
-def find_videos(root: Path) -> Iterator[Entry]:
+def find_videos(root: Path, others: Counter[str] | None = None) -> Iterator[Entry]:
     """All video files below a folder, and folders with ``frames.db``, in no order of the system's.
 
     Symbolic links are followed, each folder is entered once, and whatever begins with a dot is
     passed over. Files are told by their suffix; none of them is opened.
+
+    Args:
+        root: The folder.
+        others: Where files that are no videos are counted, by suffix.
 
     Raises:
         DataError: A folder cannot be read.
@@ -87,6 +95,13 @@ def find_videos(root: Path) -> Iterator[Entry]:
             ]
             is_folder = set(folders)
             videos = [video for video in videos if video.name not in is_folder]
+            if others is not None:
+                is_video = {video.name for video in videos}
+                others.update(
+                    Path(entry.name).suffix.lower()
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.name not in is_video | is_folder
+                )
             below = []
             for name in folders:
                 # a look into each of half a million folders would take its time
@@ -119,13 +134,16 @@ class Catalogue:
 
     def __init__(self, root: Path, layout: Layout) -> None:
         forms: dict[str, dict[str, Entry]] = {}
+        more: dict[str, dict[str, list[Entry]]] = {}
         found: Counter[str] = Counter()
         for entry in find_videos(root):
             stem = entry.name if entry.in_frames else entry.name.rpartition(".")[0]
             form, key = _form(stem)
             if form is not None:
                 form = FRAMES_DB + form if entry.in_frames else form
-                forms.setdefault(form, {}).setdefault(key, entry)
+                first = forms.setdefault(form, {}).setdefault(key, entry)
+                if first is not entry:
+                    more.setdefault(form, {}).setdefault(key, [first]).append(entry)
             found[form or "other names"] += 1
         if layout == "auto":
             chosen = max(forms, key=lambda form: len(forms[form]), default=None)
@@ -146,6 +164,7 @@ class Catalogue:
         self.others = found.total() - self.count
         self._form = chosen.removeprefix(FRAMES_DB)
         self._entries = forms[chosen]
+        self._more = more.get(chosen, {})
 
     @property
     def spans(self) -> bool:
@@ -161,15 +180,34 @@ class Catalogue:
         return clip.id
 
     def get(self, key: str) -> Entry | None:
-        """The file of a :meth:`key`, if it is there."""
+        """The file of a :meth:`key`, if it is there; the first of several."""
         return self._entries.get(key)
+
+    def several(self, key: str) -> list[Entry]:
+        """All files of a :meth:`key`, if there are more than one."""
+        return self._more.get(key, [])
 
     def expected(self, key: str, label: str | None) -> tuple[str, str]:
         """Folder and name that a file is likely to have had, were it there."""
-        folder = "" if label is None else re.sub(r"[ /]", "_", label)
+        folder = "" if label is None else _folder_of(label)
         if self.layout == "frames_db":
             return folder, key
         return folder, f"{'v_' if self.layout == 'untrimmed' else ''}{key}.mp4"
+
+
+def of_class(entries: Iterable[Entry], label: str | None) -> Entry | None:
+    """The first of some files that lies in a folder of a class, if any does."""
+    if label is None:
+        return None
+    wanted = _folder_of(label).casefold()
+    for entry in entries:
+        if wanted in (_folder_of(part).casefold() for part in entry.folder.split("/")):
+            return entry
+    return None
+
+
+def _folder_of(label: str) -> str:
+    return re.sub(r"[ /]", "_", label)
 
 
 _LAYOUT_OF: dict[str, Layout] = {

@@ -1,7 +1,9 @@
 """Videos of one's own: in class folders, or named in a CSV file for each split."""
 
 import csv
+import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -12,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from vidpool.data.annotations import SPLITS as SPLIT_NAMES
 from vidpool.data.annotations import open_text
 from vidpool.data.index import Listing
-from vidpool.data.layouts import find_videos
+from vidpool.data.layouts import VIDEO_SUFFIXES, find_videos
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
@@ -68,6 +70,14 @@ class VideoFolderDataModule(ListedDataModule):
         """The CSV files; none where class folders count."""
         return list(self._lists.values())
 
+    def settings(self) -> dict[str, Any]:
+        """Which videos lie in the class folders, where these count.
+
+        Raises:
+            DataError: A folder cannot be read, or two are of one split.
+        """
+        return {} if self._lists else {"videos in class folders": self._tree}
+
     def read_listing(self) -> Listing:
         """List all videos.
 
@@ -76,7 +86,9 @@ class VideoFolderDataModule(ListedDataModule):
                 class that the training videos do not have.
         """
         if self._lists:
-            videos = {split: list(_read_csv(path)) for split, path in self._lists.items()}
+            videos = {
+                split: list(_read_csv(path, self.root)) for split, path in self._lists.items()
+            }
         else:
             videos = self._in_folders()
         if not videos.get("train"):
@@ -117,19 +129,37 @@ class VideoFolderDataModule(ListedDataModule):
             return {}
         return {split: path for split, path in lists.items() if path.is_file()}
 
+    @cached_property
+    def _tree(self) -> str:
+        """Number and digest of the videos' paths in the class folders."""
+        count, digest = 0, hashlib.sha256()
+        for split, videos in self._in_folders().items():
+            for video in videos:
+                path = f"{split}\0{video.folder}/{video.name}\0"
+                digest.update(path.encode("utf-8", "surrogateescape"))
+            count += len(videos)
+        return f"{count} videos, paths with SHA-256 {digest.hexdigest()[:16]}"
+
     def _in_folders(self) -> dict[str, list[_Video]]:
         videos: dict[str, list[_Video]] = {}
-        folders = {
-            SPLIT_NAMES[path.name.casefold()]: path
-            for path in sorted(self.root.iterdir())
-            if path.name.casefold() in SPLIT_NAMES and path.is_dir()
-        }
+        folders: dict[str, Path] = {}
+        for path in sorted(self.root.iterdir()):
+            split = SPLIT_NAMES.get(path.name.casefold())
+            if split is None or not path.is_dir():
+                continue
+            if split in folders:
+                raise DataError(
+                    f"{self.root}: both {folders[split].name} and {path.name} could be the "
+                    f"{split} split; data.init_args.root must name a folder with one of them"
+                )
+            folders[split] = path
         for split in SPLITS:
             if split not in folders:
                 continue
             folder = folders[split]
             own, stray = [], 0
-            for entry in find_videos(folder):
+            others: Counter[str] = Counter()
+            for entry in find_videos(folder, others):
                 if not entry.folder:
                     stray += 1
                     continue
@@ -140,12 +170,20 @@ class VideoFolderDataModule(ListedDataModule):
                 rank_zero_warn(
                     f"{folder}: {stray} videos lie in no class folder and are passed over"
                 )
+            if others:
+                kinds = ", ".join(
+                    f"{n} {suffix or 'without suffix'}" for suffix, n in others.most_common(5)
+                )
+                rank_zero_warn(
+                    f"{folder}: {others.total()} files are no videos by their names and are passed "
+                    f"over ({kinds})"
+                )
             videos[split] = own
         return videos
 
 
-def _read_csv(path: Path) -> Iterator[_Video]:
-    """The videos of a list.
+def _read_csv(path: Path, root: Path) -> Iterator[_Video]:
+    """The videos of a list, whose paths are relative to ``root``.
 
     Raises:
         DataError: It cannot be understood; the message names the line.
@@ -153,21 +191,42 @@ def _read_csv(path: Path) -> Iterator[_Video]:
     with open_text(path) as file:
         rows = csv.reader(file, strict=True)
         at = {name: number for number, name in enumerate(COLUMNS)}
+        first = True
         try:
             for row in rows:
                 place = f"{path}, line {rows.line_num}"
-                if not any(row):
+                if not any(field.strip() for field in row):
                     continue
-                if rows.line_num == 1:
+                if first:
+                    first = False
                     header = [field.strip().casefold() for field in row]
                     if "path" in header and "label" in header:
-                        at = {name: header.index(name) for name in COLUMNS if name in header}
+                        at = _columns(header, place)
                         continue
+                    video = _video(row, at, place)
+                    if (
+                        not video.name.lower().endswith(VIDEO_SUFFIXES)
+                        and not (root / video.folder / video.name).exists()
+                    ):
+                        raise DataError(
+                            f"{place}: there is no video {row[0]!r}; is this a header? expected "
+                            "path,label[,start,end]"
+                        )
+                    yield video
+                    continue
                 yield _video(row, at, place)
         except csv.Error as error:
             raise DataError(f"{path}, line {rows.line_num}: is not CSV ({error})") from None
         except UnicodeError as error:
             raise DataError(f"{path}: is not UTF-8 text ({error})") from None
+
+
+def _columns(header: list[str], place: str) -> dict[str, int]:
+    """At which place of a row each column is."""
+    for name in COLUMNS:
+        if header.count(name) > 1:
+            raise DataError(f"{place}: the header has the column {name} twice")
+    return {name: header.index(name) for name in COLUMNS if name in header}
 
 
 def _video(row: list[str], at: dict[str, int], place: str) -> _Video:
