@@ -10,7 +10,7 @@ CSRC := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.demo  ## generate the demo videos, train, test and predict (about 15 minutes on two cores)
+demo: $(VENV)/.demo  ## generate the demo videos, train, test and predict (11 to 19 minutes on two cores)
 	$(RUN)/python tools/demo.py
 
 test: $(VENV)/.dev  ## the usual tests
