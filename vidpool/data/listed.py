@@ -145,7 +145,8 @@ class ListedDataModule(VideoDataModule):
         """Whether the val videos must serve for testing; the test videos need not be there then."""
         if not {"val", "test"} <= self.listing.splits.keys():
             return False
-        return bool((self.listing.split("test").label == UNLABELLED).all())
+        labels = self.listing.split("test").label
+        return len(labels) > 0 and bool((labels == UNLABELLED).all())
 
     def _labelled(self, split: Split, videos: VideoTable) -> VideoTable:
         unlabelled = int((videos.label == UNLABELLED).sum())
