@@ -1,5 +1,7 @@
 """What several packages' tests share."""
 
+import os
+
 import pytest
 import torch
 
@@ -14,6 +16,14 @@ COLOURS = {
     "Yellow": (210, 210, 30),
 }
 TRAIN_GROUPS, TEST_GROUPS = (3, 4, 5), (1, 2)
+
+
+@pytest.fixture(autouse=True)
+def _own_seed():
+    """Lightning's seed, which it keeps in the environment, begins and ends with the test."""
+    os.environ.pop("PL_GLOBAL_SEED", None)
+    yield
+    os.environ.pop("PL_GLOBAL_SEED", None)
 
 
 @pytest.fixture(scope="session")
