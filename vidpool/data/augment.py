@@ -51,6 +51,14 @@ class ChannelCurves(v2.Transform):
         return torch.stack([table[channel.int()] for table, channel in channels], dim=-3)
 
 
+class Blur(v2.GaussianBlur):
+    """Gaussian blur that leaves a single row or column alone: it has no border to mirror."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Blur (…, C, H, W)."""
+        return inpt if min(inpt.shape[-2:]) == 1 else super().transform(inpt, params)
+
+
 class PerspectiveZoom(v2.Transform):
     """Stretch a random quadrangle to the whole picture, so that no border has to be made up.
 
@@ -72,7 +80,9 @@ class PerspectiveZoom(v2.Transform):
         return {"startpoints": moved.round().int().tolist(), "endpoints": corners.tolist()}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Stretch (…, C, H, W)."""
+        """Stretch (…, C, H, W); a single row or column has no quadrangle."""
+        if min(inpt.shape[-2:]) == 1:
+            return inpt
         return F.perspective(inpt, **params, interpolation=v2.InterpolationMode.BILINEAR)
 
 
@@ -86,7 +96,7 @@ def authors_group() -> v2.Transform:
     """
     bilinear = v2.InterpolationMode.BILINEAR
     changes: list[v2.Transform] = [
-        v2.GaussianBlur(3, (0.1, 0.5)),
+        Blur(3, (0.1, 0.5)),
         ChannelCurves((1, 1), (-5, 15)),
         v2.ColorJitter(brightness=0.2),
         ChannelCurves((0.85, 1.15), (0, 0)),
