@@ -126,6 +126,10 @@ class Augmentation:
         if self.crop == "short_side":
             steps.append(v2.RandomCrop(crop))
         else:
+            if (
+                crop == 1
+            ):  # to one pixel, PyTorch's resize fails on whole frames that are contiguous
+                clip = clip.contiguous(memory_format=torch.channels_last)
             steps.append(v2.RandomResizedCrop(crop, self.scale, self.ratio, antialias=True))
         steps.append(v2.RandomHorizontalFlip(self.flip))
         return v2.Compose(steps)(clip)
