@@ -126,9 +126,8 @@ class Augmentation:
         if self.crop == "short_side":
             steps.append(v2.RandomCrop(crop))
         else:
-            if (
-                crop == 1
-            ):  # to one pixel, PyTorch's resize fails on whole frames that are contiguous
+            if crop == 1:
+                # PyTorch's resize of contiguous frames to one pixel fails
                 clip = clip.contiguous(memory_format=torch.channels_last)
             steps.append(v2.RandomResizedCrop(crop, self.scale, self.ratio, antialias=True))
         steps.append(v2.RandomHorizontalFlip(self.flip))
