@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from vidpool.data.demo import write_video
+from vidpool.data.sets.demo import write_video
 
 COLOURS = {
     "Red": (200, 30, 30),

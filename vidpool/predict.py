@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from vidpool.data.augment.transforms import normalize
 from vidpool.data.dataset import Preprocessing, read_views
-from vidpool.data.layouts import VIDEO_SUFFIXES
-from vidpool.data.transforms import normalize
+from vidpool.data.sets.layouts import VIDEO_SUFFIXES
 from vidpool.errors import CheckpointError, ConfigError, DataError, VideoError
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.classifier import VideoClassifier

@@ -7,8 +7,8 @@ import pytest
 
 from vidpool.bench.index import AllThere, IndexResult, write_annotations
 from vidpool.cli import main
-from vidpool.data.annotated import list_clips
-from vidpool.data.annotations import read_annotations
+from vidpool.data.sets.annotated import list_clips
+from vidpool.data.sets.annotations import read_annotations
 
 
 def test_the_generated_file_is_read_as_hacs_is(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numbered_set import LABELS, LENGTHS
 from numbered_video import numbers, write_video
 
+from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.dataset import (
     EvaluationViews,
     Preprocessing,
@@ -21,7 +22,6 @@ from vidpool.data.dataset import (
 from vidpool.data.decode import open_video
 from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, ScheduledSampler
 from vidpool.data.table import LabelledVideo
-from vidpool.data.transforms import Augmentation
 from vidpool.errors import ConfigError, VideoError
 
 WHOLE = Augmentation(scale=(1, 1), ratio=(1, 1), flip=0)  # all of a square picture

@@ -18,13 +18,14 @@ from numbered_video import numbers, write_video
 from pytorch_lightning.callbacks import ModelCheckpoint
 from watched import Watched, watch
 
-from vidpool.data import shard_writer, shards
+from vidpool.data import shards
+from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, Step, mix_seeds
-from vidpool.data.shard_writer import make_shards
+from vidpool.data.sets.ucf101 import UCF101DataModule
+from vidpool.data.sets.video_folder import VideoFolderDataModule
 from vidpool.data.shards import Shard, ShardClips, ShardDataModule, ShardLoader
-from vidpool.data.transforms import Augmentation
-from vidpool.data.ucf101 import UCF101DataModule
-from vidpool.data.video_folder import VideoFolderDataModule
+from vidpool.data.upkeep import shard_writer
+from vidpool.data.upkeep.shard_writer import make_shards
 from vidpool.errors import ConfigError, DataError, VideoError
 
 SMALL = {

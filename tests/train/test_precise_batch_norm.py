@@ -6,8 +6,8 @@ import torch
 from generated import Generated, GeneratedClips
 from torch import nn
 
+from vidpool.data.augment.transforms import normalize
 from vidpool.data.schedule import ConstantSchedule, ScheduledSampler
-from vidpool.data.transforms import normalize
 from vidpool.errors import ConfigError
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.precise_batch_norm import PreciseBatchNorm, update_batch_norm

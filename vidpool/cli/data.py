@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.data.check import PROBLEMS, RECORDS, CheckedData, check_data
-from vidpool.data.check_report import write_report
 from vidpool.data.cpus import usable_cpus
-from vidpool.data.demo import make_demo
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.prepare import PrepareSettings, prepare
-from vidpool.data.shard_writer import make_shards
+from vidpool.data.sets.demo import make_demo
+from vidpool.data.upkeep.check import PROBLEMS, RECORDS, CheckedData, check_data
+from vidpool.data.upkeep.check_report import write_report
+from vidpool.data.upkeep.prepare import PrepareSettings, prepare
+from vidpool.data.upkeep.shard_writer import make_shards
 from vidpool.errors import ConfigError
 
 TAKE_DATA = ("check", "shard")  # verbs that take --config and --data.…

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from vidpool.cli.data_options import HELP, parse_data
-from vidpool.data.contact_sheet import augmentation_sheet
+from vidpool.data.augment.contact_sheet import augmentation_sheet
+from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.schedule import ClipShape
-from vidpool.data.transforms import Augmentation
 from vidpool.errors import ConfigError
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")

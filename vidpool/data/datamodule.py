@@ -6,11 +6,11 @@ from typing import Any, Literal, get_args
 import pytorch_lightning as pl
 import torch
 
+from vidpool.data.augment.transforms import Augmentation, normalize
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
 from vidpool.data.decode import Decoder
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
-from vidpool.data.transforms import Augmentation, normalize
 from vidpool.errors import ConfigError
 
 # of Kinetics-400's pixels, as torchvision's video models use them

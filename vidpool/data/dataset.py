@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidpool.data.augment import seeded
+from vidpool.data.augment.changes import seeded
+from vidpool.data.augment.transforms import Augmentation, crop_views
 from vidpool.data.decode import Video, open_video
 from vidpool.data.sampling import even_clips, random_clip
 from vidpool.data.schedule import ClipRequest, ClipShape
 from vidpool.data.table import LabelledVideo
-from vidpool.data.transforms import Augmentation, crop_views
 from vidpool.errors import ConfigError, VideoError
 
 OnBadVideo = Literal["error", "skip", "substitute"]

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, OnBadVideo, Preprocessing, TrainingClips
 from vidpool.data.schedule import (
@@ -30,9 +31,8 @@ from vidpool.data.schedule import (
     ScheduledSampler,
     mix_seeds,
 )
-from vidpool.data.shard_writer import CATALOGUE, PARTIAL, require_webdataset
 from vidpool.data.table import LabelledVideo
-from vidpool.data.transforms import Augmentation
+from vidpool.data.upkeep.shard_writer import CATALOGUE, PARTIAL, require_webdataset
 from vidpool.errors import ConfigError, DataError, VideoError
 
 Split = Literal["train", "val", "test"]

@@ -8,7 +8,7 @@ from mutated import mutated
 from trees import Videos, below, make_video_folder, write_csv
 
 from vidpool.data.index import write_index
-from vidpool.data.video_folder import VideoFolderDataModule
+from vidpool.data.sets.video_folder import VideoFolderDataModule
 from vidpool.errors import DataError
 
 OPTIONS = {"frames": 4, "stride": 2, "crop": 32, "short_side": 36, "workers": 0}

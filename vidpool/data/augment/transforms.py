@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from vidpool.data.augment import authors_group, mix_clips, seeded
+from vidpool.data.augment.changes import authors_group, mix_clips, seeded
 from vidpool.data.schedule import mix_seeds
 from vidpool.errors import ConfigError
 
@@ -37,7 +37,7 @@ class Augmentation:
         saturation: Strength of the change of saturation.
         hue: Strength of the change of hue, at most 0.5.
         authors: Probability of the SRTG authors' group of changes in colour, sharpness, perspective
-            and angle (theirs: 0.8), see :func:`vidpool.data.augment.authors_group`.
+            and angle (theirs: 0.8), see :func:`vidpool.data.augment.changes.authors_group`.
         rand_augment: How many changes RandAugment makes, 0 for none.
         magnitude: How strong they are, from 0 to 30.
         erase: Probability that a rectangle, the same in all frames, is painted over.

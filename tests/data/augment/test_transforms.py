@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vidpool.data.transforms import Augmentation, crop_views, normalize
+from vidpool.data.augment.transforms import Augmentation, crop_views, normalize
 from vidpool.errors import ConfigError
 
 MODES = ("resized", "short_side")

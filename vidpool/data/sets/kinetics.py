@@ -5,9 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vidpool.data.annotated import SPLITS, AnnotatedDataModule
-from vidpool.data.annotations import SPLITS as SPLIT_NAMES
-from vidpool.data.annotations import Annotation, read_annotations
+from vidpool.data.sets.annotated import SPLITS, AnnotatedDataModule
+from vidpool.data.sets.annotations import SPLITS as SPLIT_NAMES
+from vidpool.data.sets.annotations import Annotation, read_annotations
 from vidpool.errors import DataError
 
 
@@ -23,7 +23,7 @@ class Kinetics700DataModule(AnnotatedDataModule):
         annotations: The folder with ``train.csv``, ``val.csv`` (or ``validate.csv``) and perhaps
             ``test.csv``, whose names may have anything before that word
             (``kinetics700_2020_train.csv``); or one CSV file whose column ``split`` tells.
-        **options: See :class:`vidpool.data.annotated.AnnotatedDataModule`.
+        **options: See :class:`vidpool.data.sets.annotated.AnnotatedDataModule`.
     """
 
     def __init__(self, root: str, annotations: str, **options: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vidpool.data.parallel import in_processes
+from vidpool.data.upkeep.parallel import in_processes
 
 
 def work(item):
@@ -46,7 +46,7 @@ def test_no_item_is_lost_where_a_process_dies_while_results_are_used():
 def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from vidpool.data.parallel import in_processes\n"
+        "from vidpool.data.upkeep.parallel import in_processes\n"
         "print(list(in_processes(str, range(100_000), workers=1)))\n"
     )
     path = os.pathsep.join(sys.path)

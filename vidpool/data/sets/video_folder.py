@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from vidpool.data.annotations import SPLITS as SPLIT_NAMES
-from vidpool.data.annotations import open_text
 from vidpool.data.index import Listing
-from vidpool.data.layouts import VIDEO_SUFFIXES, find_videos
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.sets.annotations import SPLITS as SPLIT_NAMES
+from vidpool.data.sets.annotations import open_text
+from vidpool.data.sets.layouts import VIDEO_SUFFIXES, find_videos
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.prepare import prepared_name
 from vidpool.data.table import Status, TableBuilder
+from vidpool.data.upkeep.prepare import prepared_name
 from vidpool.errors import ConfigError, DataError
 
 

@@ -16,13 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numbered_video import numbers, write_video
 
-from vidpool.data import prepare as module
 from vidpool.data.decode import Video, open_video
-from vidpool.data.prepare import Prepared, PrepareSettings, prepare, prepare_video, prepared_name
+from vidpool.data.upkeep import prepare as module
+from vidpool.data.upkeep.prepare import (
+    Prepared,
+    PrepareSettings,
+    prepare,
+    prepare_video,
+    prepared_name,
+)
 from vidpool.errors import ConfigError, DataError, VideoError
 
 PLAIN = PrepareSettings()
-SHARED = Path(__file__).parents[2].parent / "shared" / "videos"
+SHARED = Path(__file__).parents[3].parent / "shared" / "videos"
 
 
 def stamps(path):
@@ -411,7 +417,7 @@ def test_the_slurm_script_prepares_its_part(tmp_path):
     slurm = {"ARRAY_TASK_ID": "6", "ARRAY_TASK_MIN": "4", "ARRAY_TASK_COUNT": "8"}
     environment = {f"SLURM_{name}": value for name, value in slurm.items()}
     environment |= {"SLURM_CPUS_PER_TASK": "16", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    script = Path(__file__).parents[2] / "tools" / "prepare.sbatch"
+    script = Path(__file__).parents[3] / "tools" / "prepare.sbatch"
     arguments = ["with space", "target", "--fps", "25"]
     run = subprocess.run(
         ["bash", script, *arguments], env=environment, capture_output=True, text=True, check=True

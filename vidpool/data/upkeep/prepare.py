@@ -26,9 +26,9 @@ from torch import Tensor
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.decode.pyav_video import PyAVVideo
 from vidpool.data.folders import make_folder
-from vidpool.data.layouts import VIDEO_SUFFIXES, find_videos
-from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
+from vidpool.data.sets.layouts import VIDEO_SUFFIXES, find_videos
+from vidpool.data.upkeep.parallel import in_processes
 from vidpool.errors import ConfigError, DataError, VideoError
 
 GOP = 12

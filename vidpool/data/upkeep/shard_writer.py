@@ -24,9 +24,9 @@ from vidpool.data.cpus import usable_cpus
 from vidpool.data.decode import Video, open_video
 from vidpool.data.folders import make_folder
 from vidpool.data.listed import ListedDataModule, Split
-from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
 from vidpool.data.table import VideoTable
+from vidpool.data.upkeep.parallel import in_processes
 from vidpool.errors import ConfigError, DataError, VideoError
 
 CATALOGUE = "shards.json"

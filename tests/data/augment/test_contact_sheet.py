@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from vidpool.data.contact_sheet import KINDS, augmentation_sheet
+from vidpool.data.augment.contact_sheet import KINDS, augmentation_sheet
+from vidpool.data.augment.transforms import Augmentation, crop_views
 from vidpool.data.decode import open_video
 from vidpool.data.schedule import ClipShape
-from vidpool.data.transforms import Augmentation, crop_views
 from vidpool.errors import VideoError
 
 SHAPE = ClipShape(frames=5, stride=2, crop=64)

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpool.data.augment import seeded
+from vidpool.data.augment.changes import seeded
+from vidpool.data.augment.transforms import Augmentation, crop_views
 from vidpool.data.decode import open_video
 from vidpool.data.sampling import even_clips
 from vidpool.data.schedule import ClipShape
-from vidpool.data.transforms import Augmentation, crop_views
 
 KINDS = {
     "crop: resized": Augmentation(),

@@ -12,10 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from vidpool.data import demo
 from vidpool.data.decode import open_video
-from vidpool.data.demo import CLASSES, DemoClip, DemoSettings, draw_clip, make_demo, write_video
-from vidpool.data.ucf101 import UCF101DataModule
+from vidpool.data.sets import demo
+from vidpool.data.sets.demo import (
+    CLASSES,
+    DemoClip,
+    DemoSettings,
+    draw_clip,
+    make_demo,
+    write_video,
+)
+from vidpool.data.sets.ucf101 import UCF101DataModule
 from vidpool.errors import ConfigError, DataError
 
 pytest.importorskip("skimage")

@@ -19,10 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vidpool.data.decode import open_video
 from vidpool.data.index import Listing, require_replaceable, write_index
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
 from vidpool.data.sampling import clip_span
 from vidpool.data.table import Status, VideoTable
+from vidpool.data.upkeep.parallel import in_processes
 from vidpool.errors import DataError, VideoError
 
 RECORDS = "files.jsonl"

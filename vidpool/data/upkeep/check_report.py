@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpool.data.check import PROBLEMS, REPORT, CheckedData
+from vidpool.data.upkeep.check import PROBLEMS, REPORT, CheckedData
 from vidpool.errors import DataError
 
 # of Okabe and Ito, which colour-blind people can tell apart

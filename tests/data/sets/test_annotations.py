@@ -9,7 +9,7 @@ import pytest
 from mutated import mutated
 from trees import HACS_HEADER, KINETICS_HEADER, hacs_rows, write_csv
 
-from vidpool.data.annotations import Annotation, read_annotations
+from vidpool.data.sets.annotations import Annotation, read_annotations
 from vidpool.errors import DataError
 
 ID = "-abc_def-0Z"

@@ -22,8 +22,8 @@ from typing import Literal, NamedTuple
 
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from vidpool.data.annotations import Annotation
 from vidpool.data.progress import bar_options
+from vidpool.data.sets.annotations import Annotation
 from vidpool.errors import DataError
 
 Layout = Literal["auto", "untrimmed", "trimmed", "trimmed_seconds", "frames_db"]

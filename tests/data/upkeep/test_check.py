@@ -6,11 +6,11 @@ import json
 import pytest
 from trees import HACS_HEADER, Videos, make_hacs, video_id, write_csv
 
-from vidpool.data import check
-from vidpool.data.check import CheckedData, check_data
-from vidpool.data.check_report import write_report
-from vidpool.data.hacs import HACSDataModule
 from vidpool.data.index import read_index
+from vidpool.data.sets.hacs import HACSDataModule
+from vidpool.data.upkeep import check
+from vidpool.data.upkeep.check import CheckedData, check_data
+from vidpool.data.upkeep.check_report import write_report
 from vidpool.errors import DataError
 
 # a clip reaches over 16 frames

@@ -11,7 +11,7 @@ from trees import (
     write_frames_db,
 )
 
-from vidpool.data.kinetics import Kinetics700DataModule
+from vidpool.data.sets.kinetics import Kinetics700DataModule
 from vidpool.errors import DataError
 
 SORTED = sorted(KINETICS_CLASSES)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidpool.data.annotated import AnnotatedDataModule
-from vidpool.data.annotations import Annotation, read_annotations
+from vidpool.data.sets.annotated import AnnotatedDataModule
+from vidpool.data.sets.annotations import Annotation, read_annotations
 
 
 class HACSDataModule(AnnotatedDataModule):
@@ -14,7 +14,7 @@ class HACSDataModule(AnnotatedDataModule):
     authors' CSV. Negative clips, which show that the class is not to be seen, are left out. In the
     layout ``untrimmed`` a clip is read out of the whole video by its times.
 
-    The arguments are those of :class:`vidpool.data.annotated.AnnotatedDataModule`.
+    The arguments are those of :class:`vidpool.data.sets.annotated.AnnotatedDataModule`.
     """
 
     def annotation_files(self) -> list[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vidpool.data.ucf101 import UCF101DataModule, read_class_index
+from vidpool.data.sets.ucf101 import UCF101DataModule, read_class_index
 from vidpool.errors import ConfigError, DataError
 
 SIZES = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
-from vidpool.data.annotations import Annotation
 from vidpool.data.index import Listing
-from vidpool.data.layouts import Catalogue, Entry, Layout, of_class
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.sets.annotations import Annotation
+from vidpool.data.sets.layouts import Catalogue, Entry, Layout, of_class
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
 
@@ -27,8 +27,8 @@ class AnnotatedDataModule(ListedDataModule):
     Args:
         root: The folder below which the videos lie, in whatever folders.
         annotations: The annotation file; of Kinetics also the folder with a file for each split.
-        layout: The form of the files' names, see :mod:`vidpool.data.layouts`; ``auto`` finds out
-            and says what it found.
+        layout: The form of the files' names, see :mod:`vidpool.data.sets.layouts`; ``auto`` finds
+            out and says what it found.
         label_order: ``sorted``, or ``first_appearance`` in the annotation file, as checkpoints of
             the SRTG authors have it.
         **options: See :class:`vidpool.data.listed.ListedDataModule`.

@@ -9,9 +9,9 @@ from numbered_video import numbers
 from numbered_video import write_video as write_numbered
 from trees import HACS_CLASSES, HACS_FORMS, HACS_HEADER, Videos, below, make_hacs, write_csv
 
-from vidpool.data.hacs import HACSDataModule
-from vidpool.data.layouts import find_videos
-from vidpool.data.transforms import Augmentation
+from vidpool.data.augment.transforms import Augmentation
+from vidpool.data.sets.hacs import HACSDataModule
+from vidpool.data.sets.layouts import find_videos
 from vidpool.errors import DataError
 
 SORTED = sorted(HACS_CLASSES)

@@ -1,0 +1,1 @@
+"""What happens to the pixels of clips, and its picture."""
