@@ -300,7 +300,8 @@ class VideoClassifier(pl.LightningModule):
         self.description = self.description or found
 
     def _averages(self) -> bool:
-        return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(isinstance(each, WeightAveraging) for each in callbacks)
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
