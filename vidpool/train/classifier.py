@@ -36,7 +36,10 @@ STAGES = ("train", "val", "test")
 
 
 class VideoClassifier(pl.LightningModule):
-    """A video network from the registry, its pooling swapped, with loss, optimiser and metrics.
+    """A network from the registry, its pooling swapped, with loss, optimiser and metrics.
+
+    Networks for pictures are given clips of one frame; see
+    :class:`vidpool.data.sets.image_folder.ImageFolderDataModule`.
 
     Args:
         backbone: Name of a network, see :func:`vidpool.models.list_models`.
@@ -120,7 +123,9 @@ class VideoClassifier(pl.LightningModule):
             _swap(self.model, backbone, channels, pooling, pooling_options or {})
         elif pooling_options:
             raise ConfigError(f"model.pooling_options {pooling_options} need a model.pooling")
-        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.takes_pictures = model_info(backbone).kind == "image"
+        last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
+        self.memory_format = last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
         self.train_loss = MeanMetric()
         self.train_accuracies = MetricCollection(
@@ -138,8 +143,20 @@ class VideoClassifier(pl.LightningModule):
         self.bad: dict[str, list[str]] = {stage: [] for stage in STAGES}
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
+        """Logits (N, num_classes) of normalised clips (N, C, T, H, W).
+
+        Raises:
+            ConfigError: The network takes pictures, and T is not 1.
+        """
         dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
+        if self.takes_pictures:
+            if clip.shape[2] != 1:
+                raise ConfigError(
+                    f"model.backbone {self.hparams['backbone']} takes pictures, not clips of "
+                    f"{clip.shape[2]} frames: train it on vidpool.data.sets.image_folder."
+                    "ImageFolderDataModule, or with data.frames 1"
+                )
+            clip = clip.squeeze(2)
         clip = clip.to(dtype=dtype, memory_format=self.memory_format)
         return self.model(mark(clip) if self.hparams["compile"] else clip)
 
@@ -372,9 +389,6 @@ def _network(
     further: dict[str, Any] | None,
 ) -> nn.Module:
     """The network, given only the options that were set: not every network has all of them."""
-    info = model_info(name)
-    if info.kind != "video":
-        raise ConfigError(f"model.backbone {name} takes pictures, not clips: see `vidpool models`")
     options = dict(further or {})
     for other in ("num_classes", "width", "dropout", "checkpointing"):
         if other in options:
@@ -394,8 +408,9 @@ def _swap(
 ) -> None:
     """Replace the network's pooling; an example clip tells what learns by channel how many."""
     info = model_info(name)
-    small = map(max, info.smallest, (8, 64, 64))
-    example = (1, channels, *(info.size if info.fixed else small))
+    small = (64, 64) if info.kind == "image" else (8, 64, 64)
+    size = info.size if info.fixed else map(max, info.smallest, small)
+    example = (1, channels, *size)
     try:
         swap_pooling(model, pooling, **({"example": example} | options))
     except ConfigError as error:
