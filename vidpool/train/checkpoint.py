@@ -1,19 +1,25 @@
 """Weights that start a training."""
 
 import os
+from collections.abc import Sequence
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
-from vidpool.models.checkpoint import MismatchError, load_weights
+from vidpool.models.checkpoint import MismatchError, load_weights, read_weights
 
 
-def init_from(model: nn.Module, path: str | os.PathLike[str]) -> list[str]:
+def init_from(
+    model: nn.Module, path: str | os.PathLike[str], class_names: Sequence[str] | None = None
+) -> list[str]:
     """Start a network from a checkpoint's weights; a classifier of other classes stays fresh.
+
+    Classes are others where their number is, or where the checkpoint names them otherwise.
 
     Args:
         model: The network, changed in place.
         path: A checkpoint of any kind that :func:`vidpool.models.checkpoint.read_weights` reads.
+        class_names: Of the classes to be trained; None where they are not known.
 
     Returns:
         The keys that stay as they were made: none, or the classifier's.
@@ -21,8 +27,11 @@ def init_from(model: nn.Module, path: str | os.PathLike[str]) -> list[str]:
     Raises:
         CheckpointError: The backbone does not fit; the message names the first key that differs.
     """
+    weights = read_weights(path)
+    known = (weights.content.get("vidpool") or {}).get("class_names")
+    others = known is not None and class_names is not None and list(known) != list(class_names)
     try:
-        report = load_weights(model, path)
+        report = load_weights(model, weights, fresh_classifier=others)
     except MismatchError as error:
         hint = "Are model.backbone and model.width those of the checkpoint?"
         raise MismatchError(f"{error}. {hint}", error.report) from error

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
@@ -20,8 +20,16 @@ from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
+from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
-from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
+from vidpool.train.optim import (
+    LRSchedule,
+    OptimizerName,
+    lr_factor,
+    make_optimizer,
+    same_groups,
+    set_lr,
+)
 from vidpool.train.report import list_bad_videos, write_test_report
 
 ARCHITECTURE = (
@@ -32,6 +40,7 @@ ARCHITECTURE = (
     "pooling",
     "pooling_options",
 )
+FINETUNING = ("freeze", "backbone_lr", "layer_decay")
 STAGES = ("train", "val", "test")
 
 
@@ -57,8 +66,15 @@ class VideoClassifier(pl.LightningModule):
         channels_last: Keep weights and clips in the channels-last memory format, which makes
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
         compile: Compile the network with ``torch.compile``, once for each clip size.
-        init_from: A checkpoint whose weights training starts from (fine-tuning); where it has
-            other classes, the classifier starts fresh. To resume a run use ``--ckpt_path`` instead.
+        init_from: A checkpoint whose weights training starts from (fine-tuning), of any kind that
+            ``vidpool import`` reads; where it has other classes, the classifier starts fresh. To
+            resume a run use ``--ckpt_path`` instead.
+        backbone_lr: The learning rate of everything but the classifier, as a factor of ``lr``.
+        layer_decay: A further factor of the learning rate for each stage of the network, from the
+            classifier to the input (layer-wise decay).
+        freeze: Modules that are not trained, by names such as ``[stem, layer1]`` or ``['layer*']``;
+            ``[backbone]`` is all but the classifier. They stay in evaluation mode: batch norm keeps
+            its statistics, and nothing is dropped.
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
         lr: Base learning rate.
         momentum: Of SGD.
@@ -88,6 +104,9 @@ class VideoClassifier(pl.LightningModule):
         channels_last: bool = False,
         compile: bool = False,
         init_from: str | None = None,
+        backbone_lr: float = 1.0,
+        layer_decay: float = 1.0,
+        freeze: list[str] | None = None,
         optimizer: OptimizerName = "sgd",
         lr: float = 0.1,
         momentum: float = 0.9,
@@ -123,6 +142,8 @@ class VideoClassifier(pl.LightningModule):
             _swap(self.model, backbone, channels, pooling, pooling_options or {})
         elif pooling_options:
             raise ConfigError(f"model.pooling_options {pooling_options} need a model.pooling")
+        self.frozen = freeze_modules(self.model, freeze or [])
+        self.lr_scales = lr_scales(self.model, backbone_lr, layer_decay)
         self.takes_pictures = model_info(backbone).kind == "image"
         last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
         self.memory_format = last if channels_last else torch.contiguous_format
@@ -160,13 +181,24 @@ class VideoClassifier(pl.LightningModule):
         clip = clip.to(dtype=dtype, memory_format=self.memory_format)
         return self.model(mark(clip) if self.hparams["compile"] else clip)
 
+    def train(self, mode: bool = True) -> "VideoClassifier":
+        """Set training mode, but for what is frozen."""
+        super().train(mode)
+        keep_frozen(self.model, self.frozen)
+        return self
+
     def setup(self, stage: str) -> None:
         """Take the data's description; start from ``init_from`` unless resuming; compile."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
         if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
-            load_init(self.model, self.hparams["init_from"])
+            names = self.description["class_names"] if self.description else None
+            load_init(self.model, self.hparams["init_from"], names)
+        scaled = any(scale != 1 for scale in self.lr_scales.values())
+        if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
+            freeze = self.hparams["freeze"] or []
+            rank_zero_info(summary(self.model, self.lr_scales, self.hparams["lr"], freeze))
         if self.hparams["compile"]:
             compile_network(self.model)
 
@@ -188,7 +220,8 @@ class VideoClassifier(pl.LightningModule):
         """Let the present settings count: a resumed optimiser brings those of the old run."""
         resumed = self.trainer.optimizers[0].param_groups
         for group, new in zip(resumed, self._new_optimizer().param_groups, strict=True):
-            group.update({k: new[k] for k in ("momentum", "nesterov", "weight_decay") if k in new})
+            settings = ("momentum", "nesterov", "weight_decay", "lr_scale")
+            group.update({name: new[name] for name in settings if name in new})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate by the share of the training that is done; seed the step.
@@ -214,8 +247,7 @@ class VideoClassifier(pl.LightningModule):
         lr *= lr_factor(
             done, h["lr_schedule"], last, h["warmup_epochs"], h["milestones"] or (), h["gamma"]
         )
-        for group in trainer.optimizers[0].param_groups:
-            group["lr"] = lr
+        set_lr(trainer.optimizers[0], lr)
         self.log("lr", lr, batch_size=len(batch["label"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -298,6 +330,8 @@ class VideoClassifier(pl.LightningModule):
                 f"the checkpoint is of another network: {'; '.join(differing)}. To fine-tune its "
                 "weights on other classes give it as --model.init_from instead of --ckpt_path"
             )
+        if resuming:
+            self._check_groups(checkpoint["optimizer_states"][0]["param_groups"], saved)
         found = checkpoint.get("vidpool")
         if self.description and found and found["class_names"] != self.description["class_names"]:
             here, there = self.description["class_names"], found["class_names"]
@@ -314,7 +348,27 @@ class VideoClassifier(pl.LightningModule):
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         h = self.hparams
-        return make_optimizer(self.model, h["optimizer"], h["lr"], h["momentum"], h["weight_decay"])
+        settings = h["optimizer"], h["lr"], h["momentum"], h["weight_decay"]
+        return make_optimizer(self.model, *settings, self.lr_scales)
+
+    def _check_groups(self, groups: list[dict[str, Any]], saved: dict[str, Any]) -> None:
+        """Refuse an optimiser that has other parameters, or has them in other groups.
+
+        Raises:
+            CheckpointError: It has; the message says by which options.
+        """
+        if same_groups(groups, self._new_optimizer().param_groups):
+            return
+        differing = [
+            f"model.{name} is {saved[name]} in the checkpoint and {self.hparams[name]} here"
+            for name in FINETUNING
+            if name in saved and saved[name] != self.hparams[name]
+        ]
+        raise CheckpointError(
+            "the checkpoint's optimiser trains other parameters, or groups them otherwise: "
+            f"{'; '.join(differing) or 'they are not named'}. To change this give the checkpoint "
+            "as --model.init_from instead of --ckpt_path"
+        )
 
     def _add_scores(self, stage: str, batch: Batch) -> None:
         self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
