@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from vidpool import __version__
-from vidpool.errors import VidpoolError
+from vidpool.errors import StoppedError, VidpoolError
 
 # verb → (module with a `main(verb, arguments)`, what the verb does)
 VERBS = {
@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"vidpool {verb}: interrupted", file=sys.stderr)
         return 130
+    except StoppedError as stop:
+        print(f"vidpool {verb}: {stop}", file=sys.stderr)
+        return 128 + stop.signal  # as shells have it
     except Exception as error:
         told = _told(error)
         if told is None or os.environ.get("VIDPOOL_TRACEBACK"):
