@@ -17,13 +17,13 @@ from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from torch import nn
 
+from vidpool.cli.output import wide_console
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers
 from vidpool.models.registry import size_text
 from vidpool.nn import swap_pooling
 
-WIDE = 132  # columns of the tables where no terminal says how many there are
 CLIP = (16, 224, 224)
 CLASSES = {"video": 400, "image": 1000}  # of Kinetics-400 and ImageNet, as most papers count
 
@@ -130,9 +130,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if args.json:
         print(json.dumps([row.as_dict() for row in rows], indent=2))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = max(console.width, WIDE)
+        console = wide_console()
         console.print(_pooling_table(rows) if args.pooling else _cost_table(rows))
         for reason in dict.fromkeys(row.reason for row in rows if row.reason):
             console.print(reason, markup=False, highlight=False)

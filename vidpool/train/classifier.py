@@ -261,8 +261,10 @@ class VideoClassifier(pl.LightningModule):
             names = names or [str(i) for i in range(self.hparams["num_classes"])]
             matrix = confusion_matrix(scores, labels).cpu()
             write_test_report(Path(folder), matrix, names, {**metrics, "videos": len(labels)})
-            videos = self.trainer.test_dataloaders.dataset.videos
-            write_predictions(Path(folder), videos, self.scores.seen(), scores, labels, names)
+            loader: Any = self.trainer.test_dataloaders
+            write_predictions(
+                Path(folder), loader.dataset.videos, self.scores.seen(), scores, labels, names
+            )
             write_run(Path(folder), self._describe_run())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
