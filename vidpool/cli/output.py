@@ -1,8 +1,9 @@
 """Where results go: files that must not replace others unasked, and a wide enough console."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -48,6 +49,17 @@ def output_of(args: argparse.Namespace, beside: Sequence[str] = (".png",)) -> Pa
     if args.output is None:
         return None
     return new_file("--output", args.output, [".json"], args.overwrite, beside)
+
+
+def add_output(add: Callable[..., Any], what: str) -> None:
+    """Add ``--output`` and ``--overwrite``; :func:`output_of` reads them.
+
+    Args:
+        add: ``add_argument`` of a parser.
+        what: What is written as JSON.
+    """
+    add("--output", metavar="FILE.json", help=f"write {what} to it, and a picture to FILE.png")
+    add("--overwrite", action="store_true", help="replace these files")
 
 
 def wide_console(width: int = WIDE) -> Console:

@@ -34,8 +34,9 @@ def run_subcommand(
     what = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     for add in parts:
         add(what)
-    args, args.rest = parser.parse_known_args(arguments)
-    if args.rest and "takes_rest" not in args:
-        parser.error(f"unrecognized arguments: {' '.join(args.rest)}")
+    args, rest = parser.parse_known_args(arguments)
+    args.rest = rest
+    if rest and "takes_rest" not in args:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.command = shlex.join(["vidpool", verb, *arguments])
     return args.run(args)
