@@ -1,5 +1,6 @@
 """The LightningModule that trains and tests a video network."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
+from vidpool.provenance import provenance
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
@@ -30,7 +32,12 @@ from vidpool.train.optim import (
     same_groups,
     set_lr,
 )
-from vidpool.train.report import list_bad_videos, write_test_report
+from vidpool.train.report import (
+    list_bad_videos,
+    write_predictions,
+    write_run,
+    write_test_report,
+)
 
 ARCHITECTURE = (
     "backbone",
@@ -294,18 +301,20 @@ class VideoClassifier(pl.LightningModule):
         self._add_scores("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log loss and accuracy over videos; write the confusion matrix and accuracy by class."""
+        """Log loss and accuracy over videos; write what :mod:`vidpool.train.report` has."""
         scores, labels, metrics = self._log_scores("test")
         self._report_bad("test")
         folder = self.trainer.log_dir  # asked on every rank, since it is broadcast
         if self.trainer.is_global_zero and folder is not None:
             names = self.description["class_names"] if self.description else None
-            write_test_report(
-                Path(folder),
-                confusion_matrix(scores, labels).cpu(),
-                names or [str(i) for i in range(self.hparams["num_classes"])],
-                {**metrics, "videos": len(labels)},
+            names = names or [str(i) for i in range(self.hparams["num_classes"])]
+            matrix = confusion_matrix(scores, labels).cpu()
+            write_test_report(Path(folder), matrix, names, {**metrics, "videos": len(labels)})
+            loader: Any = self.trainer.test_dataloaders
+            write_predictions(
+                Path(folder), loader.dataset.videos, self.scores.seen(), scores, labels, names
             )
+            write_run(Path(folder), self._describe_run())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs."""
@@ -342,6 +351,22 @@ class VideoClassifier(pl.LightningModule):
                 "give the checkpoint as --model.init_from instead of --ckpt_path"
             )
         self.description = self.description or found
+
+    def _describe_run(self) -> dict[str, Any]:
+        """What is tested, for ``run.json``."""
+        seed = os.environ.get("PL_GLOBAL_SEED")
+        data = getattr(self.trainer, "datamodule", None)
+        root = getattr(data, "root", getattr(data, "folder", None))
+        return {
+            **provenance(seed=None if seed is None else int(seed)),
+            "checkpoint": None if self.trainer.ckpt_path is None else str(self.trainer.ckpt_path),
+            "network": {name: self.hparams[name] for name in ARCHITECTURE},
+            "data": {
+                "datamodule": type(data).__name__,
+                "root": None if root is None else str(root),
+                "preprocessing": (self.description or {}).get("preprocessing"),
+            },
+        }
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
