@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vidpool"
-FREE = {"errors", "__init__"}  # what every part may import: the errors, and the version
+FREE = {"errors", "provenance", "__init__"}  # what every part may import
 BEFORE = {
     "ops": set(),
     "nn": {"ops"},
@@ -17,9 +17,11 @@ BEFORE = {
     "train": {"ops", "nn", "models", "data"},
     "predict": {"ops", "nn", "models", "data", "train"},
     "bench": {"ops", "nn", "data"},
-    "cli": {"ops", "nn", "models", "data", "train", "predict", "bench"},
+    "analysis": {"ops", "nn", "models", "data", "train"},
+    "cli": {"ops", "nn", "models", "data", "train", "predict", "bench", "analysis"},
     "__main__": {"cli"},
     "errors": set(),
+    "provenance": set(),
     "__init__": set(),
 }
 
@@ -83,6 +85,7 @@ def test_every_part_has_its_place():
         ("train/metrics.py", "from vidpool.cli import main"),
         ("predict.py", "import vidpool.cli.training"),
         ("bench/pool.py", "from vidpool.models import create_model"),
+        ("analysis/mcnemar.py", "from vidpool.cli import main"),
         ("ops/operator.py", "from vidpool.bench import timing"),
         ("errors.py", "from vidpool.data import dataset"),
     ],

@@ -35,7 +35,7 @@ def test_a_config_adds_a_row(video, recipe, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--out", "sheet.txt"], "sheet.txt must end in .png"),
+        (["--out", "sheet.txt"], "sheet.txt: --out must end in .png"),
         (["--out", "none/sheet.png"], "none: no such folder"),
         (["--out", "a.png", "--crop", "0"], "crop=0"),
         (["--out", "a.png", "--config", "none.yaml"], "none.yaml: no such config file"),

@@ -1,5 +1,6 @@
 """The LightningModule that trains and tests a video network."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
+from vidpool.provenance import provenance
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
@@ -31,7 +33,12 @@ from vidpool.train.optim import (
     same_groups,
     set_lr,
 )
-from vidpool.train.report import list_bad_videos, write_test_report
+from vidpool.train.report import (
+    list_bad_videos,
+    write_predictions,
+    write_run,
+    write_test_report,
+)
 
 ARCHITECTURE = (
     "backbone",
@@ -46,7 +53,10 @@ STAGES = ("train", "val", "test")
 
 
 class VideoClassifier(pl.LightningModule):
-    """A video network from the registry, its pooling swapped, with loss, optimiser and metrics.
+    """A network from the registry, its pooling swapped, with loss, optimiser and metrics.
+
+    Networks for pictures are given clips of one frame; see
+    :class:`vidpool.data.sets.image_folder.ImageFolderDataModule`.
 
     Args:
         backbone: Name of a network, see :func:`vidpool.models.list_models`.
@@ -143,7 +153,9 @@ class VideoClassifier(pl.LightningModule):
         self.frozen = freeze_modules(self.model, freeze or [])
         keep_frozen(self.model, self.frozen)  # Lightning does not call train() before it trains
         self.lr_scales = lr_scales(self.model, backbone_lr, layer_decay)
-        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.takes_pictures = model_info(backbone).kind == "image"
+        last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
+        self.memory_format = last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
         self.train_loss = MeanMetric()
         self.train_accuracies = MetricCollection(
@@ -161,8 +173,20 @@ class VideoClassifier(pl.LightningModule):
         self.bad: dict[str, list[str]] = {stage: [] for stage in STAGES}
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
+        """Logits (N, num_classes) of normalised clips (N, C, T, H, W).
+
+        Raises:
+            ConfigError: The network takes pictures, and T is not 1.
+        """
         dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
+        if self.takes_pictures:
+            if clip.shape[2] != 1:
+                raise ConfigError(
+                    f"model.backbone {self.hparams['backbone']} takes pictures, not clips of "
+                    f"{clip.shape[2]} frames: train it on vidpool.data.sets.image_folder."
+                    "ImageFolderDataModule, or with data.frames 1"
+                )
+            clip = clip.squeeze(2)
         clip = clip.to(dtype=dtype, memory_format=self.memory_format)
         return self.model(mark(clip) if self.hparams["compile"] else clip)
 
@@ -280,18 +304,20 @@ class VideoClassifier(pl.LightningModule):
         self._add_scores("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log loss and accuracy over videos; write the confusion matrix and accuracy by class."""
+        """Log loss and accuracy over videos; write what :mod:`vidpool.train.report` has."""
         scores, labels, metrics = self._log_scores("test")
         self._report_bad("test")
         folder = self.trainer.log_dir  # asked on every rank, since it is broadcast
         if self.trainer.is_global_zero and folder is not None:
             names = self.description["class_names"] if self.description else None
-            write_test_report(
-                Path(folder),
-                confusion_matrix(scores, labels).cpu(),
-                names or [str(i) for i in range(self.hparams["num_classes"])],
-                {**metrics, "videos": len(labels)},
+            names = names or [str(i) for i in range(self.hparams["num_classes"])]
+            matrix = confusion_matrix(scores, labels).cpu()
+            write_test_report(Path(folder), matrix, names, {**metrics, "videos": len(labels)})
+            loader: Any = self.trainer.test_dataloaders
+            write_predictions(
+                Path(folder), loader.dataset.videos, self.scores.seen(), scores, labels, names
             )
+            write_run(Path(folder), self._describe_run())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs."""
@@ -328,6 +354,22 @@ class VideoClassifier(pl.LightningModule):
                 "give the checkpoint as --model.init_from instead of --ckpt_path"
             )
         self.description = self.description or found
+
+    def _describe_run(self) -> dict[str, Any]:
+        """What is tested, for ``run.json``."""
+        seed = os.environ.get("PL_GLOBAL_SEED")
+        data = getattr(self.trainer, "datamodule", None)
+        root = getattr(data, "root", getattr(data, "folder", None))
+        return {
+            **provenance(seed=None if seed is None else int(seed)),
+            "checkpoint": None if self.trainer.ckpt_path is None else str(self.trainer.ckpt_path),
+            "network": {name: self.hparams[name] for name in ARCHITECTURE},
+            "data": {
+                "datamodule": type(data).__name__,
+                "root": None if root is None else str(root),
+                "preprocessing": (self.description or {}).get("preprocessing"),
+            },
+        }
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
@@ -429,9 +471,6 @@ def _network(
     further: dict[str, Any] | None,
 ) -> nn.Module:
     """The network, given only the options that were set: not every network has all of them."""
-    info = model_info(name)
-    if info.kind != "video":
-        raise ConfigError(f"model.backbone {name} takes pictures, not clips: see `vidpool models`")
     options = dict(further or {})
     for other in ("num_classes", "width", "dropout", "checkpointing"):
         if other in options:
@@ -451,8 +490,9 @@ def _swap(
 ) -> None:
     """Replace the network's pooling; an example clip tells what learns by channel how many."""
     info = model_info(name)
-    small = map(max, info.smallest, (8, 64, 64))
-    example = (1, channels, *(info.size if info.fixed else small))
+    small = (64, 64) if info.kind == "image" else (8, 64, 64)
+    size = info.size if info.fixed else map(max, info.smallest, small)
+    example = (1, channels, *size)
     try:
         swap_pooling(model, pooling, **({"example": example} | options))
     except ConfigError as error:
