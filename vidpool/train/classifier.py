@@ -1,6 +1,7 @@
 """The LightningModule that trains and tests a video network."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ class VideoClassifier(pl.LightningModule):
         elif pooling_options:
             raise ConfigError(f"model.pooling_options {pooling_options} need a model.pooling")
         self.frozen = freeze_modules(self.model, freeze or [])
+        keep_frozen(self.model, self.frozen)  # Lightning does not call train() before it trains
         self.lr_scales = lr_scales(self.model, backbone_lr, layer_decay)
         self.takes_pictures = model_info(backbone).kind == "image"
         last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
@@ -206,6 +208,7 @@ class VideoClassifier(pl.LightningModule):
         scaled = any(scale != 1 for scale in self.lr_scales.values())
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
             freeze = self.hparams["freeze"] or []
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # the frozen
             rank_zero_info(summary(self.model, self.lr_scales, self.hparams["lr"], freeze))
         if self.hparams["compile"]:
             compile_network(self.model)
