@@ -136,7 +136,7 @@ def _measure(
 
 
 def make_layers(
-    methods: Sequence[str], kernel_sizes: Sequence[int], seed: int = 0
+    methods: Sequence[str], kernel_sizes: Sequence[int], seed: int = 0, dimensions: int = 2
 ) -> dict[Setting, nn.Module]:
     """A layer for each setting; those that a method has no layer for are left out.
 
@@ -144,6 +144,7 @@ def make_layers(
         methods: Short names of ``vidpool.nn.KINDS``.
         kernel_sizes: Window sizes.
         seed: Of parameters that begin at random.
+        dimensions: 2 for pictures, 3 for clips.
 
     Raises:
         ConfigError: A method is unknown, or cannot pool by any of the window sizes.
@@ -153,7 +154,9 @@ def make_layers(
         reason = None
         for kernel_size in kernel_sizes:
             try:
-                layers[Setting(method, kernel_size)] = make_layer(method, kernel_size, 2, seed)
+                layers[Setting(method, kernel_size)] = make_layer(
+                    method, kernel_size, dimensions, seed
+                )
             except ConfigError as error:
                 reason = error
         if reason and not any(setting.method == method for setting in layers):
