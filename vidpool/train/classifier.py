@@ -382,7 +382,10 @@ class VideoClassifier(pl.LightningModule):
         return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)
 
     def _empty_scores(self, loader: Any) -> VideoScores:
-        return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
+        videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
+        # float32, but for Lightning's 64-true
+        precision = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        return VideoScores(videos, classes, precision).to(self.device)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         h = self.hparams
