@@ -379,7 +379,7 @@ class VideoClassifier(pl.LightningModule):
         }
 
     def _averages(self) -> bool:
-        return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)
+        return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
