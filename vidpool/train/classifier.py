@@ -379,7 +379,8 @@ class VideoClassifier(pl.LightningModule):
         }
 
     def _averages(self) -> bool:
-        return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(isinstance(each, WeightAveraging) for each in callbacks)
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
