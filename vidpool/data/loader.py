@@ -84,16 +84,16 @@ class ScheduledLoader(DataLoader[Any]):
         """
         here = self._state(state["batches"])
         differing = [
-            f"{name} {state[name]} in the checkpoint and {here[name]} here"
+            f"{name} {state.get(name, 0)} in the checkpoint and {here[name]} here"
             for name in here
-            if state[name] != here[name]
+            if state.get(name, 0) != here[name]
         ]
         if differing:
             raise CheckpointError(
                 f"the checkpoint is from the middle of an epoch, after {state['batches']} batches, "
                 f"and the epoch's batches are others here: {'; '.join(differing)}. Resume with the "
-                "data, batch size, schedule, seed and number of processes that it was trained "
-                "with, or from a checkpoint of the end of an epoch"
+                "data, batch size, sampling, schedule, seed and number of processes that it was "
+                "trained with, or from a checkpoint of the end of an epoch"
             )
         self.sampler.skip(state["batches"])
 
@@ -107,4 +107,5 @@ class ScheduledLoader(DataLoader[Any]):
             "clips": sampler.total,
             "processes": sampler.num_replicas,
             "seed": sampler.seed,
+            "class-balanced": int(sampler.labels is not None),
         }

@@ -337,6 +337,11 @@ class ShardDataModule(VideoDataModule):
     def __init__(self, shards: str, shuffle_buffer: int = 100, **options: Any) -> None:
         super().__init__(**options)
         require_webdataset()
+        if self.sampling != "uniform":
+            raise ConfigError(
+                f"sampling {self.sampling} needs videos in any order, and shards are read from one "
+                "end to the other: train on video files, or with sampling uniform"
+            )
         if shuffle_buffer < 1:
             raise ConfigError(f"shuffle_buffer must be at least 1, got {shuffle_buffer}")
         self.folder = Path(shards)
