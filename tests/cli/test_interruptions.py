@@ -1,5 +1,6 @@
 """Runs of ``vidpool fit`` that are killed, told to stop, or out of disk; and resumed ones."""
 
+import errno
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from forked import Fit, last_checkpoint
+from pytorch_lightning.loggers import CSVLogger
 from tables import read_csv
 
 from vidpool.cli import main
@@ -154,6 +156,16 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_keeps_the_checkpoint(argumen
     assert told.endswith("the one that was there is kept")
     assert last_checkpoint("fit_0")["global_step"] == 1
     assert [file.name for file in Path(path).parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_disk_that_takes_no_more_logs_is_told(arguments, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/metrics.csv")
+
+    monkeypatch.setattr(CSVLogger, "log_metrics", full)
+    assert main(["fit", *arguments]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("vidpool fit: error: runs/metrics.csv: No space left on device; ")
 
 
 def test_what_a_killed_run_was_writing_is_removed_by_the_next(arguments, trained):
