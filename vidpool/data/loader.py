@@ -1,5 +1,6 @@
 """A loader that goes on where a checkpoint from the middle of an epoch left off."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,6 +8,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidpool.data.schedule import ScheduledSampler
 from vidpool.errors import CheckpointError
+
+
+def ignore_requeue(worker: int) -> None:  # noqa: ARG001
+    """Let a loader process live on when SLURM signals all of a job that its time is up."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 class ScheduledLoader(DataLoader[Any]):
