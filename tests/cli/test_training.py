@@ -129,6 +129,20 @@ def test_test_writes_its_report(recipe, trained):
     assert sum(int(row["correct"]) for row in rows) == round(metrics["top1"] * 12)
     picture = Path("runs/tiny/test_0/confusion_matrix.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
+    videos = read_csv("runs/tiny/test_0/predictions.csv")
+    assert len({row["path"] for row in videos}) == 12
+    assert all(row["path"].startswith(row["label"] + "/v_") for row in videos)
+    right = [row["label"] == row["predicted"] for row in videos]
+    assert sum(right) == round(metrics["top1"] * 12)
+    assert [row["label_rank"] == "1" for row in videos] == right
+    assert sum(int(row["label_rank"]) <= 5 for row in videos) == round(metrics["top5"] * 12)
+    run = json.loads(Path("runs/tiny/test_0/run.json").read_text())
+    assert run["network"]["backbone"] == "r3d_18"
+    assert run["network"]["width"] == 4
+    assert run["data"]["datamodule"] == "UCF101DataModule"
+    assert run["data"]["preprocessing"]["crop"] == 32
+    assert run["seed"] == 1
+    assert " test --config " in run["command"]
 
 
 def test_validate(recipe, trained, capsys):
@@ -151,6 +165,10 @@ def test_results_are_the_same_on_two_processes(recipe, trained, tmp_path):
     one, two = (json.loads(Path(f"runs/tiny/test_{n}/metrics.json").read_text()) for n in (0, 1))
     assert one["videos"] == two["videos"] == 12
     assert one == pytest.approx(two, rel=1e-5)
+    of_one, of_two = (read_csv(f"runs/tiny/test_{n}/predictions.csv") for n in (0, 1))
+    assert [row["path"] for row in of_one] == [row["path"] for row in of_two]
+    assert len(of_one) == 12
+    assert [row["predicted"] for row in of_one] == [row["predicted"] for row in of_two]
 
 
 @pytest.fixture

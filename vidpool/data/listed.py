@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
 from vidpool.data.index import REMAKE, Listing, fingerprint, read_index
-from vidpool.data.loader import ScheduledLoader, ignore_requeue
+from vidpool.data.loader import ScheduledLoader
 from vidpool.data.schedule import Schedule, ScheduledSampler
 from vidpool.data.table import UNLABELLED, Status, VideoTable
 from vidpool.errors import DataError
@@ -224,7 +224,6 @@ class ListedDataModule(VideoDataModule):
             sampler,
             self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
-            worker_init_fn=ignore_requeue,
             multiprocessing_context=self.worker_start if self.workers else None,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -9,11 +9,24 @@ from torch.utils.data import DataLoader, Dataset
 from vidpool.data.schedule import ScheduledSampler
 from vidpool.errors import CheckpointError
 
+GRACE = 60  # seconds
 
-def ignore_requeue(worker: int) -> None:  # noqa: ARG001
-    """Let a loader process live on when SLURM signals all of a job that its time is up."""
-    if hasattr(signal, "SIGUSR1"):
+
+def outlive_signals(worker: int) -> None:  # noqa: ARG001
+    """Let a loader's worker process go on when its whole process group is told to stop.
+
+    Ctrl-C and schedulers (SIGTERM; SIGUSR1 when a job's time is up) signal all processes at once,
+    and the training needs its workers until the step at hand is done; they end with the training.
+    One that is told to end by SIGTERM, as by the training itself where it does not answer, ends
+    within `GRACE` seconds.
+
+    Args:
+        worker: Its number, as the ``worker_init_fn`` of a DataLoader gets it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 class ScheduledLoader(DataLoader[Any]):
@@ -43,6 +56,7 @@ class ScheduledLoader(DataLoader[Any]):
         batches_done: Callable[[], int] | None = None,
         **options: Any,
     ) -> None:
+        options.setdefault("worker_init_fn", outlive_signals)
         super().__init__(dataset, sampler=sampler, batch_size=None, **options)
         self._batches_done = batches_done
         self._handed_out = 0

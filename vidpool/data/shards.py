@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, OnBadVideo, Preprocessing, TrainingClips
-from vidpool.data.loader import ignore_requeue
+from vidpool.data.loader import outlive_signals
 from vidpool.data.schedule import (
     ClipRequest,
     ClipShape,
@@ -405,8 +405,8 @@ class ShardDataModule(VideoDataModule):
             dataset,
             self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
-            worker_init_fn=ignore_requeue,
             multiprocessing_context=self.worker_start if self.workers else None,
+            worker_init_fn=outlive_signals,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

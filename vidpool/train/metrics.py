@@ -60,15 +60,19 @@ class VideoScores(Metric):
         self.views.index_add_(0, video, torch.ones_like(video))
         self.labels[video] = label[counted]
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean scores (V, num_classes) and labels (V,) of the videos that were seen."""
-        seen = self.views > 0
-        return self.scores[seen] / self.views[seen, None], self.labels[seen]
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean scores (V, num_classes), labels (V,) and numbers (V,) of the videos seen."""
+        (seen,) = self.views.nonzero(as_tuple=True)
+        return self.scores[seen] / self.views[seen, None], self.labels[seen], seen
 
     def mean_scores(self) -> tuple[Tensor, Tensor]:
-        """What :meth:`compute` says, also for a single video, whose label torchmetrics squeezes."""
-        scores, labels = self.compute()
+        """Scores and labels of :meth:`compute`; torchmetrics squeezes a single video's label."""
+        scores, labels, _ = self.compute()
         return scores, labels.reshape(-1)
+
+    def seen(self) -> Tensor:
+        """int64 (V,): the places in the data set of the videos that :meth:`mean_scores` is of."""
+        return self.compute()[2].reshape(-1)
 
 
 def accuracies(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
