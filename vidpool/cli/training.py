@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import CheckpointIO
@@ -183,6 +183,7 @@ class VidpoolCLI(LightningCLI):
         if self.subcommand != "fit":
             # callbacks that only training needs
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
+            warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but load")
         if self.subcommand == "fit" and trainer.enable_checkpointing is not False:
             own = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
             if all(isinstance(each, LastCheckpoint) for each in own):
@@ -197,6 +198,8 @@ class VidpoolCLI(LightningCLI):
             if lacks(LastCheckpoint):
                 callbacks.append(LastCheckpoint(run.save_minutes))
             trainer.plugins = _with_safe_checkpoints(trainer.plugins)
+        # precise batch norm needs the averaged weights in their place
+        callbacks.sort(key=lambda each: not isinstance(each, WeightAveraging))
         trainer.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
 

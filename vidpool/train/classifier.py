@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
@@ -324,7 +325,7 @@ class VideoClassifier(pl.LightningModule):
         checkpoint["vidpool"] = self.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network or of other classes.
+        """Refuse a checkpoint of another network, of other classes, or of an average of weights.
 
         Raises:
             CheckpointError: It does not fit; the message says in what, and how to fine-tune.
@@ -344,6 +345,12 @@ class VideoClassifier(pl.LightningModule):
             )
         if resuming:
             self._check_groups(checkpoint["optimizer_states"][0]["param_groups"], saved)
+        if resuming and "averaging_state" in checkpoint and not self._averages():
+            raise CheckpointError(
+                "the checkpoint's weights are an average (EMA), beside which those in training are "
+                "kept. Resume with the callback that made it, --config configs/schedule/ema.yaml, "
+                "or give the checkpoint as --model.init_from to start from the average"
+            )
         found = checkpoint.get("vidpool")
         if self.description and found and found["class_names"] != self.description["class_names"]:
             here, there = self.description["class_names"], found["class_names"]
@@ -371,8 +378,14 @@ class VideoClassifier(pl.LightningModule):
             },
         }
 
+    def _averages(self) -> bool:
+        return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)
+
     def _empty_scores(self, loader: Any) -> VideoScores:
-        return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
+        videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
+        # float32, but for Lightning's 64-true
+        precision = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        return VideoScores(videos, classes, precision).to(self.device)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         h = self.hparams
