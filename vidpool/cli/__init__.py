@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from vidpool import __version__
-from vidpool.errors import VidpoolError
+from vidpool.errors import StoppedError, VidpoolError
 
 # verb → (module with a `main(verb, arguments)`, what the verb does)
 VERBS = {
@@ -19,6 +19,7 @@ VERBS = {
     "test": ("vidpool.cli.training", "accuracy on the test videos, over several views each"),
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
+    "export": ("vidpool.cli.export", "make a file that others run: ONNX, torch.export, weights"),
     "data": ("vidpool.cli.data", "make data sets, check and prepare them (vidpool data check, …)"),
     "schedule": ("vidpool.cli.schedule", "what a training will be: phases, clips, rate, cost"),
     "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"vidpool {verb}: interrupted", file=sys.stderr)
         return 130
+    except StoppedError as stop:
+        print(f"vidpool {verb}: {stop}", file=sys.stderr)
+        return 128 + stop.signal  # as shells have it
     except Exception as error:
         told = _told(error)
         if told is None or os.environ.get("VIDPOOL_TRACEBACK"):

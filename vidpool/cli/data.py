@@ -149,12 +149,20 @@ def _add_prepare(what: Any) -> None:
     add(
         "--fps", type=float, metavar="N", help="constant frame rate (default: all frames, as timed)"
     )
+    add(
+        "--gop",
+        type=int,
+        default=PrepareSettings.gop,
+        metavar="N",
+        help="frames from one key frame to the next (default: %(default)s, every frame is one; 12 "
+        "makes files half as large and slower to read)",
+    )
     add("--num-workers", type=int, metavar="N", help="processes (default: one a CPU)")
     add("--shard", type=_part, default=(0, 1), metavar="I/N", help="the part I, from 0, of N parts")
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    settings = PrepareSettings(args.short_side, args.fps)
+    settings = PrepareSettings(args.short_side, args.fps, args.gop)
     report = prepare(args.source, args.target, settings, args.num_workers, args.shard)
     print(f"{args.target}: {report.made} videos prepared, {report.kept} were there already")
     failures = [f"{name}: {reason}" for name, reason in report.failures]

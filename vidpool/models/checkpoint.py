@@ -8,6 +8,7 @@ weights of image networks to be inflated.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -33,6 +34,8 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")
 """What DataParallel, Lightning modules and torch.compile put before every key."""
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Heads of torchvision's Inception networks that serve training alone."""
+DESCRIPTION = "vidpool"
+"""Where vidpool's files say what is in them: in safetensors as JSON."""
 UNUSED = ".num_batches_tracked"
 """A count that files from before PyTorch 0.4.1 lack, and that no network here computes with."""
 
@@ -142,6 +145,7 @@ def load_weights(
     bgr: bool = False,
     inflate: bool = False,
     partial: bool = False,
+    fresh_classifier: bool = False,
 ) -> Report:
     """Take a file's weights into a network; a classifier of other classes stays fresh.
 
@@ -158,6 +162,7 @@ def load_weights(
             2.2). torchvision's ResNets fit the r3d networks and its GoogLeNet fits I3D; of other
             networks, weights of the same names.
         partial: Take what fits, if it is at least half of the backbone's weights.
+        fresh_classifier: Leave the classifier as it is even where the file's would fit.
 
     Returns:
         What was taken and what was not.
@@ -172,6 +177,10 @@ def load_weights(
     weights = source if isinstance(source, Weights) else read_weights(source)
     wanted = model.state_dict()
     prefix, named, unexpected = _align(wanted, weights.state, inflate)
+    heads = heads_of(model)
+    classifier = tuple(k for k in wanted if k.startswith(tuple(f"{head}." for head in heads)))
+    if fresh_classifier:
+        named = {key: value for key, value in named.items() if key not in classifier}
     taken: dict[str, Tensor] = {}
     inflated, other = [], []
     for key, target in wanted.items():
@@ -185,7 +194,6 @@ def load_weights(
             inflated.append(key)
         else:
             other.append(OtherShape(key, tuple(named[key].shape), tuple(target.shape)))
-    heads = _heads(model)
     swapped = _first_convolutions(model) if bgr else ()
     report = Report(
         matched=tuple(taken),
@@ -196,7 +204,7 @@ def load_weights(
         swapped=swapped,
         prefix=prefix,
         left_out=tuple(weights.content),
-        classifier=tuple(k for k in wanted if k.startswith(tuple(f"{head}." for head in heads))),
+        classifier=classifier,
     )
     _check(weights.path, wanted, report, inflate, partial)
     for key in swapped:
@@ -218,12 +226,12 @@ def count_classes(model: nn.Module, weights: Weights, *, inflate: bool = False) 
         inflate: As for :func:`load_weights`.
     """
     _, named, _ = _align(model.state_dict(), weights.state, inflate)
-    heads = _heads(model)
+    heads = heads_of(model)
     key = f"{heads[0]}.weight" if heads else ""
     return named[key].shape[0] if key in named else None
 
 
-def _heads(model: nn.Module) -> tuple[str, ...]:
+def heads_of(model: nn.Module) -> tuple[str, ...]:
     """Dotted names of the layers that make logits, which networks of `create_model` have."""
     heads = getattr(model, "heads", ())
     return heads if isinstance(heads, tuple) else ()  # torchvision's ViT has a module of that name
@@ -246,10 +254,14 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from error
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """Tensors by name; of a file of `vidpool export`, the same entries as of its .pth."""
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            description = (file.metadata() or {}).get(DESCRIPTION)
+        return state if description is None else {"state_dict": state, **json.loads(description)}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from error
 

@@ -48,7 +48,8 @@ class Window(NamedTuple):
             if self.ceil_mode and (count - 1) * stride >= length + padding:
                 count -= 1
             counts.append(count)
-        if min(counts) < 1:
+        # one by one: tracing for any size would take note of which count is the least
+        if any(count < 1 for count in counts):
             raise RuntimeError(
                 f"Given input size {tuple(size)} and {self}: "
                 f"calculated output size {tuple(counts)} is too small"

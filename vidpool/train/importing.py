@@ -17,6 +17,7 @@ from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import I3D, ResNet3d, create_model, model_info
 from vidpool.models.checkpoint import Report, Weights, count_classes, load_weights, read_weights
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+from vidpool.train.output import check_output, written_whole
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 
@@ -35,6 +36,8 @@ _TORCHVISION = {
     "torchvision/swin3d_t": {"frames": 32, "clips": 12},
     "torchvision/mvit_v2_s": {"stride": 4},
 }
+# torchvision's own classes turn ImageNet's normalisation into this one first
+_INCEPTIONS = ("torchvision/googlenet", "torchvision/inception_v3")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def import_checkpoint(
 
     Args:
         path: Any file that :func:`vidpool.models.checkpoint.read_weights` reads.
-        backbone: The network, one of :func:`vidpool.models.list_models` that takes clips.
+        backbone: The network, one of :func:`vidpool.models.list_models`.
         num_classes: By default as many as the file's classifier has.
         width: Channels of the first stage, where that is not the network's own.
         pooling: What the network was trained with in place of its own pooling, see
@@ -88,11 +91,6 @@ def import_checkpoint(
             report), or does not tell the number of classes.
         ConfigError: A network or value that cannot work.
     """
-    if model_info(backbone).kind != "video":
-        raise ConfigError(
-            f"{backbone} takes pictures, and vidpool classifies clips; "
-            "vidpool.models.load_weights reads its checkpoints"
-        )
     weights = read_weights(path)
     saved = _own_settings(weights)
     settings: dict[str, Any] = {"backbone": backbone, "pooling": pooling or saved.get("pooling")}
@@ -127,22 +125,6 @@ def import_checkpoint(
     return Imported(classifier, report, origin, named)
 
 
-def check_output(out: str | os.PathLike[str], overwrite: bool) -> None:
-    """Refuse a file that :func:`save` could not write.
-
-    Raises:
-        ConfigError: The suffix is none of `SUFFIXES`, the file exists and is not to be replaced,
-            or its folder does not exist.
-    """
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise ConfigError(f"{out}: must end in one of {', '.join(SUFFIXES)}")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise ConfigError(f"{out} exists; give --overwrite to replace it")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent}: no such folder to write the checkpoint to")
-
-
 def save(
     classifier: VideoClassifier, out: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
@@ -156,13 +138,11 @@ def save(
         overwrite: Replace the file where it exists.
 
     Raises:
-        ConfigError: See :func:`check_output`.
+        ConfigError: See :func:`vidpool.train.output.check_output`.
     """
     out = Path(out)
-    check_output(out, overwrite)
-    # a write that fails half-way leaves what was there
-    part = out.with_name(f".{out.name}.part{out.suffix}")
-    try:
+    check_output(out, overwrite, SUFFIXES)
+    with written_whole(out) as part:
         if out.suffix == ".ckpt":
             _save_lightning(classifier, part)
         elif out.suffix == ".safetensors":
@@ -170,9 +150,6 @@ def save(
             save_file({key: value.contiguous() for key, value in state.items()}, part)
         else:
             torch.save(classifier.model.state_dict(), part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _save_lightning(classifier: VideoClassifier, path: Path) -> None:
@@ -217,8 +194,9 @@ def _classes(weights: Weights, backbone: str, inflate: bool) -> int:
 def _usual_preprocessing(classifier: VideoClassifier, report: Report) -> tuple[dict[str, Any], str]:
     """Fields of Preprocessing, and whose they are."""
     name, model = classifier.hparams["backbone"], classifier.model
-    frames, crop, _ = model_info(name).size
-    fields: dict[str, Any] = {"frames": frames, "stride": _STRIDES.get(name, 2), "crop": crop}
+    *frames, crop, _ = model_info(name).size
+    fields: dict[str, Any] = {"stride": _STRIDES.get(name, 2), "crop": crop}
+    fields["frames"] = frames[0] if frames else 1
     # the usual 256 for 224, and 128 for 112
     fields |= {"short_side": crop * 8 // 7, "clips": 10, "crops": 3, "mean": MEAN, "std": STD}
     if report.inflated:
@@ -244,6 +222,10 @@ def _usual_preprocessing(classifier: VideoClassifier, report: Report) -> tuple[d
         transforms = next(iter(get_model_weights(name.rpartition("/")[2]))).transforms()
         crop = transforms.crop_size[0]
         fields |= {"crop": crop, "short_side": max(crop, min(transforms.resize_size)), "clips": 5}
+        if not frames:
+            fields |= {"stride": 1, "clips": 1, "crops": 1}
+            if name in _INCEPTIONS:
+                return fields | {"mean": (0.5,) * 3, "std": (0.5,) * 3}, "of torchvision"
         fields |= _TORCHVISION.get(name, {})
         return fields | {"mean": transforms.mean, "std": transforms.std}, "of torchvision"
     return fields, "assumed, since the file does not tell"

@@ -1,0 +1,145 @@
+"""Networks as graphs of PyTorch's own operators."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vidpool.errors import ConfigError
+from vidpool.models import model_info
+from vidpool.ops import reference
+from vidpool.ops.geometry import Window
+
+
+class Limits(NamedTuple):
+    """What clips a program takes."""
+
+    fixed: str = ""
+    """Axes, of "NTHW", that have to be as they were traced."""
+    reason: str = ""
+
+
+_LIMITS = {
+    "i3d": Limits("THW", "its padding is another for even sizes than for odd ones"),
+    "srtg_*": Limits("T", "its LSTMs run for as many steps as were traced"),
+    "pytorchvideo/slowfast_*": Limits("T", "its slow pathway's choice of frames is in the graph"),
+    "torchvision/swin3d_*": Limits("THW", "where its windows lie is in the graph"),
+}
+"""Of networks that PyTorch cannot trace for any size, or not within minutes."""
+_LARGE = (48, 160, 192)
+"""T, H and W to trace with: no map becomes a single cell, and no two sizes are the same."""
+
+
+def known_limits(name: str) -> Limits:
+    """What clips the program of a network of :func:`vidpool.models.list_models` will take."""
+    if model_info(name).fixed:
+        return Limits("THW", "the network takes this size only")
+    return next((limits for pattern, limits in _LIMITS.items() if fnmatch(name, pattern)), Limits())
+
+
+def trace(
+    network: nn.Module, channels: int, size: Sequence[int], limits: Limits
+) -> tuple[torch.export.ExportedProgram, Limits]:
+    """Trace a network for any size of the axes that are not fixed, or as many as PyTorch can.
+
+    SoftPool becomes operators of PyTorch's own: for each pooled axis the maximum, `exp` of what
+    lies below it, and sums; so the program runs where vidpool is not installed, and is as exact
+    for values of any size. The program's input is called `clip`.
+
+    Args:
+        network: In evaluation mode, on the CPU, in float32.
+        channels: C of the clips.
+        size: (T, H, W) of the clips, which fixed axes keep; a fixed N is 1.
+        limits: Axes that are known to be fixed.
+
+    Returns:
+        The program, and what it takes.
+
+    Raises:
+        ConfigError: PyTorch cannot trace the network even for one size.
+    """
+    reason: Exception | None = None
+    single = Limits("THW", "torch.export traces this network for one size only")
+    alone = Limits("NTHW", "torch.export traces this network for one clip of one size only")
+    for attempt in (limits, single, alone):
+        if attempt is not limits and set(attempt.fixed) <= set(limits.fixed):
+            continue
+        try:
+            program = _trace(network, channels, size, attempt.fixed)
+        except Exception as error:  # PyTorch's tracing raises what it likes
+            reason = error
+            continue
+        if not _caught(program, attempt.fixed):
+            return program, attempt
+    told = (str(reason or "").strip().splitlines() or [type(reason).__name__])[0]
+    raise ConfigError(f"torch.export cannot trace this network: {told}") from reason
+
+
+def _trace(
+    network: nn.Module, channels: int, size: Sequence[int], fixed: str
+) -> torch.export.ExportedProgram:
+    from torch.fx.experimental import _config
+
+    symbolic: Any = _config
+    places = zip("NTHW", (0, 2, 3, 4), strict=True)
+    free = {place: torch.export.Dim.AUTO for axis, place in places if axis not in fixed}
+    n, *used = (
+        given if axis in fixed else max(given, large)
+        for axis, given, large in zip("NTHW", (1, *size), (2, *_LARGE), strict=True)
+    )
+    example = torch.zeros(n, channels, *used)
+    # sizes of 0 and 1 are no special cases, as they would be without this
+    with warnings.catch_warnings(), symbolic.patch(backed_size_oblivious=True):
+        warnings.simplefilter("ignore")
+        program = torch.export.export(
+            _Logits(network), (example,), dynamic_shapes=(free,), strict=False
+        ).run_decompositions(_DECOMPOSITIONS)
+    # What it asks of sizes besides is that no map be a single cell, which changes no result; the
+    # file is checked, at its own sizes and others.
+    program._guards_code = []
+    # it would be in the file, and large
+    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
+    return program
+
+
+def _caught(program: torch.export.ExportedProgram, fixed: str) -> bool:
+    """Whether an axis that was to be free has one size in the program."""
+    (name,) = program.graph_signature.user_inputs
+    clip = next(node for node in program.graph.nodes if node.name == name)
+    shape = clip.meta["val"].shape
+    sizes = zip("NTHW", (shape[0], *shape[2:]), strict=True)
+    return any(isinstance(size, int) for axis, size in sizes if axis not in fixed)
+
+
+class _Logits(nn.Module):
+    """A network whose input is called `clip`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.network(clip)
+
+
+def _soft_pool(x: Tensor, *options: Any) -> Tensor:
+    *window, gradient = options
+    kernel_size, stride, padding, dilation, ceil_mode = window
+    geometry = (tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode)
+    return reference.soft_pool(x, Window(*geometry), gradient)
+
+
+def _cdist(x: Tensor, y: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:  # noqa: ARG001
+    """Distances (N, T, T') of steps (N, T, C) and (N, T', C), which ONNX has no operator for."""
+    return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, dim=-1)
+
+
+_DECOMPOSITIONS: dict[Any, Any] = {
+    torch.ops.vidpool.soft_pool.default: _soft_pool,
+    torch.ops.aten.cdist.default: _cdist,
+}
