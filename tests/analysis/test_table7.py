@@ -18,6 +18,8 @@ NETWORK = {
     "pooling_options": None,
 }
 
+IMAGES = {"backbone": "torchvision/resnet18", "width": None}
+
 
 def write_run(folder, network=(), root="data/demo", datamodule="UCF101DataModule", **metrics):
     folder.mkdir(parents=True)
@@ -37,6 +39,8 @@ def test_a_run_is_read_with_its_cost(tmp_path):
     bare = read_run(write_run(tmp_path / "test_1", {"pooling": None}))
     assert bare.method == "r3d_18, width 8, its own pooling"
     assert bare.top5 is None
+    pictures = read_run(write_run(tmp_path / "test_2", {**IMAGES, "pooling": "soft"}))
+    assert pictures.cost.products > 0
     # LIP's convolutions are the whole difference
     assert bare.cost.parameters < run.cost.parameters
     assert bare.cost.products < run.cost.products

@@ -124,9 +124,10 @@ def read_run(folder: Path) -> TestedRun:
     own_name = Path(root).name if root else data["datamodule"]
     try:
         with torch.device("meta"):
-            model = VideoClassifier(**network).model
+            classifier = VideoClassifier(**network)
     except TypeError as error:
         raise DataError(f"{folder / RUN}: is of another version of vidpool ({error})") from None
+    size = clip[1:] if classifier.takes_pictures else clip
     channels = (network.get("backbone_options") or {}).get("in_channels", 3)
     return TestedRun(
         folder,
@@ -137,7 +138,7 @@ def read_run(folder: Path) -> TestedRun:
         videos,
         clip,
         views,
-        measure_cost(model, clip, channels),
+        measure_cost(classifier.model, size, channels),
         bool(data.get("static")),
     )
 
