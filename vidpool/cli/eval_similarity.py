@@ -47,7 +47,7 @@ def add_parser(what: Any) -> None:
         help="what pooling leaves of images: SSIM and PSNR (Tables 1 and 3)",
         description="Pool images by every method, enlarge them again by area interpolation (which "
         "repeats each value over its window) and compare them with what they were: SSIM (Gaussian "
-        "window of 11 x 11) and PSNR, values in [0, 1], means with 95 %% confidence intervals. "
+        "window of 11 x 11) and PSNR, values in [0, 1], means with 95 % confidence intervals. "
         "Without FOLDER it takes photographs that scikit-image ships.",
         epilog="example: vidpool eval similarity data/DIV2K_valid_HR --train-folder "
         "data/DIV2K_train_HR --output div2k.json",

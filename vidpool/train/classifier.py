@@ -380,7 +380,8 @@ class VideoClassifier(pl.LightningModule):
         }
 
     def _averages(self) -> bool:
-        return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)
+        trainer: Any = self.trainer  # Lightning does not declare its callbacks
+        return any(isinstance(each, WeightAveraging) for each in trainer.callbacks)
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
