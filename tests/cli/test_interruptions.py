@@ -21,7 +21,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals and fork"),
 ]
-EPOCHS = 10  # of three steps
+KILLS = int(os.environ.get("VIDPOOL_TEST_KILLS", "5"))
+EPOCHS = max(10, KILLS)  # of three steps
 
 
 @pytest.fixture
@@ -53,8 +54,8 @@ def test_killed_again_and_again_it_goes_on_where_it_was(arguments, uninterrupted
     """Kill -9 at random moments of a run that saves every step, until it is through."""
     chance = random.Random(0)
     options = ["--run.save_minutes", "0", "--ckpt_path", "last"]
-    steps, kills = [], int(os.environ.get("VIDPOOL_TEST_KILLS", "5"))
-    for number in range(kills):
+    steps = []
+    for number in range(KILLS):
         run = Fit([*arguments, *options])
         run.wait_for(exists(f"fit_{number}"))
         time.sleep(chance.random() * 0.3)
@@ -65,7 +66,7 @@ def test_killed_again_and_again_it_goes_on_where_it_was(arguments, uninterrupted
     assert steps == sorted(steps)
     assert steps[-1] < 3 * EPOCHS
     assert Fit([*arguments, *options]).end() == 0
-    assert_ends_like(uninterrupted, f"fit_{kills}")
+    assert_ends_like(uninterrupted, f"fit_{KILLS}")
     print(f"killed after steps {steps}")  # for whoever runs it with more kills
 
 

@@ -380,8 +380,8 @@ class VideoClassifier(pl.LightningModule):
         }
 
     def _averages(self) -> bool:
-        trainer: Any = self.trainer  # Lightning does not declare its callbacks
-        return any(isinstance(each, WeightAveraging) for each in trainer.callbacks)
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(isinstance(each, WeightAveraging) for each in callbacks)
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
