@@ -376,6 +376,7 @@ class VideoClassifier(pl.LightningModule):
                 "datamodule": type(data).__name__,
                 "root": None if root is None else str(root),
                 "preprocessing": (self.description or {}).get("preprocessing"),
+                "static": getattr(data, "static", False),
             },
         }
 
