@@ -8,7 +8,12 @@ import pytest
 from vidpool.cli import main
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "videos"
-SUFFIXES = (".pth", ".safetensors", ".pt2", ".onnx")
+SUFFIXES = (
+    ".pth",
+    ".safetensors",
+    ".onnx",
+    pytest.param(".pt2", marks=pytest.mark.slow),  # whose loading alone takes seconds
+)
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +96,7 @@ def test_mistakes_are_told(checkpoint, capsys, options, message):
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_fixed_size_is_told(checkpoint, capsys):
     command = ["export", "--ckpt_path", str(checkpoint), "--fixed_size", "--out", "x.pt2"]
     assert main(command) == 0

@@ -23,7 +23,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 SUFFIXES = (".pth", ".safetensors", ".pt2", ".onnx")
-SIZES = [(1, 3, 4, 32, 32), (3, 3, 4, 32, 32), (2, 3, 7, 45, 58), (1, 3, 20, 64, 64)]
+SIZES = [(1, 3, 4, 32, 32), (3, 3, 20, 45, 58)]
 
 WITHOUT_VIDPOOL = """
 import sys
@@ -97,11 +97,8 @@ def test_onnx_has_standard_operators_and_named_axes(files):
     assert not model.functions
     session = onnxruntime.InferenceSession(files[".onnx"].path, providers=["CPUExecutionProvider"])
     (given,), (made,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.shape, given.type) == (
-        "clip",
-        ["N", 3, "T", "H", "W"],
-        "tensor(float)",
-    )
+    assert (given.name, given.shape) == ("clip", ["N", 3, "T", "H", "W"])
+    assert given.type == "tensor(float)"
     assert (made.name, made.shape) == ("logits", ["N", 6])
 
 
@@ -268,7 +265,7 @@ def test_a_missing_package_is_named(narrow, tmp_path, monkeypatch):
         export(narrow, tmp_path / "x.onnx")
 
 
-def test_others_files_cannot_be_exported(narrow, tmp_path):
+def test_others_files_cannot_be_exported(tmp_path):
     torch.save(create_model("r3d_18", num_classes=6, width=4).state_dict(), tmp_path / "plain.pth")
-    with pytest.raises(CheckpointError, match="plain.pth"):
+    with pytest.raises(CheckpointError, match=r"plain\.pth: "):
         export(tmp_path / "plain.pth", tmp_path / "x.pth")
