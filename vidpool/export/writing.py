@@ -117,7 +117,7 @@ def export(
     program = None
     if format in ("torch_export", "onnx"):
         progress(f"tracing {name}")
-        program, limits = trace(network, channels, clip, limits)
+        program, limits = trace(network, _shapes(name, channels, clip, limits.fixed), limits)
     elif not model_info(name).fixed:
         limits = Limits()
     sizes = zip("NTHW", (1, *clip), strict=True)
