@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vidpool"
-FREE = {"errors", "__init__"}  # what every part may import: the errors, and the version
+FREE = {"errors", "provenance", "__init__"}  # what every part may import
 BEFORE = {
     "ops": set(),
     "nn": {"ops"},
@@ -18,9 +18,11 @@ BEFORE = {
     "export": {"ops", "nn", "models", "data", "train"},
     "predict": {"ops", "nn", "models", "data", "train", "export"},
     "bench": {"ops", "nn", "data"},
-    "cli": {"ops", "nn", "models", "data", "train", "export", "predict", "bench"},
+    "analysis": {"ops", "nn", "models", "data", "train"},
+    "cli": {"ops", "nn", "models", "data", "train", "export", "predict", "bench", "analysis"},
     "__main__": {"cli"},
     "errors": set(),
+    "provenance": set(),
     "__init__": set(),
 }
 
@@ -86,6 +88,7 @@ def test_every_part_has_its_place():
         ("export/tracing.py", "from vidpool.predict import predict"),
         ("train/loading.py", "from vidpool.export import export"),
         ("bench/pool.py", "from vidpool.models import create_model"),
+        ("analysis/mcnemar.py", "from vidpool.cli import main"),
         ("ops/operator.py", "from vidpool.bench import timing"),
         ("errors.py", "from vidpool.data import dataset"),
     ],

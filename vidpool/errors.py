@@ -19,3 +19,16 @@ class VideoError(VidpoolError):
 
 class CheckpointError(VidpoolError):
     """A checkpoint that does not fit the model or cannot be read."""
+
+
+class StoppedError(VidpoolError):
+    """A run was told to stop, and did; the message says how to go on with it.
+
+    Args:
+        message: For the user.
+        signal: The signal's number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

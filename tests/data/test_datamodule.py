@@ -73,6 +73,15 @@ def test_training_loader(numbered):
     assert sorted(order) == [0, 1, 2, 3, 4]
 
 
+def test_class_balanced_sampling_is_of_training_alone(numbered):
+    videos = [video._replace(label=2 * (n == 4)) for n, video in enumerate(numbered)]
+    data = Videos(videos, sampling="class_balanced", batch_size=5)
+    (batch,) = data.train_dataloader()
+    assert sorted(batch["label"].tolist()) in ([0, 0, 0, 2, 2], [0, 0, 2, 2, 2])
+    (batch,) = data.val_dataloader()
+    assert batch["label"].tolist() == [0, 0, 0, 0, 2]
+
+
 def test_validation_loader_takes_one_view_of_each_video(numbered):
     loader = Videos(numbered, batch_size=9, eval_batch_size=3).val_dataloader()
     batches = list(loader)
@@ -328,6 +337,7 @@ def test_a_schedule_that_varies_runs_under_lightning(numbered, tmp_path):
         ("test_crops", 5, "crops=5"),
         ("workers", -1, "workers .* -1"),
         ("on_bad_video", "ignore", "on_bad_video must be one of error, .* 'ignore'"),
+        ("sampling", "balanced", "sampling must be one of uniform, class_balanced, .* 'balanced'"),
         ("max_bad_share", 1.1, r"max_bad_share must lie within \[0, 1\], got 1\.1"),
         ("std", (0.1, 0.1, 0), "std"),
     ],

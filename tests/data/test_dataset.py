@@ -89,6 +89,16 @@ def test_training_clips_show_the_frames_asked_for(numbered):
         assert len({clip[0] for clip in clips}) >= min(room + 1, 5)
 
 
+def test_strides_are_varied_clip_by_clip(numbered):
+    dataset = TrainingClips(numbered, replace(WHOLE, stride=(1, 2)))
+    found = set()
+    for seed in range(20):
+        (frames,) = shown(dataset[[request(int(np.argmax(LENGTHS)), seed)]])
+        (stride,) = set(np.diff(frames))
+        found.add(int(stride))
+    assert found == {3, 4, 5, 6}
+
+
 def test_videos_shorter_than_the_clip_repeat_their_last_frame(numbered):
     shape = ClipShape(6, 4, 64)
     assert shown(TrainingClips(numbered, WHOLE)[[request(4, shape=shape)]]) == [[0, 4, 8, 8, 8, 8]]

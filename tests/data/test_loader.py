@@ -4,6 +4,7 @@ import copy
 from itertools import islice
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
@@ -30,9 +31,12 @@ class Requests(Dataset):
         return requests
 
 
-def loader(size=100, schedule=SCHEDULES[0], epoch=0, ranks=1, rank=0, seed=0, **options):
+def loader(
+    size=100, schedule=SCHEDULES[0], epoch=0, ranks=1, rank=0, seed=0, balanced=False, **options
+):
     dataset = Requests(size)
-    sampler = ScheduledSampler(dataset, schedule, ranks, rank, seed=seed)
+    labels = torch.arange(size).sqrt().int() if balanced else None
+    sampler = ScheduledSampler(dataset, schedule, ranks, rank, seed=seed, labels=labels)
     sampler.set_epoch(epoch)
     if options.get("num_workers"):
         options |= {"multiprocessing_context": "fork", "timeout": 60}
@@ -45,10 +49,12 @@ def loader(size=100, schedule=SCHEDULES[0], epoch=0, ranks=1, rank=0, seed=0, **
     st.sampled_from(SCHEDULES),
     st.integers(0, 3),
     st.integers(1, 3),
+    st.booleans(),
     st.data(),
 )
-def test_the_rest_of_an_epoch(size, schedule, epoch, ranks, data):
+def test_the_rest_of_an_epoch(size, schedule, epoch, ranks, balanced, data):
     options = {"size": size, "schedule": schedule, "epoch": epoch, "ranks": ranks}
+    options["balanced"] = balanced
     whole = list(loader(**options))
     stop = data.draw(st.integers(0, len(whole)))
     stopped = loader(**options)
@@ -102,6 +108,7 @@ def test_the_trainers_count_is_preferred():
         ({"seed": 1}, "seed 0 in the checkpoint and 1 here"),
         ({"ranks": 2}, "processes 1 in the checkpoint and 2 here"),
         ({"epoch": 2}, "epoch 0 in the checkpoint and 2 here"),
+        ({"balanced": True}, "class-balanced 0 in the checkpoint and 1 here"),
         ({"schedule": SCHEDULES[1]}, "used clips 12 in the checkpoint and"),
     ],
 )

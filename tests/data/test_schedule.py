@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from watched import watch
 
-from vidpool.data.schedule import ClipShape, ConstantSchedule, ScheduledSampler, Step
+from vidpool.data.schedule import (
+    ClipShape,
+    ConstantSchedule,
+    ScheduledSampler,
+    Step,
+    class_balanced_order,
+)
 from vidpool.errors import ConfigError
 
 SHAPE = ClipShape(frames=4, stride=2, crop=16)
@@ -52,10 +58,10 @@ sizes = st.integers(0, 60)
 epochs = st.integers(0, 6)
 
 
-def samplers(size, schedule, world, *, shuffle, epoch=0, seed=0):
+def samplers(size, schedule, world, *, shuffle, epoch=0, **options):
     """The samplers of all ranks."""
     ranks = [
-        ScheduledSampler(Sized(size), schedule, world, rank, shuffle=shuffle, seed=seed)
+        ScheduledSampler(Sized(size), schedule, world, rank, shuffle=shuffle, **options)
         for rank in range(world)
     ]
     for sampler in ranks:
@@ -162,6 +168,65 @@ def test_the_order_is_uniform():
         first[next(iter(sampler))[0].index] += 1
     chi_square = float((first - 100).square().sum() / 100)
     assert chi_square < 31.3  # 11 degrees of freedom: exceeded by chance once in 1,000
+
+
+labelled = st.lists(st.sampled_from([-3, 0, 1, 4, 5, 700]), max_size=80).map(
+    lambda labels: torch.tensor(labels, dtype=torch.int32)
+)
+
+
+@given(labelled, st.integers(0, 9))
+def test_balanced_classes_have_as_many_clips_and_clips_come_in_turn(labels, seed):
+    order = class_balanced_order(labels, torch.Generator().manual_seed(seed))
+    assert order.dtype == torch.int64
+    assert len(order) == len(labels)
+    if not len(labels):
+        return
+    classes, members = labels.unique(return_counts=True)
+    drawn = torch.bincount(order, minlength=len(labels))
+    for label, size in zip(classes, members, strict=True):
+        own = drawn[labels == label]
+        assert len(labels) // len(classes) <= own.sum() <= -(-len(labels) // len(classes))
+        assert own.max() - own.min() <= 1, size
+
+
+@given(labelled, schedules, worlds, epochs)
+def test_balanced_training_is_shared_out_like_any_other(labels, schedule, world, epoch):
+    size = len(labels)
+    plain = steps_of(samplers(size, schedule, world, shuffle=True, epoch=epoch))
+    ranks = samplers(size, schedule, world, shuffle=True, epoch=epoch, labels=labels)
+    steps = steps_of(ranks)
+    assert [[len(batch) for batch in step] for step in steps] == [
+        [len(batch) for batch in step] for step in plain
+    ]
+    requests = [request for step in steps for batch in step for request in batch]
+    # clips that come again have another seed, so that they are other clips
+    assert len({request.seed for request in requests}) == len(requests)
+    (alone,) = samplers(
+        size, ConstantSchedule(SHAPE, 1), 1, shuffle=True, epoch=epoch, labels=labels
+    )
+    whole = [request.index for (request,) in alone]
+    assert [request.index for request in requests] == whole[: len(requests)]
+
+
+def test_which_class_gets_one_more_is_drawn():
+    """Three classes of 1, 3 and 6 clips, 3,000 epochs."""
+    labels = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2, 2])
+    (sampler,) = samplers(10, ConstantSchedule(SHAPE, 1), 1, shuffle=True, labels=labels)
+    drawn = torch.zeros(10)
+    for epoch in range(3000):
+        sampler.set_epoch(epoch)
+        drawn += torch.bincount(torch.tensor([r.index for (r,) in sampler]), minlength=10)
+    expected = 10_000 / torch.tensor([1, 3, 6])[labels]
+    # the deviation of a clip's count is at most sqrt(3000) / 2: six times that
+    assert (drawn - expected).abs().max() < 165
+
+
+def test_labels_that_cannot_be_balanced():
+    with pytest.raises(ConfigError, match="3 labels for 4 clips"):
+        samplers(4, Varying(), 1, shuffle=True, labels=torch.zeros(3))
+    with pytest.raises(ConfigError, match="in training only"):
+        samplers(4, Varying(), 1, shuffle=False, labels=torch.zeros(4))
 
 
 def test_the_same_seed_gives_the_same_and_another_does_not():

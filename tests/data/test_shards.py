@@ -507,5 +507,7 @@ def test_broken_shards_are_named(folder, tmp_path):
         ShardDataModule(str(tmp_path))
     with pytest.raises(DataError, match="holds no shards, made by `vidpool data shard`"):
         ShardDataModule(str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="sampling class_balanced needs videos in any order"):
+        ShardDataModule(str(folder), sampling="class_balanced")
     with pytest.raises(ConfigError, match="shuffle_buffer"):
         ShardDataModule(str(folder), shuffle_buffer=0)

@@ -48,17 +48,26 @@ class Watch(pl.Callback):
 
 
 def train(
-    folder, schedule, *, workers=0, devices=1, stop_at=None, hook="on_train_batch_end", resume=None
+    folder,
+    schedule,
+    *,
+    workers=0,
+    devices=1,
+    stop_at=None,
+    hook="on_train_batch_end",
+    resume=None,
+    data=None,
 ):
-    """Train a small network for a few epochs.
+    """Train a small network for a few epochs, on generated clips if not on others.
 
     Returns the weights, what was seen, and the checkpoint's path if it was to be stopped.
     """
     pl.seed_everything(7, verbose=False)
     constant = schedule == "constant"
-    data = Generated(70 if constant else 130 * devices, batch_size=8 if constant else 2)
-    data.workers = workers
-    data.worker_start = "fork" if workers else None
+    if data is None:
+        data = Generated(70 if constant else 130 * devices, batch_size=8 if constant else 2)
+        data.workers = workers
+        data.worker_start = "fork" if workers else None
     steps = {"lr_schedule": "step", "milestones": [2]}
     model = VideoClassifier("r3d_18", 3, width=4, lr=0.01, dropout=0.5, **steps)
     watch = Watch(stop_at, hook, Path(folder) / "stopped.ckpt")

@@ -71,8 +71,10 @@ def test_any_video_network_with_any_pooling():
         VideoClassifier("torchvision/r3d_18", num_classes=5)
     plain = VideoClassifier("torchvision/r3d_18", num_classes=5, pooling=None)
     assert plain(clip[:, :3]).shape == (2, 5)
-    with pytest.raises(ConfigError, match="takes pictures"):
-        VideoClassifier("torchvision/resnet18", num_classes=5)
+    pictures = VideoClassifier("torchvision/resnet18", num_classes=5)
+    assert pictures(clip[:, :3, :1]).shape == (2, 5)
+    with pytest.raises(ConfigError, match="takes pictures, not clips of"):
+        pictures(clip[:, :3])
 
 
 def test_mixed_clips_are_trained_towards_the_shares_of_their_classes(monkeypatch):

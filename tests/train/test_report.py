@@ -1,10 +1,12 @@
 import csv
 import json
+import math
 
 import pytest
 import torch
 
-from vidpool.train.report import confusion_figure, write_test_report
+from vidpool.data.table import LabelledVideo, VideoTable
+from vidpool.train.report import confusion_figure, write_predictions, write_test_report
 
 
 def test_files_say_what_was_counted(tmp_path):
@@ -30,3 +32,37 @@ def test_figure_has_a_cell_and_a_name_for_each_class(count):
     named = [tick.get_text() for tick in axes.get_xticklabels()]
     assert (f"c{count - 1}" in named) == (count <= 110)
     assert len(axes.texts) == (count if count <= 20 else 0)
+
+
+def test_predictions_have_a_row_for_each_video_seen(tmp_path):
+    videos = [
+        LabelledVideo("/data/a.mp4", 0),
+        LabelledVideo("/data/lost.mp4", 0),
+        LabelledVideo("/data/b, c.mp4", 2, 1.5, 3.0),
+        LabelledVideo("/data/b, c.mp4", 1, 3.0, math.inf),
+    ]
+    scores = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.5, 0.5, 0.0]])
+    file = write_predictions(
+        tmp_path,
+        VideoTable.of(videos),
+        torch.tensor([0, 2, 3]),
+        scores,
+        torch.tensor([0, 2, 1]),
+        ["jump", "run, fast", "sit"],
+    )
+    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:]
+    assert rows[0] == ["/data/a.mp4", "", "", "jump", "jump", "0.5", "0.5", "1"]
+    assert rows[1] == ["/data/b, c.mp4", "1.5", "3", "sit", "run, fast", "0.5", "0.25", "2"]
+    # equal scores: one class is predicted, so the other is not right
+    assert rows[2][1:5] == ["3", "inf", "run, fast", "jump"]
+    assert rows[2][-1] == "2"
+
+
+def test_videos_of_shards_go_by_their_numbers(tmp_path):
+    names = ["a", "b"]
+    scores = torch.eye(2)
+    file = write_predictions(
+        tmp_path, range(9), torch.tensor([3, 8]), scores, torch.tensor([0, 1]), names
+    )
+    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:]
+    assert [row[0] for row in rows] == ["#3", "#8"]

@@ -10,7 +10,11 @@ import interrupted
 import pytest
 import torch
 from interrupted import STOP_AT, train
+from trees import Videos, make_video_folder
 
+from vidpool.data.sets.video_folder import VideoFolderDataModule
+from vidpool.data.shards import ShardDataModule
+from vidpool.data.upkeep.shard_writer import make_shards
 from vidpool.errors import CheckpointError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -43,6 +47,39 @@ def test_stopped_in_the_middle_of_an_epoch(uninterrupted, tmp_path, schedule, wo
     assert (epoch, batch + 1) in [step[:2] for step in whole[1]]  # so the epoch was not over
     resumed = train(tmp_path, schedule, resume=stopped[2], workers=workers)
     assert_same_run(whole, stopped, resumed, stop_at)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """132 training videos of two classes in shards of 20."""
+    pytest.importorskip("webdataset")
+    root = tmp_path_factory.mktemp("videos")
+    videos = Videos(tmp_path_factory.mktemp("made"))
+    make_video_folder(root, videos, ("train",), each=66)
+    make_video_folder(root, videos, ("val",))
+    out = tmp_path_factory.mktemp("sharded") / "shards"
+    make_shards(VideoFolderDataModule(str(root)), out, size=0.05, workers=1)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["paper", "original"])
+def test_shards_stopped_in_the_middle_of_an_epoch(shards, tmp_path, schedule):
+    def run(**options):
+        shape = {"frames": 8, "stride": 1, "crop": 32, "short_side": 36, "batch_size": 2}
+        data = ShardDataModule(str(shards), workers=2, worker_start="fork", **shape)
+        return train(tmp_path, schedule, data=data, **options)
+
+    stop_at = STOP_AT[schedule]
+    whole, stopped = run(), run(stop_at=stop_at)
+    epoch, batch = stopped[1][stop_at - 1][:2]
+    assert (epoch, batch + 1) in [step[:2] for step in whole[1]]
+    resumed = run(resume=stopped[2])
+    assert_same_run(whole, stopped, resumed, stop_at)
+    assert len({step[2] for step in whole[1]}) > 3
+    for epoch in range(3):
+        seen = [video for step in whole[1] if step[0] == epoch for video in step[3]]
+        assert len(set(seen)) == len(seen) == 132
 
 
 @pytest.mark.parametrize("schedule", ["constant", "paper"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from vidpool import __version__
-from vidpool.errors import VidpoolError
+from vidpool.errors import StoppedError, VidpoolError
 
 # verb → (module with a `main(verb, arguments)`, what the verb does)
 VERBS = {
@@ -23,7 +23,8 @@ VERBS = {
     "data": ("vidpool.cli.data", "make data sets, check and prepare them (vidpool data check, …)"),
     "schedule": ("vidpool.cli.schedule", "what a training will be: phases, clips, rate, cost"),
     "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
-    "show": ("vidpool.cli.show", "pictures (vidpool show augment)"),
+    "eval": ("vidpool.cli.eval", "the paper's tables (vidpool eval similarity, mcnemar, table7)"),
+    "show": ("vidpool.cli.show", "pictures (vidpool show pooling, augment)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),
 }
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"vidpool {verb}: interrupted", file=sys.stderr)
         return 130
+    except StoppedError as stop:
+        print(f"vidpool {verb}: {stop}", file=sys.stderr)
+        return 128 + stop.signal  # as shells have it
     except Exception as error:
         told = _told(error)
         if told is None or os.environ.get("VIDPOOL_TRACEBACK"):

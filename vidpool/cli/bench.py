@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
@@ -32,23 +31,15 @@ from vidpool.bench.pool import (
     measure,
 )
 from vidpool.cli import bench_data, bench_decode, bench_index
+from vidpool.cli.output import output_of, wide_console
+from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
-
-WIDE = 132  # columns of the table where no terminal says how many there are
 
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool bench WHAT``; the exit status is 1 if something was not right."""
-    parser = _parser(verb)
-    args, rest = parser.parse_known_args(arguments)
-    if rest and args.what != "data":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if args.output:
-        _check_output(Path(args.output), args.overwrite)
-    if args.what == "data":
-        return bench_data.run(args, rest)
-    others = {"decode": bench_decode.run, "index": bench_index.run}
-    return others.get(args.what, _run_pool)(args)
+    parts = (_add_pool, *(module.add_parser for module in (bench_decode, bench_index, bench_data)))
+    return run_subcommand(verb, arguments, parts, "Measure speed.")
 
 
 def _run_pool(args: argparse.Namespace) -> int:
@@ -62,7 +53,7 @@ def _run_pool(args: argparse.Namespace) -> int:
             f"device 'cuda' cannot be used: PyTorch {torch.__version__} finds no GPU here; "
             "give --device cpu"
         )
-    output = Path(args.output) if args.output else None
+    output = output_of(args)
 
     threads_before = torch.get_num_threads()
     threads = args.threads or (1 if args.device == "cpu" else threads_before)
@@ -74,9 +65,7 @@ def _run_pool(args: argparse.Namespace) -> int:
     finally:
         torch.set_num_threads(threads_before)
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDE)
+    console = wide_console()
     kernels = "compiled kernels" if machine["compiled_kernels"] else "plain PyTorch"
     console.print(
         f"{machine['device_name']}, PyTorch {machine['torch']}, CPU threads: {threads}, "
@@ -121,9 +110,7 @@ def write_results(path: Path, machine: dict[str, Any], results: list[Result]) ->
     return [path, chart]
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"vidpool {verb}", description="Measure speed.")
-    what = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+def _add_pool(what: Any) -> None:
     pool = what.add_parser(
         "pool",
         help="soft, max and average pooling, beside a copy",
@@ -131,6 +118,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         "SoftPool in plain PyTorch, interleaved in one process, beside `x.clone()`.",
         epilog=f"cases: {', '.join(CASES)}",
     )
+    pool.set_defaults(run=_run_pool)
     add = pool.add_argument
     add("--case", action="append", metavar="NAME", help="a case, repeatable (default: all)")
     add("--shape", metavar="N,C,T,H,W", help="a case of your own; also N,C,H,W and N,C,T")
@@ -162,10 +150,6 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--compile", action="store_true", help="plain PyTorch under torch.compile too (slow)")
     add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
-    bench_decode.add_parser(what)
-    bench_index.add_parser(what)
-    bench_data.add_parser(what)
-    return parser
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
@@ -208,16 +192,6 @@ def _numbers(args: argparse.Namespace, name: str) -> tuple[int, ...]:
             f"--{name} {text} must be whole numbers below 2^31 with commas between them"
         ) from None
     return numbers
-
-
-def _check_output(path: Path, overwrite: bool) -> None:
-    if path.suffix != ".json":
-        raise ConfigError(f"{path}: --output must end in .json")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent}: no such folder to write the output to")
-    for file in (path, path.with_suffix(".png")):
-        if file.exists() and not overwrite:
-            raise ConfigError(f"{file} exists; give --overwrite to replace it")
 
 
 def _measure_all(cases: list[Case], args: argparse.Namespace) -> list[Result]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from vidpool.bench.data import OURS, PEER, STAGES, Result, Subject, measure
 from vidpool.bench.data_chart import rate_chart
 from vidpool.bench.machine import describe
 from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.cli.output import output_of, wide_console
 from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.datamodule import VideoDataModule
@@ -49,6 +49,7 @@ def add_parser(what: Any) -> None:
         epilog=f"{HELP}. Example: vidpool bench data --config configs/data/ucf101.yaml "
         "--step-ms 250",
     )
+    parser.set_defaults(run=run, takes_rest=True)
     add = parser.add_argument
     # not as positional arguments, which would swallow the values of --config and --data.…
     add("--files", nargs="+", default=[], metavar="FILE", help="videos, each measured by itself")
@@ -62,7 +63,7 @@ def add_parser(what: Any) -> None:
     add("--overwrite", action="store_true", help="replace these files")
 
 
-def run(args: argparse.Namespace, rest: list[str]) -> int:
+def run(args: argparse.Namespace) -> int:
     """Measure and print.
 
     Raises:
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         DataError: The data set is not on disk.
         VideoError: A file cannot be read.
     """
+    output = output_of(args)
     cpus = usable_cpus()
     workers = args.workers or [2**i for i in range(cpus.bit_length())]
     for name, least in (("clips", 1), ("rounds", 1), ("step_ms", 1e-3)):
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         raise ConfigError(f"--workers must be at least 1, got {min(workers)}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda' cannot be used: PyTorch finds no GPU here")
-    subjects = _subjects(args.files, rest)
+    subjects = _subjects(args.files, args.rest)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in loader processes
@@ -100,9 +102,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         torch.set_num_threads(threads)
 
     machine = describe(args.device)
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDE)
+    console = wide_console(WIDE)
     console.print(f"{machine['device_name']}, {cpus} CPUs", markup=False, highlight=False)
     console.print(_stage_table(results))
     console.print(_rate_table(results, workers))
@@ -110,14 +110,13 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         if result.missing:
             console.print(f"none: {PEER} on {result.name}: {result.missing}", markup=False)
         print(result.verdict(args.step_ms / 1e3, cpus))
-    if args.output:
-        path = Path(args.output)
+    if output:
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         cases = [result.as_dict() for result in results]
         content = {"date": date, **machine, "cpus": cpus, "cases": cases}
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        rate_chart(results, machine).savefig(path.with_suffix(".png"), dpi=110)
-        print(f"wrote {path}\nwrote {path.with_suffix('.png')}")
+        output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        rate_chart(results, machine).savefig(output.with_suffix(".png"), dpi=110)
+        print(f"wrote {output}\nwrote {output.with_suffix('.png')}")
     return 0
 
 

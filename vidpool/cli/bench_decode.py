@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
@@ -29,6 +28,7 @@ from vidpool.bench.decode import (
 )
 from vidpool.bench.decode_chart import ratio_chart
 from vidpool.bench.machine import describe
+from vidpool.cli.output import output_of, wide_console
 from vidpool.errors import ConfigError
 
 WIDE = 110  # columns of the table where no terminal says how many there are
@@ -45,6 +45,7 @@ def add_parser(what: Any) -> None:
         "generated videos whose frames carry their numbers, how many frames are wrong.",
         epilog=f"kinds: {', '.join(KINDS)}. Example: vidpool bench decode --kind gop12.mp4 my.avi",
     )
+    parser.set_defaults(run=run)
     add = parser.add_argument
     add("files", nargs="*", metavar="FILE", help="videos of your own (default: all kinds)")
     add("--kind", action="append", metavar="NAME", help="a kind to generate, repeatable")
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         VideoError: A file cannot be read.
     """
+    output = output_of(args)
     for kind in args.kind or []:
         if kind not in KINDS:
             raise ConfigError(f"kind {kind!r} is unknown; there are {', '.join(KINDS)}")
@@ -81,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.keep or temporary)
         results, memory = _measure_all([Path(f) for f in args.files], kinds, folder, args)
     machine = describe("cpu")
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDE)
+    console = wide_console(WIDE)
     console.print(f"{machine['device_name']}, one thread", markup=False, highlight=False)
     console.print(_table(results))
     for result in results:
@@ -96,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
             f"at most {memory['most'] / MIB:.1f} MiB",
             highlight=False,
         )
-    if args.output:
-        for path in _write(Path(args.output), machine, results, memory):
+    if output:
+        for path in _write(output, machine, results, memory):
             print(f"wrote {path}")
     return 1 if any(result.wrong.get("auto") for result in results) else 0
 

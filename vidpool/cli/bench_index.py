@@ -15,6 +15,7 @@ from rich.table import Table
 
 from vidpool.bench.index import HACS_ROWS, STARTS, WORKERS, IndexResult, measure_index
 from vidpool.bench.machine import cpu_name
+from vidpool.cli.output import output_of
 from vidpool.errors import ConfigError
 
 MIB = 2**20
@@ -31,6 +32,7 @@ def add_parser(what: Any) -> None:
         f"in {WORKERS} loader processes over an epoch (at most 1.6 million clips of it).",
         epilog="example: vidpool bench index --rows 10000 1550016",
     )
+    parser.set_defaults(run=run)
     parser.add_argument(
         "--rows",
         nargs="+",
@@ -50,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: A number of rows is too small, or memory cannot be measured here.
     """
+    output = output_of(args)
     if min(args.rows) < 100:
         raise ConfigError(f"--rows must be at least 100, got {min(args.rows)}")
     if not Path("/proc/self/smaps_rollup").exists():
         raise ConfigError("memory is measured with Linux's /proc/self/smaps_rollup; not here")
-    output = Path(args.output) if args.output else None
     results: list[IndexResult] = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, transient=True) as progress:

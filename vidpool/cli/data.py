@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.sets.demo import make_demo
@@ -19,26 +20,19 @@ from vidpool.data.upkeep.prepare import PrepareSettings, prepare
 from vidpool.data.upkeep.shard_writer import make_shards
 from vidpool.errors import ConfigError
 
-TAKE_DATA = ("check", "shard")  # verbs that take --config and --data.…
 MOST_NAMED = 20  # bad files that are printed
 
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool data demo | check | prepare | shard``."""
-    parser = argparse.ArgumentParser(
-        prog=f"vidpool {verb}",
+    return run_subcommand(
+        verb,
+        arguments,
+        (_add_demo, _add_check, _add_prepare, _add_shard),
         description="Make, check and prepare data sets.",
         epilog="example: vidpool data check --config configs/data/hacs.yaml --workers 8; for the "
         "options of each WHAT: vidpool data WHAT --help",
     )
-    what = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for add in (_add_demo, _add_check, _add_prepare, _add_shard):
-        add(what)
-    args, rest = parser.parse_known_args(arguments)
-    if rest and args.what not in TAKE_DATA:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    run = {"demo": _demo, "check": _check, "prepare": _prepare, "shard": _shard}
-    return run[args.what](args, rest)
 
 
 def _add_demo(what: Any) -> None:
@@ -48,6 +42,7 @@ def _add_demo(what: Any) -> None:
         description="Generate the demo data set: real video files in UCF-101's layout, eight "
         "classes that only motion tells apart. What is there already is kept.",
     )
+    demo.set_defaults(run=_demo)
     demo.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     demo.add_argument(
         "--clips-per-group",
@@ -60,7 +55,7 @@ def _add_demo(what: Any) -> None:
     demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
 
 
-def _demo(args: argparse.Namespace, _: list[str]) -> int:
+def _demo(args: argparse.Namespace) -> int:
     root = make_demo(args.out, args.clips_per_group, args.seed, args.workers)
     print(f"the demo data set is complete: {root}")
     return 0
@@ -77,17 +72,18 @@ def _add_check(what: Any) -> None:
         "ended; a later one reads only what is new, has changed or could not be read.",
         epilog=f"{HELP}. Example: vidpool data check --config configs/data/hacs.yaml --workers 8",
     )
+    check.set_defaults(run=_check, takes_rest=True)
     check.add_argument(
         "--out", metavar="DIR", help="the report's folder (default: that of data.index, or checks/)"
     )
     check.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
 
 
-def _check(args: argparse.Namespace, rest: list[str]) -> int:
+def _check(args: argparse.Namespace) -> int:
     """Check a data set; the exit status is 0, for problems are what was asked for."""
     if args.workers is not None and args.workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {args.workers}")
-    data = make_datamodule("data check", rest)
+    data = make_datamodule("data check", args.rest)
     if not isinstance(data, ListedDataModule):
         raise ConfigError(f"{type(data).__name__} has no files to be checked one by one")
     if args.out is not None:
@@ -139,6 +135,7 @@ def _add_prepare(what: Any) -> None:
         epilog="example: vidpool data prepare data/hacs_full data/hacs --num-workers 16; on a "
         "cluster: sbatch --array=0-63 tools/prepare.sbatch data/hacs_full data/hacs",
     )
+    preparing.set_defaults(run=_prepare)
     add = preparing.add_argument
     add("source", metavar="SRC", help="the folder with the videos")
     add("target", metavar="DST", help="the folder to make")
@@ -152,12 +149,20 @@ def _add_prepare(what: Any) -> None:
     add(
         "--fps", type=float, metavar="N", help="constant frame rate (default: all frames, as timed)"
     )
+    add(
+        "--gop",
+        type=int,
+        default=PrepareSettings.gop,
+        metavar="N",
+        help="frames from one key frame to the next (default: %(default)s, every frame is one; 12 "
+        "makes files half as large and slower to read)",
+    )
     add("--num-workers", type=int, metavar="N", help="processes (default: one a CPU)")
     add("--shard", type=_part, default=(0, 1), metavar="I/N", help="the part I, from 0, of N parts")
 
 
-def _prepare(args: argparse.Namespace, _: list[str]) -> int:
-    settings = PrepareSettings(args.short_side, args.fps)
+def _prepare(args: argparse.Namespace) -> int:
+    settings = PrepareSettings(args.short_side, args.fps, args.gop)
     report = prepare(args.source, args.target, settings, args.num_workers, args.shard)
     print(f"{args.target}: {report.made} videos prepared, {report.kept} were there already")
     failures = [f"{name}: {reason}" for name, reason in report.failures]
@@ -179,6 +184,7 @@ def _add_shard(what: Any) -> None:
         epilog=f"{HELP}. Example: vidpool data shard --config configs/data/hacs.yaml --out "
         "data/hacs_shards --num-workers 16",
     )
+    shard.set_defaults(run=_shard, takes_rest=True)
     add = shard.add_argument
     add("--out", required=True, metavar="DIR", help="the folder to make")
     add("--size", type=float, default=512, metavar="MIB", help="of a shard (default: %(default)s)")
@@ -186,8 +192,8 @@ def _add_shard(what: Any) -> None:
     add("--num-workers", type=int, metavar="N", help="processes (default: one a CPU)")
 
 
-def _shard(args: argparse.Namespace, rest: list[str]) -> int:
-    data = make_datamodule("data shard", rest)
+def _shard(args: argparse.Namespace) -> int:
+    data = make_datamodule("data shard", args.rest)
     if not isinstance(data, ListedDataModule):
         raise ConfigError(f"{type(data).__name__} has no files to be put into shards")
     report = make_shards(data, args.out, args.size, args.seed, args.num_workers)

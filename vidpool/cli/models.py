@@ -8,78 +8,26 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from rich import box
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from torch import nn
 
+from vidpool.analysis.published import ACTION_SETS, TABLE_7
+from vidpool.cli.output import wide_console
+from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers
 from vidpool.models.registry import size_text
 from vidpool.nn import swap_pooling
 
-WIDE = 132  # columns of the tables where no terminal says how many there are
 CLIP = (16, 224, 224)
 CLASSES = {"video": 400, "image": 1000}  # of Kinetics-400 and ImageNet, as most papers count
 
 Item = TypeVar("Item")
-
-
-class Published(NamedTuple):
-    """A row of Table 7 of "Refining activation downsampling with SoftPool", and who it is here."""
-
-    method: str
-    gflops: float
-    accuracies: tuple[float | None, ...]
-    """Top-1 and top-5 in percent on HACS, Kinetics-700 and UCF-101; None for the table's N/A."""
-    model: str
-    soft: bool = False
-    clip: tuple[int, ...] = (32, 224, 224)
-    """What gives the paper's GFLOPs."""
-
-
-TABLE_7 = (
-    Published("r3d-50", 53.16, (78.36, 93.76, 49.08, 72.54, 93.13, 96.29), "r3d_50"),
-    Published("r3d-101", 78.52, (80.49, 95.18, 52.58, 74.63, 95.76, 98.42), "r3d_101"),
-    Published("r(2+1)d-50", 50.04, (81.34, 94.51, 49.93, 73.40, 93.92, 97.84), "r2plus1d_50"),
-    Published("I3D", 55.27, (79.95, 94.48, 53.01, 69.19, 92.45, 97.62), "i3d"),
-    Published("ir-CSN-101", 17.26, (None, None, 54.66, 73.78, 95.13, 97.85), "ir_csn_101"),
-    Published("MF-Net", 22.50, (78.31, 94.62, 54.25, 73.38, 93.86, 98.37), "mfnet"),
-    Published(
-        "SlowFast r3d-50",
-        36.71,
-        (None, None, 56.17, 75.57, 94.62, 98.75),
-        "pytorchvideo/slowfast_r50_4x16",
-        clip=(32, 256, 256),
-    ),
-    Published("SRTG r3d-50", 53.22, (80.36, 95.55, 53.52, 74.17, 96.85, 98.26), "srtg_r3d_50"),
-    Published(
-        "SRTG r(2+1)d-50", 50.10, (83.77, 96.56, 54.17, 74.62, 95.99, 98.20), "srtg_r2plus1d_50"
-    ),
-    Published("SRTG r3d-101", 78.66, (81.66, 96.37, 56.46, 76.82, 97.32, 99.56), "srtg_r3d_101"),
-    Published(
-        "r3d-50 with SoftPool", 53.16, (79.82, 94.64, 50.36, 73.72, 93.90, 97.02), "r3d_50", True
-    ),
-    Published(
-        "SRTG r(2+1)d-50 with SoftPool",
-        50.10,
-        (84.78, 97.72, 55.27, 75.44, 96.46, 98.73),
-        "srtg_r2plus1d_50",
-        True,
-    ),
-    Published(
-        "SRTG r3d-101 with SoftPool",
-        78.66,
-        (83.28, 97.04, 57.76, 77.84, 98.06, 99.82),
-        "srtg_r3d_101",
-        True,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -130,9 +78,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if args.json:
         print(json.dumps([row.as_dict() for row in rows], indent=2))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = max(console.width, WIDE)
+        console = wide_console()
         console.print(_pooling_table(rows) if args.pooling else _cost_table(rows))
         for reason in dict.fromkeys(row.reason for row in rows if row.reason):
             console.print(reason, markup=False, highlight=False)
@@ -184,7 +130,7 @@ def table_7(patterns: Sequence[str] = ()) -> str:
     if not chosen:
         known = ", ".join(dict.fromkeys(row.model for row in TABLE_7))
         raise ConfigError(f"no model of Table 7 matches {' '.join(patterns)}; they are {known}")
-    sets = [f"{name} top-{k}" for name in ("HACS", "Kinetics-700", "UCF-101") for k in (1, 5)]
+    sets = [f"{name} top-{k}" for name in ACTION_SETS for k in (1, 5)]
     header = ["method", "GFLOPs", *(f"{name} (%)" for name in sets)]
     header += ["our model", "clip", "GFLOPs measured", "parameters (M)"]
     lines = [header, ["---", *["---:"] * 7, "---", "---", "---:", "---:"]]
@@ -239,9 +185,7 @@ def _build(info: ModelInfo) -> nn.Module:
 
 def _with_progress(items: Sequence[Item], name: Callable[[Item], str]) -> Iterator[Item]:
     """Go through items under a progress bar, which disappears."""
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    # the table may be redirected, or be JSON
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with counting_bar() as bar:
         task = bar.add_task("", total=len(items))
         for item in items:
             bar.update(task, description=name(item))

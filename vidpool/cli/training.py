@@ -1,5 +1,7 @@
 """``vidpool fit | validate | test``: Lightning's own command line over VideoClassifier."""
 
+import errno
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -8,20 +10,23 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import (
-    ModelCheckpoint,
-    RichProgressBar,
-)
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vidpool.cli.datamodules import VideoDataModule
+from vidpool.cli.ranks import end_with_parent, what_was_lost
 from vidpool.cli.recipes import expand_bases
-from vidpool.errors import CheckpointError, ConfigError
+from vidpool.cli.requeued import current_job, keep_metrics, left_behind, sign
+from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
 from vidpool.models.checkpoint import load_checkpoint
+from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+from vidpool.train.last_checkpoint import LastCheckpoint
+from vidpool.train.requeue import RequeueBetweenBatches
 
 CLI = TypeVar("CLI", bound="VidpoolCLI")
 
@@ -36,10 +41,25 @@ def main(verb: str, arguments: list[str]) -> int:
     """Run one of Lightning's verbs; see :class:`VidpoolCLI`."""
     # distributed training starts its other processes with this command line
     sys.argv = [sys.argv[0], verb, *arguments]
+    end_with_parent()
     try:
         _make_cli(VidpoolCLI, verb, arguments)
     except MisconfigurationException as error:
         raise ConfigError(f"Lightning cannot run this: {error}") from error
+    except SIGTERMException as error:  # before or beside the training itself
+        raise StoppedError("stopped by SIGTERM", signal.SIGTERM) from error
+    except OSError as error:  # of logs; checkpoints tell it themselves
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise VidpoolError(
+            f"{error.filename or 'the logs'}: {error.strerror}; what was saved is kept: resume "
+            "with --ckpt_path last"
+        ) from error
+    except RuntimeError as error:
+        lost = what_was_lost(error)
+        if lost is None:
+            raise
+        raise VidpoolError(lost) from error
     return 0
 
 
@@ -58,7 +78,7 @@ def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
         auto_configure_optimizers=False,
         parser_kwargs={
             name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
-            for name in VidpoolCLI.subcommands()
+            for name in cls.subcommands()
         },
         args=[verb, *expand_bases(arguments)],
     )
@@ -68,8 +88,12 @@ class VidpoolCLI(LightningCLI):
     """LightningCLI with vidpool's run folders and defaults.
 
     Logs, checkpoints and the settings that made them go to ``<root>/<name>/<verb>_<n>``, a new
-    folder for each run.
+    folder for each run. A job of SLURM that was requeued goes on in its folder, from its newest
+    checkpoint.
     """
+
+    folder: Path | None = None
+    """That of a run that goes on."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -90,6 +114,12 @@ class VidpoolCLI(LightningCLI):
         """Name of the run; the number of classes follows from the data."""
         parser.add_argument("--run.name", default="default", help="Name of the run's folder.")
         parser.add_argument("--run.root", default="runs", help="Where the runs' folders lie.")
+        parser.add_argument(
+            "--run.save_minutes",
+            type=float | None,
+            default=15.0,
+            help="How often last.ckpt is saved within an epoch; 0 is after every step, null not.",
+        )
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -105,11 +135,17 @@ class VidpoolCLI(LightningCLI):
         build the checkpoint's network.
         """
         settings = self.config[self.config["subcommand"]]
-        path = settings.get("ckpt_path")
+        if self.config["subcommand"] == "fit":
+            left = left_behind(Path(settings["run"]["root"]) / settings["run"]["name"], "fit")
+            if left is not None:
+                self.folder, settings["ckpt_path"] = left[0], str(left[1])
+        path = settings["ckpt_path"] = self._resolve_last(settings)
         if path is None:
             if self.config["subcommand"] != "fit":
                 raise CheckpointError("--ckpt_path must name the checkpoint to be evaluated")
             return
+        if self.config["subcommand"] == "fit":
+            remove_unfinished(path)
         checkpoint = load_checkpoint(path)
         if self.config["subcommand"] == "fit" and "optimizer_states" not in checkpoint:
             raise CheckpointError(
@@ -121,10 +157,24 @@ class VidpoolCLI(LightningCLI):
             for name in set(ARCHITECTURE) & saved.keys() - {"num_classes"}:
                 settings["model"][name] = saved[name]
 
+    def _resolve_last(self, settings: Namespace) -> str | None:
+        """``--ckpt_path last`` is the newest ``last.ckpt`` of the runs of this name, if any."""
+        path: str | None = settings.get("ckpt_path")
+        if path != "last":
+            return path
+        runs = Path(settings.run.root) / settings.run.name
+        found = max(
+            runs.glob("fit_*/checkpoints/last.ckpt"),
+            key=lambda file: file.stat().st_mtime_ns,
+            default=None,
+        )
+        rank_zero_info(f"--ckpt_path last: {found or f'no run in {runs} has one yet'}")
+        return None if found is None else str(found)
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer with loggers, checkpoints and progress bar; those of a config come first."""
         trainer = self._get(self.config_init, "trainer")
-        _refuse_float16_on_cpu(trainer)
+        _refuse_on_cpu(trainer)
         given = trainer.callbacks or []
         callbacks: list[pl.Callback] = list(given) if isinstance(given, list) else [given]
 
@@ -134,7 +184,15 @@ class VidpoolCLI(LightningCLI):
         if trainer.enable_progress_bar is not False and lacks(pl.callbacks.ProgressBar):
             callbacks.append(RunProgressBar())
         run = self._get(self.config, "run")
-        folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
+        if self.folder is None:
+            folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
+            sign(folder)
+        else:
+            folder = self.folder
+            keep_metrics(folder)
+            self.save_config_kwargs["overwrite"] = True
+        if self.subcommand == "fit" and current_job() is not None:
+            callbacks.append(RequeueBetweenBatches())
         # where reports and the config go without a logger
         trainer.default_root_dir = trainer.default_root_dir or str(folder)
         if trainer.logger is None:
@@ -143,31 +201,45 @@ class VidpoolCLI(LightningCLI):
                 TensorBoardLogger(**place, default_hp_metric=False),
                 CSVLogger(**place),
             ]
-            # the folder is new, and the two loggers share it
+            # the two loggers share it
             warnings.filterwarnings(
                 "ignore", "Experiment logs directory .* exists and is not empty"
             )
-        rank_zero_info(f"this run's folder: {folder}")
+        goes_on = f"; it goes on from {self.config_init[self.subcommand].ckpt_path}"
+        rank_zero_info(f"this run's folder: {folder}{goes_on if self.folder else ''}")
         if self.subcommand != "fit":
             # callbacks that only training needs
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
-        if (
-            self.subcommand == "fit"
-            and trainer.enable_checkpointing is not False
-            and lacks(ModelCheckpoint)
-        ):
-            # Lightning's own `save_last` saves only where the monitored value is a new best one.
-            best = {"filename": "best", "monitor": "val/top1", "mode": "max"}
-            last = {"filename": "last", "save_on_train_epoch_end": True}
-            callbacks += [
-                ModelCheckpoint(**kind, enable_version_counter=False) for kind in (best, last)
-            ]
+            warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but load")
+        # each run has its own folder, where the best is the best from there on
+        warnings.filterwarnings("ignore", "The dirpath has changed from")
+        if self.subcommand == "fit" and trainer.enable_checkpointing is not False:
+            own = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
+            if all(isinstance(each, LastCheckpoint) for each in own):
+                callbacks.append(
+                    ModelCheckpoint(
+                        filename="best",
+                        monitor="val/top1",
+                        mode="max",
+                        enable_version_counter=False,
+                    )
+                )
+            if lacks(LastCheckpoint):
+                callbacks.append(LastCheckpoint(run.save_minutes))
+            trainer.plugins = _with_safe_checkpoints(trainer.plugins)
+        # precise batch norm needs the averaged weights in their place
+        callbacks.sort(key=lambda each: not isinstance(each, WeightAveraging))
         trainer.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
 
 
 class ParsedFit(VidpoolCLI):
     """What a command line of ``vidpool fit`` amounts to; nothing is run."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """No other verb, so that parsing is quick."""
+        return {"fit": VidpoolCLI.subcommands()["fit"]}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -221,11 +293,20 @@ def new_run_folder(parent: Path, verb: str) -> Path:
         number += 1
 
 
-def _refuse_float16_on_cpu(trainer: Any) -> None:
-    """Lightning would train in bfloat16 instead, with no more than a warning.
+def _with_safe_checkpoints(plugins: Any) -> list[Any]:
+    """Add vidpool's way of writing checkpoints, unless the plugins bring their own."""
+    given = plugins or []
+    plugins = list(given) if isinstance(given, list) else [given]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(SafeCheckpointIO())
+    return plugins
+
+
+def _refuse_on_cpu(trainer: Any) -> None:
+    """Refuse what needs a GPU, where Lightning would do something else or fail in the first step.
 
     Raises:
-        ConfigError: float16 was asked for on a CPU.
+        ConfigError: float16 or synchronised batch norm was asked for on a CPU.
     """
     on_cpu = trainer.accelerator == "cpu" or (
         trainer.accelerator == "auto"
@@ -237,3 +318,5 @@ def _refuse_float16_on_cpu(trainer: Any) -> None:
             f"trainer.precision {trainer.precision} does not exist on a CPU; use bf16-mixed or "
             "32-true"
         )
+    if on_cpu and trainer.sync_batchnorm:
+        raise ConfigError("trainer.sync_batchnorm needs GPUs: PyTorch has none for CPUs")

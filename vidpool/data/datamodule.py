@@ -13,6 +13,7 @@ from vidpool.data.decode import Decoder
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
 
+Sampling = Literal["uniform", "class_balanced"]
 # of Kinetics-400's pixels, as torchvision's video models use them
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
@@ -39,6 +40,9 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         test_clips: Clips of a video in testing, spread evenly.
         test_crops: Crops of each of these clips, 1 or 3.
         augment: How training clips are varied.
+        sampling: ``uniform`` takes a clip of every video once an epoch. ``class_balanced`` takes as
+            many clips, but equally many of each class: videos of small classes come several times,
+            of large ones not all in every epoch.
         decoder: How videos are read, see :func:`vidpool.data.decode.open_video`.
         decode: ``exact``, or ``fast``: pixels that are not quite right, see there.
         on_bad_video: What to do about videos that are missing or cannot be read. ``error`` stops
@@ -68,6 +72,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         test_clips: int = 10,
         test_crops: int = 3,
         augment: Augmentation = Augmentation(),  # noqa: B008 (the command line shows its fields)
+        sampling: Sampling = "uniform",
         decoder: Decoder = "auto",
         decode: Literal["exact", "fast"] = "exact",
         on_bad_video: OnBadVideo = "error",
@@ -86,6 +91,10 @@ class VideoDataModule(pl.LightningDataModule, ABC):
                 f"on_bad_video must be one of {', '.join(get_args(OnBadVideo))}, "
                 f"got {on_bad_video!r}"
             )
+        if sampling not in get_args(Sampling):
+            raise ConfigError(
+                f"sampling must be one of {', '.join(get_args(Sampling))}, got {sampling!r}"
+            )
         if decode == "fast" and decoder not in ("auto", "pyav"):
             raise ConfigError(f"decode fast is for decoder auto or pyav, not {decoder}")
         if not 0 <= max_bad_share <= 1:
@@ -100,6 +109,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             batch_size if eval_batch_size is None else eval_batch_size,
         )
         self.augment = augment
+        self.sampling: Sampling = sampling
         self.decoder = decoder
         self.fast = decode == "fast"
         self.on_bad_video: OnBadVideo = on_bad_video

@@ -201,7 +201,8 @@ class TrainingClips(Dataset[Batch]):
     def _read_clip(self, video: LabelledVideo, shape: ClipShape) -> Tensor:
         with open_video(video.path, self.decoder, video.length, self.fast) as opened:
             span = span_of(opened, video)
-            where = span.start + random_clip(len(span), shape.frames, shape.stride)
+            stride = self.augment.temporal_stride(shape.stride)
+            where = span.start + random_clip(len(span), shape.frames, stride)
             short_side = self.augment.reading_short_side(shape.crop)
             frames = opened.frames(where.tolist(), short_side)
         return self.augment.cut(frames, shape.crop)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vidpool.data.datamodule import VideoDataModule
@@ -128,10 +129,11 @@ class ListedDataModule(VideoDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random, augmented clips."""
-        dataset = TrainingClips(
-            self.videos("train"), self.augment, self.decoder, self.on_bad_video, self.fast
-        )
-        return self._loader(dataset, self.schedule, shuffle=True)
+        videos = self.videos("train")
+        dataset = TrainingClips(videos, self.augment, self.decoder, self.on_bad_video, self.fast)
+        balanced = self.sampling == "class_balanced"
+        labels = torch.as_tensor(videos.label) if balanced else None
+        return self._loader(dataset, self.schedule, shuffle=True, labels=labels)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The central clip and crop of every video."""
@@ -204,6 +206,7 @@ class ListedDataModule(VideoDataModule):
         dataset: TrainingClips | EvaluationViews,
         schedule: Schedule,
         shuffle: bool,
+        labels: Tensor | None = None,
     ) -> ScheduledLoader:
         trainer = self.trainer
         sampler = ScheduledSampler(
@@ -213,6 +216,7 @@ class ListedDataModule(VideoDataModule):
             rank=trainer.global_rank if trainer else 0,
             shuffle=shuffle,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
+            labels=labels,
         )
         sampler.set_epoch(trainer.current_epoch if trainer else 0)
         return ScheduledLoader(

@@ -1,5 +1,6 @@
 """A loader that goes on where a checkpoint from the middle of an epoch left off."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,6 +8,25 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidpool.data.schedule import ScheduledSampler
 from vidpool.errors import CheckpointError
+
+GRACE = 60  # seconds
+
+
+def outlive_signals(worker: int) -> None:  # noqa: ARG001
+    """Let a loader's worker process go on when its whole process group is told to stop.
+
+    Ctrl-C and schedulers (SIGTERM; SIGUSR1 when a job's time is up) signal all processes at once,
+    and the training needs its workers until the step at hand is done; they end with the training.
+    One that is told to end by SIGTERM, as by the training itself where it does not answer, ends
+    within `GRACE` seconds.
+
+    Args:
+        worker: Its number, as the ``worker_init_fn`` of a DataLoader gets it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 class ScheduledLoader(DataLoader[Any]):
@@ -36,6 +56,7 @@ class ScheduledLoader(DataLoader[Any]):
         batches_done: Callable[[], int] | None = None,
         **options: Any,
     ) -> None:
+        options.setdefault("worker_init_fn", outlive_signals)
         super().__init__(dataset, sampler=sampler, batch_size=None, **options)
         self._batches_done = batches_done
         self._handed_out = 0
@@ -65,16 +86,16 @@ class ScheduledLoader(DataLoader[Any]):
         """
         here = self._state(state["batches"])
         differing = [
-            f"{name} {state[name]} in the checkpoint and {here[name]} here"
+            f"{name} {state.get(name, 0)} in the checkpoint and {here[name]} here"
             for name in here
-            if state[name] != here[name]
+            if state.get(name, 0) != here[name]
         ]
         if differing:
             raise CheckpointError(
                 f"the checkpoint is from the middle of an epoch, after {state['batches']} batches, "
                 f"and the epoch's batches are others here: {'; '.join(differing)}. Resume with the "
-                "data, batch size, schedule, seed and number of processes that it was trained "
-                "with, or from a checkpoint of the end of an epoch"
+                "data, batch size, sampling, schedule, seed and number of processes that it was "
+                "trained with, or from a checkpoint of the end of an epoch"
             )
         self.sampler.skip(state["batches"])
 
@@ -88,4 +109,5 @@ class ScheduledLoader(DataLoader[Any]):
             "clips": sampler.total,
             "processes": sampler.num_replicas,
             "seed": sampler.seed,
+            "class-balanced": int(sampler.labels is not None),
         }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from vidpool.data.sampling import clip_span
@@ -153,6 +154,10 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
     out. In evaluation every clip comes exactly once and in order; ranks that come out short are
     filled up with clips that are not ``counted``, because all ranks must make the same steps.
 
+    With ``labels`` an epoch has as many clips as ever, but of each class as many as of any other,
+    give or take one: videos of large classes are left out in turn, those of small ones come
+    several times, each time with another random clip.
+
     Args:
         dataset: What is sampled; only its length is asked.
         schedule: Shape and batch size at each step.
@@ -160,6 +165,11 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         rank: Which of them this one is.
         shuffle: True in training.
         seed: Of the order and of the clips; the same on every rank.
+        labels: int64 (len(dataset),), classes to be balanced in training; None takes clips as they
+            are.
+
+    Raises:
+        ConfigError: There are labels without ``shuffle``, or not one for each clip.
     """
 
     def __init__(
@@ -170,10 +180,16 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         rank: int = 0,
         shuffle: bool = True,
         seed: int = 0,
+        labels: Tensor | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)
         self.schedule = schedule
         self.total = len(dataset)  # type: ignore[arg-type]  # a Dataset need not have a length
+        if labels is not None and not shuffle:
+            raise ConfigError("classes are balanced in training only, where clips are shuffled")
+        if labels is not None and len(labels) != self.total:
+            raise ConfigError(f"there are {len(labels)} labels for {self.total} clips")
+        self.labels = labels
         self.skipped = 0
         self._plan: list[PlannedStep] | None = None
 
@@ -210,10 +226,12 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         """The batches of this rank in the present epoch, but those that are skipped."""
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
-        if self.shuffle:
+        if not self.shuffle:
+            order = torch.arange(self.total)
+        elif self.labels is None:
             order = torch.randperm(self.total, generator=generator)
         else:
-            order = torch.arange(self.total)
+            order = class_balanced_order(self.labels, generator)
         for step in self.plan[self.skipped :]:
             first = step.first + self.rank * step.batch_size
             batch = []
@@ -226,6 +244,32 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
     def __len__(self) -> int:
         """How many batches this rank gets in the present epoch, with those that are skipped."""
         return len(self.plan)
+
+
+def class_balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """As many places of clips as there are labels, with equally many of each class in random order.
+
+    Which classes get one more, where they cannot all have as many, is drawn. A clip comes again
+    only when all others of its class have come as often.
+
+    Args:
+        labels: int64 (N,), in any range; classes without clips are left out.
+        generator: What to draw from.
+
+    Returns:
+        int64 (N,), places in ``labels``.
+    """
+    _, members = labels.unique(return_counts=True)
+    wanted = torch.full_like(members, len(labels) // max(1, len(members)))
+    more = len(labels) - int(wanted.sum())
+    wanted[torch.randperm(len(members), generator=generator)[:more]] += 1
+    places = [labels.new_empty(0, dtype=torch.int64)]
+    by_class = labels.argsort(stable=True).split(members.tolist())
+    for own, count in zip(by_class, wanted.tolist(), strict=True):
+        laps, rest = divmod(count, len(own))
+        drawn = own[torch.randperm(len(own), generator=generator)[:rest]]
+        places += [own.repeat(laps), drawn]
+    return torch.cat(places)[torch.randperm(len(labels), generator=generator)]
 
 
 def mix_seeds(*numbers: int) -> int:

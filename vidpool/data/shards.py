@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, OnBadVideo, Preprocessing, TrainingClips
+from vidpool.data.loader import outlive_signals
 from vidpool.data.schedule import (
     ClipRequest,
     ClipShape,
@@ -336,6 +337,11 @@ class ShardDataModule(VideoDataModule):
     def __init__(self, shards: str, shuffle_buffer: int = 100, **options: Any) -> None:
         super().__init__(**options)
         require_webdataset()
+        if self.sampling != "uniform":
+            raise ConfigError(
+                f"sampling {self.sampling} needs videos in any order, and shards are read from one "
+                "end to the other: train on video files, or with sampling uniform"
+            )
         if shuffle_buffer < 1:
             raise ConfigError(f"shuffle_buffer must be at least 1, got {shuffle_buffer}")
         self.folder = Path(shards)
@@ -400,6 +406,7 @@ class ShardDataModule(VideoDataModule):
             self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
             multiprocessing_context=self.worker_start if self.workers else None,
+            worker_init_fn=outlive_signals,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -145,6 +145,7 @@ def load_weights(
     bgr: bool = False,
     inflate: bool = False,
     partial: bool = False,
+    fresh_classifier: bool = False,
 ) -> Report:
     """Take a file's weights into a network; a classifier of other classes stays fresh.
 
@@ -161,6 +162,7 @@ def load_weights(
             2.2). torchvision's ResNets fit the r3d networks and its GoogLeNet fits I3D; of other
             networks, weights of the same names.
         partial: Take what fits, if it is at least half of the backbone's weights.
+        fresh_classifier: Leave the classifier as it is even where the file's would fit.
 
     Returns:
         What was taken and what was not.
@@ -175,6 +177,10 @@ def load_weights(
     weights = source if isinstance(source, Weights) else read_weights(source)
     wanted = model.state_dict()
     prefix, named, unexpected = _align(wanted, weights.state, inflate)
+    heads = heads_of(model)
+    classifier = tuple(k for k in wanted if k.startswith(tuple(f"{head}." for head in heads)))
+    if fresh_classifier:
+        named = {key: value for key, value in named.items() if key not in classifier}
     taken: dict[str, Tensor] = {}
     inflated, other = [], []
     for key, target in wanted.items():
@@ -188,7 +194,6 @@ def load_weights(
             inflated.append(key)
         else:
             other.append(OtherShape(key, tuple(named[key].shape), tuple(target.shape)))
-    heads = _heads(model)
     swapped = _first_convolutions(model) if bgr else ()
     report = Report(
         matched=tuple(taken),
@@ -199,7 +204,7 @@ def load_weights(
         swapped=swapped,
         prefix=prefix,
         left_out=tuple(weights.content),
-        classifier=tuple(k for k in wanted if k.startswith(tuple(f"{head}." for head in heads))),
+        classifier=classifier,
     )
     _check(weights.path, wanted, report, inflate, partial)
     for key in swapped:
@@ -221,12 +226,12 @@ def count_classes(model: nn.Module, weights: Weights, *, inflate: bool = False) 
         inflate: As for :func:`load_weights`.
     """
     _, named, _ = _align(model.state_dict(), weights.state, inflate)
-    heads = _heads(model)
+    heads = heads_of(model)
     key = f"{heads[0]}.weight" if heads else ""
     return named[key].shape[0] if key in named else None
 
 
-def _heads(model: nn.Module) -> tuple[str, ...]:
+def heads_of(model: nn.Module) -> tuple[str, ...]:
     """Dotted names of the layers that make logits, which networks of `create_model` have."""
     heads = getattr(model, "heads", ())
     return heads if isinstance(heads, tuple) else ()  # torchvision's ViT has a module of that name

@@ -1,28 +1,44 @@
 """Weights that start a training."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
-from vidpool.models.checkpoint import MismatchError, load_weights
+from vidpool.errors import CheckpointError
+from vidpool.models.checkpoint import MismatchError, load_weights, read_weights
 
 
-def init_from(model: nn.Module, path: str | os.PathLike[str]) -> list[str]:
+def init_from(
+    model: nn.Module, path: str | os.PathLike[str], class_names: Sequence[str] | None = None
+) -> list[str]:
     """Start a network from a checkpoint's weights; a classifier of other classes stays fresh.
+
+    Classes are others where their number is, or where the checkpoint names them otherwise.
 
     Args:
         model: The network, changed in place.
         path: A checkpoint of any kind that :func:`vidpool.models.checkpoint.read_weights` reads.
+        class_names: Of the classes to be trained; None where they are not known.
 
     Returns:
         The keys that stay as they were made: none, or the classifier's.
 
     Raises:
-        CheckpointError: The backbone does not fit; the message names the first key that differs.
+        CheckpointError: There is no such file, or the backbone does not fit; then the message names
+            the first key that differs.
     """
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"{path}: no such checkpoint file; --model.init_from names the one to start from"
+        )
+    weights = read_weights(path)
+    known = (weights.content.get("vidpool") or {}).get("class_names")
+    others = known is not None and class_names is not None and list(known) != list(class_names)
     try:
-        report = load_weights(model, path)
+        report = load_weights(model, weights, fresh_classifier=others)
     except MismatchError as error:
         hint = "Are model.backbone and model.width those of the checkpoint?"
         raise MismatchError(f"{error}. {hint}", error.report) from error

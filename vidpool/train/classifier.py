@@ -1,12 +1,15 @@
 """The LightningModule that trains and tests a video network."""
 
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
@@ -18,11 +21,25 @@ from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
+from vidpool.provenance import provenance
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
+from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
-from vidpool.train.optim import LRSchedule, OptimizerName, lr_factor, make_optimizer
-from vidpool.train.report import list_bad_videos, write_test_report
+from vidpool.train.optim import (
+    LRSchedule,
+    OptimizerName,
+    lr_factor,
+    make_optimizer,
+    same_groups,
+    set_lr,
+)
+from vidpool.train.report import (
+    list_bad_videos,
+    write_predictions,
+    write_run,
+    write_test_report,
+)
 
 ARCHITECTURE = (
     "backbone",
@@ -32,11 +49,15 @@ ARCHITECTURE = (
     "pooling",
     "pooling_options",
 )
+FINETUNING = ("freeze", "backbone_lr", "layer_decay")
 STAGES = ("train", "val", "test")
 
 
 class VideoClassifier(pl.LightningModule):
-    """A video network from the registry, its pooling swapped, with loss, optimiser and metrics.
+    """A network from the registry, its pooling swapped, with loss, optimiser and metrics.
+
+    Networks for pictures are given clips of one frame; see
+    :class:`vidpool.data.sets.image_folder.ImageFolderDataModule`.
 
     Args:
         backbone: Name of a network, see :func:`vidpool.models.list_models`.
@@ -54,8 +75,15 @@ class VideoClassifier(pl.LightningModule):
         channels_last: Keep weights and clips in the channels-last memory format, which makes
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
         compile: Compile the network with ``torch.compile``, once for each clip size.
-        init_from: A checkpoint whose weights training starts from (fine-tuning); where it has
-            other classes, the classifier starts fresh. To resume a run use ``--ckpt_path`` instead.
+        init_from: A checkpoint whose weights training starts from (fine-tuning), of any kind that
+            ``vidpool import`` reads; where it has other classes, the classifier starts fresh. To
+            resume a run use ``--ckpt_path`` instead.
+        backbone_lr: The learning rate of everything but the classifier, as a factor of ``lr``.
+        layer_decay: A further factor of the learning rate for each stage of the network, from the
+            classifier to the input (layer-wise decay).
+        freeze: Modules that are not trained, by names such as ``[stem, layer1]`` or ``['layer*']``;
+            ``[backbone]`` is all but the classifier. They stay in evaluation mode: batch norm keeps
+            its statistics, and nothing is dropped.
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
         lr: Base learning rate.
         momentum: Of SGD.
@@ -85,6 +113,9 @@ class VideoClassifier(pl.LightningModule):
         channels_last: bool = False,
         compile: bool = False,
         init_from: str | None = None,
+        backbone_lr: float = 1.0,
+        layer_decay: float = 1.0,
+        freeze: list[str] | None = None,
         optimizer: OptimizerName = "sgd",
         lr: float = 0.1,
         momentum: float = 0.9,
@@ -120,7 +151,12 @@ class VideoClassifier(pl.LightningModule):
             _swap(self.model, backbone, channels, pooling, pooling_options or {})
         elif pooling_options:
             raise ConfigError(f"model.pooling_options {pooling_options} need a model.pooling")
-        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.frozen = freeze_modules(self.model, freeze or [])
+        keep_frozen(self.model, self.frozen)  # Lightning does not call train() before it trains
+        self.lr_scales = lr_scales(self.model, backbone_lr, layer_decay)
+        self.takes_pictures = model_info(backbone).kind == "image"
+        last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
+        self.memory_format = last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
         self.train_loss = MeanMetric()
         self.train_accuracies = MetricCollection(
@@ -138,10 +174,28 @@ class VideoClassifier(pl.LightningModule):
         self.bad: dict[str, list[str]] = {stage: [] for stage in STAGES}
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits (N, num_classes) of normalised clips (N, C, T, H, W)."""
+        """Logits (N, num_classes) of normalised clips (N, C, T, H, W).
+
+        Raises:
+            ConfigError: The network takes pictures, and T is not 1.
+        """
         dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
+        if self.takes_pictures:
+            if clip.shape[2] != 1:
+                raise ConfigError(
+                    f"model.backbone {self.hparams['backbone']} takes pictures, not clips of "
+                    f"{clip.shape[2]} frames: train it on vidpool.data.sets.image_folder."
+                    "ImageFolderDataModule, or with data.frames 1"
+                )
+            clip = clip.squeeze(2)
         clip = clip.to(dtype=dtype, memory_format=self.memory_format)
         return self.model(mark(clip) if self.hparams["compile"] else clip)
+
+    def train(self, mode: bool = True) -> "VideoClassifier":
+        """Set training mode, but for what is frozen."""
+        super().train(mode)
+        keep_frozen(self.model, self.frozen)
+        return self
 
     def setup(self, stage: str) -> None:
         """Take the data's description; start from ``init_from`` unless resuming; compile."""
@@ -149,7 +203,14 @@ class VideoClassifier(pl.LightningModule):
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
         if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
-            load_init(self.model, self.hparams["init_from"])
+            names = self.description["class_names"] if self.description else None
+            load_init(self.model, self.hparams["init_from"], names)
+        scaled = any(scale != 1 for scale in self.lr_scales.values())
+        if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
+            freeze = self.hparams["freeze"] or []
+            rank_zero_info(summary(self.model, self.lr_scales, self.hparams["lr"], freeze))
+        if self.frozen:  # of which Lightning would warn
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.hparams["compile"]:
             compile_network(self.model)
 
@@ -171,7 +232,8 @@ class VideoClassifier(pl.LightningModule):
         """Let the present settings count: a resumed optimiser brings those of the old run."""
         resumed = self.trainer.optimizers[0].param_groups
         for group, new in zip(resumed, self._new_optimizer().param_groups, strict=True):
-            group.update({k: new[k] for k in ("momentum", "nesterov", "weight_decay") if k in new})
+            settings = ("momentum", "nesterov", "weight_decay", "lr_scale")
+            group.update({name: new[name] for name in settings if name in new})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate by the share of the training that is done; seed the step.
@@ -197,8 +259,7 @@ class VideoClassifier(pl.LightningModule):
         lr *= lr_factor(
             done, h["lr_schedule"], last, h["warmup_epochs"], h["milestones"] or (), h["gamma"]
         )
-        for group in trainer.optimizers[0].param_groups:
-            group["lr"] = lr
+        set_lr(trainer.optimizers[0], lr)
         self.log("lr", lr, batch_size=len(batch["label"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -245,25 +306,27 @@ class VideoClassifier(pl.LightningModule):
         self._add_scores("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log loss and accuracy over videos; write the confusion matrix and accuracy by class."""
+        """Log loss and accuracy over videos; write what :mod:`vidpool.train.report` has."""
         scores, labels, metrics = self._log_scores("test")
         self._report_bad("test")
         folder = self.trainer.log_dir  # asked on every rank, since it is broadcast
         if self.trainer.is_global_zero and folder is not None:
             names = self.description["class_names"] if self.description else None
-            write_test_report(
-                Path(folder),
-                confusion_matrix(scores, labels).cpu(),
-                names or [str(i) for i in range(self.hparams["num_classes"])],
-                {**metrics, "videos": len(labels)},
+            names = names or [str(i) for i in range(self.hparams["num_classes"])]
+            matrix = confusion_matrix(scores, labels).cpu()
+            write_test_report(Path(folder), matrix, names, {**metrics, "videos": len(labels)})
+            loader: Any = self.trainer.test_dataloaders
+            write_predictions(
+                Path(folder), loader.dataset.videos, self.scores.seen(), scores, labels, names
             )
+            write_run(Path(folder), self._describe_run())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs."""
         checkpoint["vidpool"] = self.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network or of other classes.
+        """Refuse a checkpoint of another network, of other classes, or of an average of weights.
 
         Raises:
             CheckpointError: It does not fit; the message says in what, and how to fine-tune.
@@ -281,6 +344,14 @@ class VideoClassifier(pl.LightningModule):
                 f"the checkpoint is of another network: {'; '.join(differing)}. To fine-tune its "
                 "weights on other classes give it as --model.init_from instead of --ckpt_path"
             )
+        if resuming and checkpoint.get("optimizer_states"):  # without, Lightning refuses it
+            self._check_groups(checkpoint["optimizer_states"][0]["param_groups"], saved)
+        if resuming and "averaging_state" in checkpoint and not self._averages():
+            raise CheckpointError(
+                "the checkpoint's weights are an average (EMA), beside which those in training are "
+                "kept. Resume with the callback that made it, --config configs/schedule/ema.yaml, "
+                "or give the checkpoint as --model.init_from to start from the average"
+            )
         found = checkpoint.get("vidpool")
         if self.description and found and found["class_names"] != self.description["class_names"]:
             here, there = self.description["class_names"], found["class_names"]
@@ -292,12 +363,56 @@ class VideoClassifier(pl.LightningModule):
             )
         self.description = self.description or found
 
+    def _describe_run(self) -> dict[str, Any]:
+        """What is tested, for ``run.json``."""
+        seed = os.environ.get("PL_GLOBAL_SEED")
+        data = getattr(self.trainer, "datamodule", None)
+        root = getattr(data, "root", getattr(data, "folder", None))
+        return {
+            **provenance(seed=None if seed is None else int(seed)),
+            "checkpoint": None if self.trainer.ckpt_path is None else str(self.trainer.ckpt_path),
+            "network": {name: self.hparams[name] for name in ARCHITECTURE},
+            "data": {
+                "datamodule": type(data).__name__,
+                "root": None if root is None else str(root),
+                "preprocessing": (self.description or {}).get("preprocessing"),
+                "static": getattr(data, "static", False),
+            },
+        }
+
+    def _averages(self) -> bool:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(isinstance(each, WeightAveraging) for each in callbacks)
+
     def _empty_scores(self, loader: Any) -> VideoScores:
-        return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
+        videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
+        # float32, but for Lightning's 64-true
+        precision = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        return VideoScores(videos, classes, precision).to(self.device)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         h = self.hparams
-        return make_optimizer(self.model, h["optimizer"], h["lr"], h["momentum"], h["weight_decay"])
+        settings = h["optimizer"], h["lr"], h["momentum"], h["weight_decay"]
+        return make_optimizer(self.model, *settings, self.lr_scales)
+
+    def _check_groups(self, groups: list[dict[str, Any]], saved: dict[str, Any]) -> None:
+        """Refuse an optimiser that has other parameters, or has them in other groups.
+
+        Raises:
+            CheckpointError: It has; the message says by which options.
+        """
+        if same_groups(groups, self._new_optimizer().param_groups):
+            return
+        differing = [
+            f"model.{name} is {saved[name]} in the checkpoint and {self.hparams[name]} here"
+            for name in FINETUNING
+            if name in saved and saved[name] != self.hparams[name]
+        ]
+        raise CheckpointError(
+            "the checkpoint's optimiser trains other parameters, or groups them otherwise: "
+            f"{'; '.join(differing) or 'they are not named'}. To change this give the checkpoint "
+            "as --model.init_from instead of --ckpt_path"
+        )
 
     def _add_scores(self, stage: str, batch: Batch) -> None:
         self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
@@ -372,9 +487,6 @@ def _network(
     further: dict[str, Any] | None,
 ) -> nn.Module:
     """The network, given only the options that were set: not every network has all of them."""
-    info = model_info(name)
-    if info.kind != "video":
-        raise ConfigError(f"model.backbone {name} takes pictures, not clips: see `vidpool models`")
     options = dict(further or {})
     for other in ("num_classes", "width", "dropout", "checkpointing"):
         if other in options:
@@ -394,8 +506,9 @@ def _swap(
 ) -> None:
     """Replace the network's pooling; an example clip tells what learns by channel how many."""
     info = model_info(name)
-    small = map(max, info.smallest, (8, 64, 64))
-    example = (1, channels, *(info.size if info.fixed else small))
+    small = (64, 64) if info.kind == "image" else (8, 64, 64)
+    size = info.size if info.fixed else map(max, info.smallest, small)
+    example = (1, channels, *size)
     try:
         swap_pooling(model, pooling, **({"example": example} | options))
     except ConfigError as error:

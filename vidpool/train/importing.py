@@ -36,6 +36,8 @@ _TORCHVISION = {
     "torchvision/swin3d_t": {"frames": 32, "clips": 12},
     "torchvision/mvit_v2_s": {"stride": 4},
 }
+# torchvision's own classes turn ImageNet's normalisation into this one first
+_INCEPTIONS = ("torchvision/googlenet", "torchvision/inception_v3")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def import_checkpoint(
 
     Args:
         path: Any file that :func:`vidpool.models.checkpoint.read_weights` reads.
-        backbone: The network, one of :func:`vidpool.models.list_models` that takes clips.
+        backbone: The network, one of :func:`vidpool.models.list_models`.
         num_classes: By default as many as the file's classifier has.
         width: Channels of the first stage, where that is not the network's own.
         pooling: What the network was trained with in place of its own pooling, see
@@ -89,11 +91,6 @@ def import_checkpoint(
             report), or does not tell the number of classes.
         ConfigError: A network or value that cannot work.
     """
-    if model_info(backbone).kind != "video":
-        raise ConfigError(
-            f"{backbone} takes pictures, and vidpool classifies clips; "
-            "vidpool.models.load_weights reads its checkpoints"
-        )
     weights = read_weights(path)
     saved = _own_settings(weights)
     settings: dict[str, Any] = {"backbone": backbone, "pooling": pooling or saved.get("pooling")}
@@ -197,8 +194,9 @@ def _classes(weights: Weights, backbone: str, inflate: bool) -> int:
 def _usual_preprocessing(classifier: VideoClassifier, report: Report) -> tuple[dict[str, Any], str]:
     """Fields of Preprocessing, and whose they are."""
     name, model = classifier.hparams["backbone"], classifier.model
-    frames, crop, _ = model_info(name).size
-    fields: dict[str, Any] = {"frames": frames, "stride": _STRIDES.get(name, 2), "crop": crop}
+    *frames, crop, _ = model_info(name).size
+    fields: dict[str, Any] = {"stride": _STRIDES.get(name, 2), "crop": crop}
+    fields["frames"] = frames[0] if frames else 1
     # the usual 256 for 224, and 128 for 112
     fields |= {"short_side": crop * 8 // 7, "clips": 10, "crops": 3, "mean": MEAN, "std": STD}
     if report.inflated:
@@ -224,6 +222,10 @@ def _usual_preprocessing(classifier: VideoClassifier, report: Report) -> tuple[d
         transforms = next(iter(get_model_weights(name.rpartition("/")[2]))).transforms()
         crop = transforms.crop_size[0]
         fields |= {"crop": crop, "short_side": max(crop, min(transforms.resize_size)), "clips": 5}
+        if not frames:
+            fields |= {"stride": 1, "clips": 1, "crops": 1}
+            if name in _INCEPTIONS:
+                return fields | {"mean": (0.5,) * 3, "std": (0.5,) * 3}, "of torchvision"
         fields |= _TORCHVISION.get(name, {})
         return fields | {"mean": transforms.mean, "std": transforms.std}, "of torchvision"
     return fields, "assumed, since the file does not tell"

@@ -22,6 +22,7 @@ class VideoScores(Metric):
     Args:
         num_videos: Videos in the data set.
         num_classes: Classes of the scores.
+        precision: Dtype to average them in.
     """
 
     full_state_update = False
@@ -29,9 +30,16 @@ class VideoScores(Metric):
     views: Tensor
     labels: Tensor
 
-    def __init__(self, num_videos: int, num_classes: int, **options: Any) -> None:
+    def __init__(
+        self,
+        num_videos: int,
+        num_classes: int,
+        precision: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.add_state("scores", torch.zeros(num_videos, num_classes), dist_reduce_fx="sum")
+        zeros = torch.zeros(num_videos, num_classes, dtype=precision)
+        self.add_state("scores", zeros, dist_reduce_fx="sum")
         self.add_state("views", torch.zeros(num_videos, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state(
             "labels", torch.full((num_videos,), -1, dtype=torch.long), dist_reduce_fx="max"
@@ -47,20 +55,24 @@ class VideoScores(Metric):
             counted: bool (N,), False for views to be left out.
         """
         video = video[counted]
-        scores = logits[counted].float().softmax(dim=1)
+        scores = logits[counted].softmax(dim=1, dtype=self.scores.dtype)
         self.scores.index_add_(0, video, scores)
         self.views.index_add_(0, video, torch.ones_like(video))
         self.labels[video] = label[counted]
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean scores (V, num_classes) and labels (V,) of the videos that were seen."""
-        seen = self.views > 0
-        return self.scores[seen] / self.views[seen, None], self.labels[seen]
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean scores (V, num_classes), labels (V,) and numbers (V,) of the videos seen."""
+        (seen,) = self.views.nonzero(as_tuple=True)
+        return self.scores[seen] / self.views[seen, None], self.labels[seen], seen
 
     def mean_scores(self) -> tuple[Tensor, Tensor]:
-        """What :meth:`compute` says, also for a single video, whose label torchmetrics squeezes."""
-        scores, labels = self.compute()
+        """Scores and labels of :meth:`compute`; torchmetrics squeezes a single video's label."""
+        scores, labels, _ = self.compute()
         return scores, labels.reshape(-1)
+
+    def seen(self) -> Tensor:
+        """int64 (V,): the places in the data set of the videos that :meth:`mean_scores` is of."""
+        return self.compute()[2].reshape(-1)
 
 
 def accuracies(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Optimisers and learning rates; the rate follows training's progress, not a count of steps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -43,18 +43,50 @@ def lr_factor(
 
 
 def make_optimizer(
-    model: nn.Module, name: OptimizerName, lr: float, momentum: float, weight_decay: float
+    model: nn.Module,
+    name: OptimizerName,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    scales: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; biases and normalisation are not decayed by AdamW."""
+    """SGD with Nesterov momentum, or AdamW; biases and normalisation are not decayed by AdamW.
+
+    Args:
+        model: The network; what needs no gradient is left out.
+        name: Which optimiser.
+        lr: Base learning rate.
+        momentum: Of SGD.
+        weight_decay: Of what is decayed.
+        scales: By a parameter's name, what its learning rate is multiplied with; by default 1. Each
+            group of parameters keeps it as ``lr_scale``, those with 1 come first.
+    """
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for key, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = 1.0 if scales is None else scales[key]
+        decayed = name == "sgd" or parameter.ndim > 1
+        new = {"params": [], "lr": lr * scale, "lr_scale": scale}
+        new["weight_decay"] = weight_decay if decayed else 0.0
+        groups.setdefault((scale, decayed), new)["params"].append((key, parameter))
+    order = sorted(groups, key=lambda group: (group[0] != 1.0, -group[0], not group[1]))
+    sorted_groups = [groups[key] for key in order]
     if name == "sgd":
-        return torch.optim.SGD(
-            model.parameters(),
-            lr,
-            momentum=momentum,
-            nesterov=momentum > 0,
-            weight_decay=weight_decay,
-        )
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr, weight_decay=weight_decay)
+        return torch.optim.SGD(sorted_groups, lr, momentum=momentum, nesterov=momentum > 0)
+    return torch.optim.AdamW(sorted_groups, lr)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of each group: ``lr`` times its ``lr_scale``."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def same_groups(saved: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether groups of a saved optimiser hold the same parameters as those of a new one."""
+    return len(saved) == len(new) and all(
+        len(there["params"]) == len(here["params"])
+        and there.get("param_names", here["param_names"]) == here["param_names"]
+        for there, here in zip(saved, new, strict=True)
+    )

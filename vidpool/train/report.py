@@ -1,13 +1,30 @@
-"""What a test leaves behind for people: a confusion matrix as a picture, accuracy by class."""
+"""What a test leaves behind: what was tested, predictions, accuracy by class, a picture."""
 
 import csv
 import io
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vidpool.data.table import LabelledVideo
+
+PREDICTIONS = "predictions.csv"
+PREDICTION_COLUMNS = (
+    "path",
+    "start",
+    "end",
+    "label",
+    "predicted",
+    "probability",
+    "label_probability",
+    "label_rank",
+)
+RUN = "run.json"
 MAX_LABELLED = 110  # more class names than this cannot be read beside a matrix
 
 
@@ -36,6 +53,64 @@ def write_test_report(
             rows.writerow([name, videos, correct, f"{correct / videos:.4f}" if videos else ""])
     confusion_figure(matrix, class_names).savefig(files[2], dpi=120)
     return files
+
+
+def write_predictions(
+    folder: Path,
+    videos: Sequence[LabelledVideo] | Sequence[int],
+    seen: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    class_names: list[str],
+) -> Path:
+    """Write ``predictions.csv``, a row for each video.
+
+    Its columns: the file, below the data set's folder where it lies there (``#7`` for the seventh
+    video from 0 of shards, which keep no names); start and end in seconds where the video is a
+    span of its file; the true class; the predicted one and its probability; the true class's
+    probability, and its rank, which is 1 where the prediction is right and at most 5 where it is
+    right by top-5.
+
+    Args:
+        folder: Where to; it is there.
+        videos: All videos of the data set; numbers where they have no names.
+        seen: int64 (V,), places of those that were tested.
+        scores: (V, C) probabilities.
+        labels: int64 (V,) class ids.
+        class_names: The C names.
+
+    Returns:
+        The file.
+    """
+    root = getattr(videos, "root", "")
+    true = scores.gather(1, labels[:, None])
+    ranks = 1 + (scores > true).sum(dim=1)
+    best, predicted = scores.max(dim=1)
+    # where classes are equal one of them is predicted, and the true one then comes after it
+    ranks = ranks.where((ranks > 1) | (predicted == labels), 2)
+    file = folder / PREDICTIONS
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as text:
+        rows = csv.writer(text)
+        rows.writerow(PREDICTION_COLUMNS)
+        columns = (seen, labels, predicted, best, true[:, 0], ranks)
+        for number, label, guess, p, q, rank in zip(*map(Tensor.tolist, columns), strict=True):
+            video = videos[number]
+            if isinstance(video, int):
+                where = [f"#{video}", "", ""]
+            else:
+                span = ["", ""] if video.start is None else [f"{video.start:g}", f"{video.end:g}"]
+                where = [os.path.relpath(video.path, root) if root else video.path, *span]
+            rows.writerow(
+                [*where, class_names[label], class_names[guess], f"{p:.6g}", f"{q:.6g}", rank]
+            )
+    return file
+
+
+def write_run(folder: Path, run: dict[str, Any]) -> Path:
+    """Write ``run.json``, which says what was tested, on which data, and by which command."""
+    file = folder / RUN
+    file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    return file
 
 
 def list_bad_videos(folder: Path, epoch: int, stage: str, messages: list[str]) -> Path:

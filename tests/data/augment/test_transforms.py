@@ -156,6 +156,18 @@ def test_short_side_cuts_a_square_without_scaling_it():
     assert {top for _, top in places} == set(range(7))
 
 
+def test_temporal_stride_is_drawn_from_its_range():
+    torch.manual_seed(0)
+    authors = Augmentation(stride=(0.8, 1.2))
+    strides = [authors.temporal_stride(5) for _ in range(3000)]
+    for stride in (4, 5, 6):
+        assert strides.count(stride) == pytest.approx(1000, abs=104)  # 4 standard deviations
+    assert {authors.temporal_stride(1) for _ in range(20)} == {1}  # never 0
+    state = torch.get_rng_state()
+    assert Augmentation().temporal_stride(5) == 5
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_reading_short_side_is_drawn_from_its_range():
     augment = Augmentation(crop="short_side", short_side=(1.0, 1.5))
     torch.manual_seed(0)
@@ -360,6 +372,8 @@ def test_mixup_and_cutmix_take_turns():
         ({"ratio": (2.0, 1.0)}, r"ratio .*\(2\.0, 1\.0\)"),
         ({"short_side": (0.9, 1.2)}, r"short_side .*\(0\.9, 1\.2\)"),
         ({"short_side": (1.5, 1.2)}, r"short_side .*\(1\.5, 1\.2\)"),
+        ({"stride": (0.0, 1.0)}, r"stride .*\(0\.0, 1\.0\)"),
+        ({"stride": (2.0, 1.0)}, r"stride .*\(2\.0, 1\.0\)"),
         ({"flip": -0.1}, r"flip .*-0\.1"),
         ({"flip": 1.5}, r"flip .*1\.5"),
         ({"flip": math.nan}, "flip .*nan"),

@@ -4,8 +4,9 @@ import csv
 import json
 
 import pytest
-from trees import HACS_HEADER, Videos, make_hacs, video_id, write_csv
+from trees import HACS_HEADER, Videos, make_hacs, video_id, write_clip, write_csv
 
+from vidpool.data.decode import open_video
 from vidpool.data.index import read_index
 from vidpool.data.sets.hacs import HACSDataModule
 from vidpool.data.upkeep import check
@@ -59,11 +60,38 @@ def run(root, folder, **options) -> CheckedData:
 def test_what_is_wrong_is_counted(root, tmp_path):
     checked = run(root, tmp_path / "out")
     assert checked.read == 3
-    # listed, missing, unreadable, beyond the end, too short
-    assert checked.counts("train").tolist() == [[8, 2, 2, 1, 1], [0] * 5]
+    # listed, missing, unreadable, beyond the end, cut short, too short
+    assert checked.counts("train").tolist() == [[8, 2, 2, 1, 0, 1], [0] * 6]
     assert checked.needed == 16
     assert checked.durations("train").tolist() == pytest.approx([2, 0.2, 1])
     assert list(checked.errors) == [1]
+
+
+def test_files_that_were_cut_short(tmp_path):
+    root = tmp_path / "hacs"
+    path = write_clip(root / "BMX" / f"v_{video_id(0)}.avi", 100, codec="mpeg4")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    with open_video(path) as video:
+        end = len(video) / 25
+        assert 1.5 < end < 3.5
+    # within what is left, across its end, after it
+    times = [(0.0, 1.0), (end - 0.8, end + 1), (end + 0.2, end + 1)]
+    write_csv(
+        tmp_path / "a.csv", HACS_HEADER, [("BMX", video_id(0), "training", *t, 1) for t in times]
+    )
+    for read in (1, 0):  # the second time from the notes
+        checked = run(root, tmp_path / "out")
+        assert checked.read == read
+        assert checked.counts("train")[0].tolist() == [3, 0, 0, 1, 1, 0]
+    table = checked.listing.split("train")
+    assert checked.problems(table).tolist() == [-1, 3, 2]
+    with write_report(checked, tmp_path / "out")[0].open(newline="") as file:
+        told = [row["message"] for row in csv.DictReader(file)]
+    assert told == [
+        "the file had 100 frames once; this video has 20",
+        "the file ends before it begins; it was cut short and had 100 frames once",
+    ]
 
 
 def test_the_index_says_it_too(root, tmp_path):
@@ -104,7 +132,7 @@ def test_only_the_rest_is_read(root, videos, tmp_path, monkeypatch):
     # the one that was read and could be, and not the one that could not
     checked = run(root, out)
     assert checked.read == 2
-    assert checked.counts("train")[0].tolist() == [8, 2, 2, 1, 1]
+    assert checked.counts("train")[0].tolist() == [8, 2, 2, 1, 0, 1]
     assert run(root, out).read == 1
     for line in (out / "files.jsonl").read_text().splitlines():
         json.loads(line)
@@ -224,5 +252,5 @@ def test_the_report(root, tmp_path):
         "message": "5 frames, and a clip reaches over 16: the last is repeated",
     }
     with files[1].open(newline="") as file:
-        assert list(csv.reader(file))[1:] == [["train", "BMX", "8", "2", "2", "1", "1"]]
+        assert list(csv.reader(file))[1:] == [["train", "BMX", "8", "2", "2", "1", "0", "1"]]
     assert files[2].read_bytes().startswith(b"\x89PNG")

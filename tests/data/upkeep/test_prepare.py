@@ -59,13 +59,15 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize("gop", [1, 12])
 @pytest.mark.parametrize("name", KINDS)
-def test_frames_keep_their_numbers_and_times(name, tmp_path):
+def test_frames_keep_their_numbers_and_times(name, gop, tmp_path):
     options = KINDS[name]
     count = len(options.get("stamps", range(40)))
     original = write_video(tmp_path / name, count, **options)
     target = tmp_path / "new" / "made.mp4"
-    assert prepare_video(original, target, PLAIN) == Prepared(count, count, None)
+    made = prepare_video(original, target, PrepareSettings(gop=gop))
+    assert made == Prepared(count, count, None)
     assert shown(target) == list(range(count))
     first, *_ = times = options.get("stamps", range(0, 4 * count, 4))
     assert stamps(target) == [Fraction(time - first, 100) for time in times]
@@ -83,7 +85,8 @@ def test_the_numbered_videos(path, tmp_path):
         assert close.abs().mean() < 4
 
 
-def test_files_are_small_upright_silent_and_full_of_keys(tmp_path):
+@pytest.mark.parametrize(("gop", "found"), [(1, 50), (12, 5)])
+def test_files_are_small_upright_silent_and_full_of_keys(gop, found, tmp_path):
     original = write_video(tmp_path / "wide.mp4", 50, size=(300, 120))
     data = bytearray(original.read_bytes())
     matrix = data.index(b"tkhd") + 44  # a quarter turn clockwise
@@ -92,7 +95,7 @@ def test_files_are_small_upright_silent_and_full_of_keys(tmp_path):
         data[matrix + place : matrix + place + 4] = fixed
     original.write_bytes(data)
     target = tmp_path / "made.mp4"
-    prepare_video(original, target, PrepareSettings(short_side=64))
+    prepare_video(original, target, PrepareSettings(short_side=64, gop=gop))
     with open_video(original) as before, open_video(target) as after:
         assert after.frames([30]).shape == (1, 3, 160, 64)
         difference = before.frames([30], 64).float() - after.frames([30]).float()
@@ -102,7 +105,7 @@ def test_files_are_small_upright_silent_and_full_of_keys(tmp_path):
         packets = [packet for packet in container.demux(video=0) if packet.size]
         keys = [packet.pts for packet in packets if packet.is_keyframe]
         assert len(packets) == 50
-        assert len(keys) == 5  # one in twelve
+        assert len(keys) == found
     assert target.stat().st_mode & 0o777 == original.stat().st_mode & 0o777
 
 
@@ -394,6 +397,7 @@ def test_targets_that_hold_something_else_are_refused(tree, tmp_path):
         ({"settings": {"short_side": 1}}, "short side .* got 1"),
         ({"settings": {"fps": 0}}, "fps .* got 0"),
         ({"settings": {"fps": float("nan")}}, "fps .* got nan"),
+        ({"settings": {"gop": 0}}, "gop .* got 0"),
         ({"workers": 0}, "1 worker, got 0"),
         ({"shard": (2, 2)}, "0/2 to 1/2, got 2/2"),
     ],

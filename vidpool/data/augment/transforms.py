@@ -31,6 +31,8 @@ class Augmentation:
         scale: For ``"resized"``: the range of the share of the picture's area.
         ratio: For ``"resized"``: the range of the aspect ratio, width / height.
         short_side: For ``"short_side"``: the range of the short side, as a multiple of the crop.
+        stride: The range of the temporal stride, as a multiple of the clip's; whole strides within
+            it are equally likely.
         flip: Probability of a horizontal flip; 0 where left and right are different classes.
         brightness: Strength of the change of brightness, 0 for none (torchvision's ColorJitter).
         contrast: Strength of the change of contrast.
@@ -53,6 +55,7 @@ class Augmentation:
     scale: tuple[float, float] = (0.4, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     short_side: tuple[float, float] = (1.14, 1.43)
+    stride: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.5
     brightness: float = 0.0
     contrast: float = 0.0
@@ -80,6 +83,9 @@ class Augmentation:
             raise ConfigError(
                 f"augment.short_side must be at least 1 and rise, got {self.short_side}"
             )
+        low, high = self.stride
+        if not 0 < low <= high:
+            raise ConfigError(f"augment.stride must be positive and rise, got {self.stride}")
         for name in ("flip", "authors", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name} is a probability, got {getattr(self, name)}")
@@ -111,6 +117,15 @@ class Augmentation:
             low, high = self.short_side
             return round(crop * float(torch.empty(()).uniform_(low, high)))
         return math.ceil(crop / math.sqrt(self.scale[0]))
+
+    def temporal_stride(self, stride: int) -> int:
+        """The temporal stride to read a clip with, drawn from PyTorch's global generator.
+
+        Args:
+            stride: The clip's own.
+        """
+        low, high = (max(1, round(stride * share)) for share in self.stride)
+        return low if low == high else int(torch.randint(low, high + 1, ()))
 
     def cut(self, clip: Tensor, crop: int) -> Tensor:
         """Crop and flip a clip, drawing from PyTorch's global generator.

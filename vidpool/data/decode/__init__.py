@@ -16,6 +16,7 @@ from typing import Any, Literal
 from vidpool.data.decode.base import Video
 from vidpool.data.decode.decord_video import DecordVideo
 from vidpool.data.decode.frames_db_video import FramesDbVideo
+from vidpool.data.decode.picture_file import PICTURE_SUFFIXES, PictureFile
 from vidpool.data.decode.pyav_video import PyAVVideo
 from vidpool.data.decode.torchcodec_video import TorchCodecVideo
 from vidpool.errors import ConfigError
@@ -48,7 +49,7 @@ def open_video(
 
     Args:
         path: A file on disk, never read as a URL; for ``frames_db`` the folder of a video, which
-            ``auto`` knows by its ``frames.db``.
+            ``auto`` knows by its ``frames.db``. ``auto`` also knows pictures, by their suffix.
         decoder: A key of :data:`DECODERS`. ``decord`` and ``torchcodec`` return wrong frames of
             some kinds of file, and warn when they meet one; ``frames_db`` reads frames that were
             taken out beforehand (:class:`~vidpool.data.decode.frames_db_video.FramesDbVideo`).
@@ -74,6 +75,8 @@ def open_video(
     # os.path, unlike pathlib, takes a path that cannot be for one that is not
     if decoder == "auto" and os.path.isfile(os.path.join(path, "frames.db")):  # noqa: PTH113, PTH118
         kind = FramesDbVideo
+    elif decoder == "auto" and str(path).lower().endswith(PICTURE_SUFFIXES):
+        kind = PictureFile
     options: dict[str, Any] = {"fast": True} if fast and kind is PyAVVideo else {}
     if device != "cpu":
         if kind is not TorchCodecVideo:

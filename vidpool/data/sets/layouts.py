@@ -54,7 +54,9 @@ class Entry(NamedTuple):
     in_frames: bool
 
 
-def find_videos(root: Path, others: Counter[str] | None = None) -> Iterator[Entry]:
+def find_videos(
+    root: Path, others: Counter[str] | None = None, suffixes: tuple[str, ...] = VIDEO_SUFFIXES
+) -> Iterator[Entry]:
     """All video files below a folder, and folders with ``frames.db``, in no order of the system's.
 
     Symbolic links are followed, each folder is entered once, and whatever begins with a dot is
@@ -63,13 +65,14 @@ def find_videos(root: Path, others: Counter[str] | None = None) -> Iterator[Entr
     Args:
         root: The folder.
         others: Where files that are no videos are counted, by suffix.
+        suffixes: What a video's name ends in, in lower case.
 
     Raises:
         DataError: A folder cannot be read.
     """
     entered = set()
     waiting = [""]
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,} videos"))
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,} files"))
     with Progress(*columns, **bar_options()) as progress:
         task = progress.add_task(f"looking through {root}", total=None)
         while waiting:
@@ -91,7 +94,7 @@ def find_videos(root: Path, others: Counter[str] | None = None) -> Iterator[Entr
             videos = [
                 Entry(folder, entry.name, in_frames=False)
                 for entry in entries
-                if entry.name.lower().endswith(VIDEO_SUFFIXES) and not entry.name.startswith(".")
+                if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".")
             ]
             is_folder = set(folders)
             videos = [video for video in videos if video.name not in is_folder]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pytorch_lightning.utilities import rank_zero_warn
 
@@ -57,6 +57,8 @@ class VideoFolderDataModule(ListedDataModule):
         DataError: There is no folder ``root`` or ``lists``.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = VIDEO_SUFFIXES
+
     def __init__(self, root: str, lists: str | None = None, **options: Any) -> None:
         super().__init__(root=root, **options)
         self.lists = self.root if lists is None else Path(lists)
@@ -87,7 +89,8 @@ class VideoFolderDataModule(ListedDataModule):
         """
         if self._lists:
             videos = {
-                split: list(_read_csv(path, self.root)) for split, path in self._lists.items()
+                split: list(_read_csv(path, self.root, self.suffixes))
+                for split, path in self._lists.items()
             }
         else:
             videos = self._in_folders()
@@ -159,7 +162,7 @@ class VideoFolderDataModule(ListedDataModule):
             folder = folders[split]
             own, stray = [], 0
             others: Counter[str] = Counter()
-            for entry in find_videos(folder, others):
+            for entry in find_videos(folder, others, self.suffixes):
                 if not entry.folder:
                     stray += 1
                     continue
@@ -182,7 +185,7 @@ class VideoFolderDataModule(ListedDataModule):
         return videos
 
 
-def _read_csv(path: Path, root: Path) -> Iterator[_Video]:
+def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Video]:
     """The videos of a list, whose paths are relative to ``root``.
 
     Raises:
@@ -205,7 +208,7 @@ def _read_csv(path: Path, root: Path) -> Iterator[_Video]:
                         continue
                     video = _video(row, at, place)
                     if (
-                        not video.name.lower().endswith(VIDEO_SUFFIXES)
+                        not video.name.lower().endswith(suffixes)
                         and not (root / video.folder / video.name).exists()
                     ):
                         raise DataError(

@@ -27,7 +27,8 @@ from vidpool.errors import DataError, VideoError
 
 RECORDS = "files.jsonl"
 REPORT = ("problems.csv", "classes.csv", "clips.png")
-PROBLEMS = ("missing", "unreadable", "beyond the end", "too short")
+PROBLEMS = ("missing", "unreadable", "beyond the end", "cut short", "too short")
+USED = PROBLEMS[3:]  # these videos are used all the same
 
 
 class _Job(NamedTuple):
@@ -46,6 +47,7 @@ class FileRecord:
     Attributes:
         frames: How many frames decode; 0 where the file cannot be read.
         fps: Frames per second; ``None`` where the file does not say.
+        cut_from: Frames that it had before it was cut short; ``None`` where it was not.
         spans: How many frames each of its videos has, 0 where the file ends before it begins.
         error: Why it cannot be read, or ``None``.
         stamp: Size in bytes and time of change in ns, by which a file that was replaced is known.
@@ -53,6 +55,7 @@ class FileRecord:
 
     frames: int
     fps: float | None
+    cut_from: int | None
     spans: list[int]
     error: str | None
     stamp: tuple[int, int]
@@ -66,6 +69,7 @@ class CheckedData:
         listing: Its videos, with frame counts and the state of files.
         fps: float64 (F,) frames per second of each file, NaN where unknown.
         errors: Why a file cannot be read, by its number.
+        cut: Frames that a file had before it was cut short, by its number.
         needed: Frames that a clip reaches over; a shorter video repeats its last frame.
         read: How many files were opened by this run and not by an earlier one.
     """
@@ -73,17 +77,23 @@ class CheckedData:
     listing: Listing
     fps: NDArray[np.float64]
     errors: dict[int, str]
+    cut: dict[int, int]
     needed: int
     read: int
 
     def problems(self, table: VideoTable) -> NDArray[np.int64]:
-        """Which of :data:`PROBLEMS` each video of a table has, by number; -1 for none.
+        """Which of :data:`PROBLEMS` each video of a table has, the first of them, by number.
 
-        A video that is too short is used all the same.
+        It is -1 for none. Those of :data:`USED` are used all the same; of a file that was cut
+        short, the videos that reach beyond where it now ends are counted.
         """
-        status = table.status[table.file.long()].numpy()
+        file = table.file.numpy()
+        status = table.status.numpy()[file]
         span = table.span.numpy()
-        tests = (status == Status.MISSING, status == Status.UNREADABLE, span == 0)
+        # NaN, the end of a whole file or an unknown rate, is not within it
+        within = table.end.numpy() * self.fps[file] <= table.frames.numpy()[file]
+        cut = np.isin(file, list(self.cut)) & ~within
+        tests = (status == Status.MISSING, status == Status.UNREADABLE, span == 0, cut)
         return np.select([*tests, span < self.needed], range(len(PROBLEMS)), -1)
 
     def counts(self, split: str) -> NDArray[np.int64]:
@@ -139,6 +149,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
     span = table.span.clone()
     fps = np.full(files, np.nan)
     errors: dict[int, str] = {}
+    cut: dict[int, int] = {}
 
     def take(file: int, record: FileRecord) -> None:
         status[file] = Status.UNREADABLE if record.error else Status.READABLE
@@ -146,6 +157,8 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
         if record.error:
             errors[file] = record.error
             return
+        if record.cut_from is not None:
+            cut[file] = record.cut_from
         fps[file] = np.nan if record.fps is None else record.fps
         span[order[begins[file] : begins[file + 1]]] = torch.tensor(record.spans, dtype=torch.int32)
 
@@ -175,7 +188,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
                 progress.advance(task)
         for job, result in in_processes(look_at, jobs(rest), workers):
             if isinstance(result, Exception):
-                result = FileRecord(0, None, [], f"{job.path}: {result}", _stamp(job.path))
+                result = FileRecord(0, None, None, [], f"{job.path}: {result}", _stamp(job.path))
             take(job.file, result)
             notes.add(table, job, result)
             read += 1
@@ -184,7 +197,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
     listing = replace(listing, table=checked)
     write_index(index, listing, source, damaged_too)
     p = data.preprocessing
-    return CheckedData(listing, fps, errors, clip_span(p.frames, p.stride), read)
+    return CheckedData(listing, fps, errors, cut, clip_span(p.frames, p.stride), read)
 
 
 def look_at(job: _Job) -> FileRecord:
@@ -198,6 +211,7 @@ def look_at(job: _Job) -> FileRecord:
                 fps = video.fps
             except VideoError:  # folders of frames do not say
                 fps = None
+            cut_from = video.cut_from
             spans = []
             for start, end in job.spans:
                 try:
@@ -205,8 +219,8 @@ def look_at(job: _Job) -> FileRecord:
                 except VideoError:
                     spans.append(0)
     except VideoError as error:
-        return FileRecord(0, None, [], str(error), stamp)
-    return FileRecord(frames, fps, spans, None, stamp)
+        return FileRecord(0, None, None, [], str(error), stamp)
+    return FileRecord(frames, fps, cut_from, spans, None, stamp)
 
 
 def _has_notes(folder: Path, about: dict[str, str]) -> bool:
@@ -261,10 +275,12 @@ def _is_note(note: dict[str, Any]) -> bool:
         return type(value) is int and 0 <= value < 2**31
 
     fps, error, spans = note.get("fps"), note.get("error"), note.get("spans")
+    cut_from = note.get("cut_from", "")
     return (
         isinstance(note.get("file"), str)
         and number(note.get("frames"))
         and (fps is None or (isinstance(fps, float) and 0 < fps < math.inf))
+        and (cut_from is None or number(cut_from))
         and (error is None or isinstance(error, str))
         and isinstance(spans, list)
         and all(map(number, spans))
@@ -311,7 +327,7 @@ class _Notes:
         stamp = _stamp(job.path)
         if note["videos"] != _named(job.spans) or note["stamp"] != list(stamp):
             return None
-        return FileRecord(note["frames"], note["fps"], note["spans"], None, stamp)
+        return FileRecord(note["frames"], note["fps"], note["cut_from"], note["spans"], None, stamp)
 
     def add(self, table: VideoTable, job: _Job, record: FileRecord) -> None:
         """Note what was found in a file."""
@@ -320,6 +336,7 @@ class _Notes:
                 "file": _below_root(table, job.file),
                 "frames": record.frames,
                 "fps": record.fps,
+                "cut_from": record.cut_from,
                 "videos": _named(job.spans),
                 "spans": record.spans,
                 "error": record.error,

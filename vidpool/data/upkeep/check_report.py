@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpool.data.upkeep.check import PROBLEMS, REPORT, CheckedData
+from vidpool.data.upkeep.check import PROBLEMS, REPORT, USED, CheckedData
 from vidpool.errors import DataError
 
 # of Okabe and Ito, which colour-blind people can tell apart
@@ -56,7 +56,7 @@ def _write(files: list[Path], data: CheckedData) -> None:
             found = data.problems(table)
             for number in np.flatnonzero(found >= 0).tolist():
                 video = table[number]
-                message = data.errors.get(int(table.file[number]), "")
+                problem = PROBLEMS[found[number]]
                 by_video.writerow(
                     [
                         split,
@@ -64,17 +64,24 @@ def _write(files: list[Path], data: CheckedData) -> None:
                         video.path,
                         "" if video.start is None else video.start,
                         "" if video.end is None else video.end,
-                        PROBLEMS[found[number]],
-                        message or _told(PROBLEMS[found[number]], int(table.span[number]), data),
+                        problem,
+                        _told(problem, int(table.file[number]), int(table.span[number]), data),
                     ]
                 )
     clips_figure(data).savefig(files[2], dpi=110)
 
 
-def _told(problem: str, frames: int, data: CheckedData) -> str:
+def _told(problem: str, file: int, frames: int, data: CheckedData) -> str:
+    if problem == "unreadable":
+        return data.errors[file]
+    if problem == "cut short":
+        return f"the file had {data.cut[file]} frames once; this video has {frames}"
     if problem == "too short":
         return f"{frames} frames, and a clip reaches over {data.needed}: the last is repeated"
-    return {"missing": "no such file", "beyond the end": "the file ends before it begins"}[problem]
+    if problem == "beyond the end":
+        why = f"; it was cut short and had {data.cut[file]} frames once" if file in data.cut else ""
+        return f"the file ends before it begins{why}"
+    return "no such file"
 
 
 def clips_figure(data: CheckedData) -> Figure:
@@ -88,7 +95,7 @@ def clips_figure(data: CheckedData) -> Figure:
     for number, split in enumerate(splits):
         counts = data.counts(split)[:-1]
         listed = counts[:, 0]
-        usable = listed - counts[:, 1:-1].sum(axis=1)  # too short ones are used
+        usable = listed - counts[:, 1 : -len(USED)].sum(axis=1)
         colour = COLOURS[split]
         if len(names) <= NAMED:
             places = np.arange(len(names)) + (number - (len(splits) - 1) / 2) * width

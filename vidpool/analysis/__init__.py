@@ -1,0 +1,1 @@
+"""The paper's experiments: what is measured here, beside what is published."""
