@@ -25,12 +25,12 @@ def make_checkpoint(path, backbone, frames=4, crop=32, **settings):
         },
     }
     for module in classifier.modules():
-        if isinstance(module, nn.BatchNorm3d):
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
             module.momentum = 0.5
     classifier.train()
     with torch.no_grad():
         for _ in range(5):
             clips = torch.randn(4, 3, frames, crop, crop) + torch.randn(4, 3, 1, 1, 1)
-            classifier.model(clips)
+            classifier(clips)
     save(classifier.eval(), path)
     return path

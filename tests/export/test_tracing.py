@@ -92,6 +92,7 @@ def test_limits_are_of_networks_that_exist():
         ("pytorchvideo/slowfast_r50_8x8", {}, ["N", 3, 8, "H", "W"]),
         ("torchvision/r2plus1d_18", {"pooling": None}, ["N", 3, "T", "H", "W"]),
         ("torchvision/s3d", {}, ["N", 3, "T", "H", "W"]),
+        ("torchvision/resnet18", {"frames": 1}, ["N", 3, 1, "H", "W"]),
         ("torchvision/swin3d_t", {"pooling": None}, ["N", 3, 8, 64, 64]),
     ],
 )
@@ -99,7 +100,8 @@ def test_every_family(backbone, settings, shape, suffix, tmp_path):
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    checkpoint = make_checkpoint(tmp_path / "x.ckpt", backbone, frames=8, crop=64, **settings)
+    settings = {"frames": 8, "crop": 64, **settings}
+    checkpoint = make_checkpoint(tmp_path / "x.ckpt", backbone, **settings)
     exported = export(checkpoint, tmp_path / f"x{suffix}")
     assert exported.manifest["input"]["shape"] == shape
     check = exported.manifest["check"]

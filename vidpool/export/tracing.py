@@ -40,6 +40,8 @@ def known_limits(name: str) -> Limits:
     """What clips the program of a network of :func:`vidpool.models.list_models` will take."""
     if model_info(name).fixed:
         return Limits("THW", "the network takes this size only")
+    if model_info(name).kind == "image":
+        return Limits("T", "the network takes pictures, which are clips of one frame")
     return next((limits for pattern, limits in _LIMITS.items() if fnmatch(name, pattern)), Limits())
 
 
@@ -126,6 +128,18 @@ def _takes(program: torch.export.ExportedProgram, shape: Sequence[int]) -> bool:
         return all(eval(code, known) for code in program._guards_code)
     except Exception:  # an expression of another kind: who knows
         return False
+
+
+class OfPictures(nn.Module):
+    """A network that takes pictures, for clips of one frame."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits (N, classes) of clips (N, C, 1, H, W)."""
+        return self.network(clip.squeeze(2))
 
 
 class _Logits(nn.Module):
