@@ -30,7 +30,7 @@ class Signal(pl.Callback):
     def on_fit_start(self, trainer, _):
         signal.signal(signal.SIGUSR1, lambda *_: trainer.save_checkpoint(self.path))
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+    def on_train_batch_end(self, _trainer, module, _outputs, _batch, batch_idx):
         self.trained = {name: value.clone() for name, value in module.state_dict().items()}
         if batch_idx == self.batch:
             os.kill(os.getpid(), signal.SIGUSR1)

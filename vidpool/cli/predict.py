@@ -20,7 +20,7 @@ def main(verb: str, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"vidpool {verb}",
         description="The classes of video files and pictures, by a checkpoint of `vidpool fit` or "
-        "a file of `vidpool export`. Of a folder its videos, or its pictures where it has no video.",
+        "a file of `vidpool export`. Of a folder its videos, or its pictures if it has none.",
         epilog="example: vidpool predict --ckpt_path best.ckpt video.mp4 folder/ --output out.csv",
     )
     parser.add_argument("videos", nargs="+", metavar="VIDEO_OR_FOLDER")
