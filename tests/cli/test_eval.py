@@ -97,3 +97,23 @@ def test_table_4_anew(capsys):
     assert "2.37e-153" in printed
     assert "ResNeXt101 32x8d: Table 4's p-value 2.36e-53 should be 2.37e-153" in printed
     assert len(json.load(open("t.json"))["results"]) == 13  # noqa: PTH123, SIM115
+
+
+def test_table_7_of_a_real_test(recipe, trained, tmp_path, capsys):
+    command = ["test", "--config", str(recipe), "--run.name", "mine"]
+    assert main([*command, "--ckpt_path", str(trained / "checkpoints/last.ckpt")]) == 0
+    capsys.readouterr()
+    assert main(["eval", "table7", "runs/mine", "--output", "t7.json"]) == 0
+    printed = capsys.readouterr().out
+    assert "r3d_18, width 4, soft pooling" in printed
+    assert "12 videos, 9 views of 4x32x32" in printed
+    assert "(84.78, 97.72)" in printed  # the paper's best on HACS
+    (run,) = json.loads((tmp_path / "t7.json").read_text())["results"]
+    metrics = json.loads((tmp_path / "runs/mine/test_0/metrics.json").read_text())
+    assert run["top1"] == pytest.approx(100 * metrics["top1"])
+    assert run["multiply_adds"]["paper"] > run["multiply_adds"]["conv_linear"] > 0
+    assert imread("t7.png").std() > 0.05
+    assert main(["eval", "mcnemar", "runs/mine/test_0", "runs/mine/test_0"]) == 0
+    assert "chi-square 0.00, p = 1" in capsys.readouterr().out
+    assert main(["eval", "table7", "nowhere"]) == 1
+    assert "nowhere: no such folder" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.models import create_model, list_models, model_info
+from vidpool.models import create_model, list_models
 from vidpool.models.checkpoint import heads_of
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.finetuning import freeze_modules, lr_scales, stages, summary
@@ -15,11 +15,7 @@ from vidpool.train.precise_batch_norm import PreciseBatchNorm
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 # deeper ones of a family have the same stages
-VIDEO = [
-    name
-    for name in list_models()
-    if model_info(name).kind == "video" and not name.endswith(("_34", "_101", "_152", "_200"))
-]
+NETWORKS = [name for name in list_models() if not name.endswith(("_34", "_101", "_152", "_200"))]
 
 
 def classifier(**options):
@@ -63,7 +59,7 @@ def create_meta(name, **options):
 # of the network's rates
 
 
-@pytest.mark.parametrize("name", VIDEO)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_stages_follow_the_network_and_hold_all_but_the_classifier(name):
     model = create_meta(name)
     names = stages(model)
@@ -169,7 +165,7 @@ def assert_frozen(model, before, frozen, rounding=0.0):
         ({}, []),
         ({"recompute": True, "optimizer": "adamw", "weight_decay": 0.1}, []),
         ({"lr_schedule": "step", "milestones": [1]}, [Multigrid, PreciseBatchNorm]),
-        ({}, [PreciseBatchNorm, EMAWeightAveraging]),
+        ({}, [EMAWeightAveraging, PreciseBatchNorm]),
     ],
     ids=["plain", "recompute", "multigrid", "averaged"],
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich import box
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from torch import nn
 
@@ -30,7 +29,7 @@ from vidpool.analysis.similarity import (
 from vidpool.analysis.similarity_chart import similarity_chart
 from vidpool.cli.output import add_output, output_of, wide_console
 from vidpool.data.cpus import usable_cpus
-from vidpool.data.progress import bar_options
+from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError, DataError
 from vidpool.nn import KINDS
 from vidpool.provenance import provenance
@@ -48,7 +47,7 @@ def add_parser(what: Any) -> None:
         help="what pooling leaves of images: SSIM and PSNR (Tables 1 and 3)",
         description="Pool images by every method, enlarge them again by area interpolation (which "
         "repeats each value over its window) and compare them with what they were: SSIM (Gaussian "
-        "window of 11 x 11) and PSNR, values in [0, 1], means with 95 %% confidence intervals. "
+        "window of 11 x 11) and PSNR, values in [0, 1], means with 95 % confidence intervals. "
         "Without FOLDER it takes photographs that scikit-image ships.",
         epilog="example: vidpool eval similarity data/DIV2K_valid_HR --train-folder "
         "data/DIV2K_train_HR --output div2k.json",
@@ -147,8 +146,7 @@ def _train(
     """Train what learns; return the mean loss of the first and the last tenth of the steps."""
     learned = {setting: layer for setting, layer in layers.items() if setting.method in LEARNED}
     losses = {}
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, **bar_options()) as bar:
+    with counting_bar() as bar:
         task = bar.add_task("", total=len(learned) * args.train_steps)
         for (method, kernel_size), layer in learned.items():
             bar.update(task, description=f"training {method}, k = {kernel_size}")
@@ -169,8 +167,7 @@ def _measure_all(
     """The similarities of each image, in the images' order, and why others have none."""
     measured: dict[Path, dict[Setting, Similarity] | DataError] = {}
     workers = min(args.workers or usable_cpus(), len(images))
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, **bar_options()) as bar:
+    with counting_bar() as bar:
         task = bar.add_task("pooling and comparing", total=len(images))
         for image, result in measure_images(images, layers, args.seed, workers):
             measured[image] = result

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from vidpool.export import FORMATS, Exported, export
-from vidpool.export.export import TOLERANCE
+from vidpool.export.writing import TOLERANCE
 
 
 def main(verb: str, arguments: list[str]) -> int:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from rich import box
-from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from torch import Tensor
 
@@ -28,7 +27,7 @@ from vidpool.analysis.similarity import WINDOW, Setting, make_layers, similarity
 from vidpool.cli.output import wide_console
 from vidpool.data.decode import open_video
 from vidpool.data.folders import make_folder
-from vidpool.data.progress import bar_options
+from vidpool.data.progress import counting_bar
 from vidpool.data.sampling import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.nn import KINDS
@@ -147,8 +146,7 @@ def _draw(
     frames = shown_frames(original.shape[1]) if original.ndim == 4 else None
     pooled: dict[Setting, Tensor] = {}
     values: dict[Setting, list[float]] = {}
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, **bar_options()) as bar, torch.no_grad():
+    with counting_bar() as bar, torch.no_grad():
         task = bar.add_task(file.name, total=len(layers))
         for setting, layer in layers.items():
             version = pool_and_enlarge(original, layer, args.seed)

@@ -1,5 +1,6 @@
 """``vidpool fit | validate | test``: Lightning's own command line over VideoClassifier."""
 
+import errno
 import signal
 import sys
 import warnings
@@ -47,6 +48,13 @@ def main(verb: str, arguments: list[str]) -> int:
         raise ConfigError(f"Lightning cannot run this: {error}") from error
     except SIGTERMException as error:  # before or beside the training itself
         raise StoppedError("stopped by SIGTERM", signal.SIGTERM) from error
+    except OSError as error:  # of logs; checkpoints tell it themselves
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise VidpoolError(
+            f"{error.filename or 'the logs'}: {error.strerror}; what was saved is kept: resume "
+            "with --ckpt_path last"
+        ) from error
     except RuntimeError as error:
         lost = what_was_lost(error)
         if lost is None:
@@ -203,6 +211,8 @@ class VidpoolCLI(LightningCLI):
             # callbacks that only training needs
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
             warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but load")
+        # each run has its own folder, where the best is the best from there on
+        warnings.filterwarnings("ignore", "The dirpath has changed from")
         if self.subcommand == "fit" and trainer.enable_checkpointing is not False:
             own = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
             if all(isinstance(each, LastCheckpoint) for each in own):

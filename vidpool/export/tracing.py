@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -39,11 +40,13 @@ def known_limits(name: str) -> Limits:
     """What clips the program of a network of :func:`vidpool.models.list_models` will take."""
     if model_info(name).fixed:
         return Limits("THW", "the network takes this size only")
+    if model_info(name).kind == "image":
+        return Limits("T", "the network takes pictures, which are clips of one frame")
     return next((limits for pattern, limits in _LIMITS.items() if fnmatch(name, pattern)), Limits())
 
 
 def trace(
-    network: nn.Module, channels: int, size: Sequence[int], limits: Limits
+    network: nn.Module, shapes: Sequence[Sequence[int]], limits: Limits
 ) -> tuple[torch.export.ExportedProgram, Limits]:
     """Trace a network for any size of the axes that are not fixed, or as many as PyTorch can.
 
@@ -53,8 +56,8 @@ def trace(
 
     Args:
         network: In evaluation mode, on the CPU, in float32.
-        channels: C of the clips.
-        size: (T, H, W) of the clips, which fixed axes keep; a fixed N is 1.
+        shapes: (N, C, T, H, W) of clips that the program has to take, as far as no axis is fixed.
+            Fixed ones are those of the first; a fixed N is 1.
         limits: Axes that are known to be fixed.
 
     Returns:
@@ -70,19 +73,17 @@ def trace(
         if attempt is not limits and set(attempt.fixed) <= set(limits.fixed):
             continue
         try:
-            program = _trace(network, channels, size, attempt.fixed)
+            program = _trace(network, shapes[0], attempt.fixed)
         except Exception as error:  # PyTorch's tracing raises what it likes
             reason = error
             continue
-        if not _caught(program, attempt.fixed):
+        if all(_takes(program, shape) for shape in shapes if _within(shape, shapes[0], attempt)):
             return program, attempt
     told = (str(reason or "").strip().splitlines() or [type(reason).__name__])[0]
     raise ConfigError(f"torch.export cannot trace this network: {told}") from reason
 
 
-def _trace(
-    network: nn.Module, channels: int, size: Sequence[int], fixed: str
-) -> torch.export.ExportedProgram:
+def _trace(network: nn.Module, shape: Sequence[int], fixed: str) -> torch.export.ExportedProgram:
     from torch.fx.experimental import _config
 
     symbolic: Any = _config
@@ -90,30 +91,55 @@ def _trace(
     free = {place: torch.export.Dim.AUTO for axis, place in places if axis not in fixed}
     n, *used = (
         given if axis in fixed else max(given, large)
-        for axis, given, large in zip("NTHW", (1, *size), (2, *_LARGE), strict=True)
+        for axis, given, large in zip("NTHW", (1, *shape[2:]), (2, *_LARGE), strict=True)
     )
-    example = torch.zeros(n, channels, *used)
+    example = torch.zeros(n, shape[1], *used)
     # sizes of 0 and 1 are no special cases, as they would be without this
     with warnings.catch_warnings(), symbolic.patch(backed_size_oblivious=True):
         warnings.simplefilter("ignore")
         program = torch.export.export(
             _Logits(network), (example,), dynamic_shapes=(free,), strict=False
         ).run_decompositions(_DECOMPOSITIONS)
-    # What it asks of sizes besides is that no map be a single cell, which changes no result; the
-    # file is checked, at its own sizes and others.
-    program._guards_code = []
+    # that a map is no single cell changes no result
+    guards = program._guards_code
+    program._guards_code = [code for code in guards if not ("*" in code and code.endswith("!= 1"))]
     # it would be in the file, and large
     program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
     return program
 
 
-def _caught(program: torch.export.ExportedProgram, fixed: str) -> bool:
-    """Whether an axis that was to be free has one size in the program."""
+def _within(shape: Sequence[int], first: Sequence[int], limits: Limits) -> bool:
+    """Whether clips are of the first one's size along the fixed axes."""
+    places = {"N": 0, "T": 2, "H": 3, "W": 4}
+    return all(shape[places[axis]] == first[places[axis]] for axis in limits.fixed)
+
+
+def _takes(program: torch.export.ExportedProgram, shape: Sequence[int]) -> bool:
+    """Whether a program that was traced with other clips is right for those of a shape.
+
+    What the trace took for granted, such as the way that a branch went, it noted as expressions.
+    """
     (name,) = program.graph_signature.user_inputs
-    clip = next(node for node in program.graph.nodes if node.name == name)
-    shape = clip.meta["val"].shape
-    sizes = zip("NTHW", (shape[0], *shape[2:]), strict=True)
-    return any(isinstance(size, int) for axis, size in sizes if axis not in fixed)
+    traced = next(node for node in program.graph.nodes if node.name == name).meta["val"].shape
+    if any(isinstance(was, int) and was != size for was, size in zip(traced, shape, strict=True)):
+        return False
+    known = {"L": {"clip": torch.empty(*shape, device="meta")}, "torch": torch, "math": math}
+    try:
+        return all(eval(code, known) for code in program._guards_code)
+    except Exception:  # an expression of another kind: who knows
+        return False
+
+
+class OfPictures(nn.Module):
+    """A network that takes pictures, for clips of one frame."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits (N, classes) of clips (N, C, 1, H, W)."""
+        return self.network(clip.squeeze(2))
 
 
 class _Logits(nn.Module):

@@ -208,8 +208,9 @@ class VideoClassifier(pl.LightningModule):
         scaled = any(scale != 1 for scale in self.lr_scales.values())
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
             freeze = self.hparams["freeze"] or []
-            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # the frozen
             rank_zero_info(summary(self.model, self.lr_scales, self.hparams["lr"], freeze))
+        if self.frozen:  # of which Lightning would warn
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.hparams["compile"]:
             compile_network(self.model)
 
@@ -343,7 +344,7 @@ class VideoClassifier(pl.LightningModule):
                 f"the checkpoint is of another network: {'; '.join(differing)}. To fine-tune its "
                 "weights on other classes give it as --model.init_from instead of --ckpt_path"
             )
-        if resuming:
+        if resuming and checkpoint.get("optimizer_states"):  # without, Lightning refuses it
             self._check_groups(checkpoint["optimizer_states"][0]["param_groups"], saved)
         if resuming and "averaging_state" in checkpoint and not self._averages():
             raise CheckpointError(
@@ -375,11 +376,13 @@ class VideoClassifier(pl.LightningModule):
                 "datamodule": type(data).__name__,
                 "root": None if root is None else str(root),
                 "preprocessing": (self.description or {}).get("preprocessing"),
+                "static": getattr(data, "static", False),
             },
         }
 
     def _averages(self) -> bool:
-        return any(isinstance(each, WeightAveraging) for each in self.trainer.callbacks)
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(isinstance(each, WeightAveraging) for each in callbacks)
 
     def _empty_scores(self, loader: Any) -> VideoScores:
         videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 import vidpool
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.export.networks import EXTRA_FILE, Network, load_network, need_onnx
-from vidpool.export.tracing import Limits, known_limits, trace
+from vidpool.export.tracing import Limits, OfPictures, known_limits, trace
 from vidpool.models import model_info
 from vidpool.models.checkpoint import DESCRIPTION, load_checkpoint
 from vidpool.train.classifier import ARCHITECTURE
@@ -110,6 +110,7 @@ def export(
     classifier, class_names, preprocessing = restore(checkpoint, ckpt_path)
     network = classifier.model.float().to(memory_format=torch.contiguous_format)
     network.requires_grad_(False)
+    of_clips = OfPictures(network) if classifier.takes_pictures else network
     name = str(classifier.hparams["backbone"])
     channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
     clip = (preprocessing.frames, preprocessing.crop, preprocessing.crop)
@@ -117,8 +118,8 @@ def export(
     program = None
     if format in ("torch_export", "onnx"):
         progress(f"tracing {name}")
-        program, limits = trace(network, channels, clip, limits)
-    elif not model_info(name).fixed:
+        program, limits = trace(of_clips, _shapes(name, channels, clip, limits.fixed), limits)
+    elif model_info(name).kind == "video" and not model_info(name).fixed:
         limits = Limits()
     sizes = zip("NTHW", (1, *clip), strict=True)
     n, *rest = (size if axis in limits.fixed else axis for axis, size in sizes)
@@ -160,7 +161,7 @@ def export(
             "sha256": _sha256(part),
             "model": content["hyper_parameters"],
             **content[DESCRIPTION],
-            "check": compare(network, load_network(part, "cpu"), shapes, tolerance, out),
+            "check": compare(of_clips, load_network(part, "cpu"), shapes, tolerance, out),
         }
         note.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Exported(out, manifest_path, manifest)
@@ -338,7 +339,7 @@ def _shapes(name: str, channels: int, clip: Sequence[int], fixed: str) -> list[t
     if set("THW") <= set(fixed):
         return shapes
     shares = (3 / 4, 3 / 4, 5 / 8)
-    smallest = model_info(name).smallest
+    smallest = (1, *model_info(name).smallest)[-3:]  # pictures have no T
     other = [
         size if axis in fixed else max(least, int(size * share) | 1)
         for axis, size, share, least in zip("THW", clip, shares, smallest, strict=True)
