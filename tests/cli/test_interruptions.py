@@ -72,14 +72,11 @@ def test_killed_again_and_again_it_goes_on_where_it_was(arguments, uninterrupted
     print(f"killed after steps {steps}")  # for whoever runs it with more kills
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
-def test_told_to_stop_it_saves_and_says_how_to_go_on(
-    arguments, uninterrupted, number, status, workers
-):
-    arguments = [*arguments, "--data.workers", workers]
+def test_told_to_stop_it_saves_and_says_how_to_go_on(arguments, uninterrupted, number, status):
+    arguments = [*arguments, "--data.workers", "2"]
     run = Fit(arguments)
     run.wait_for(exists("fit_0"))
     os.killpg(run.pid, number)  # the loader's workers too, as Ctrl-C and schedulers do

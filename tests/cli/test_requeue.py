@@ -154,7 +154,8 @@ def test_a_requeued_job_goes_on_in_its_folder(long, processes):
     )
     assert before[0] == 0
     assert after == list(range(stopped["global_step"], 2 * STEPS))
-    assert before[-1] >= after[0] - 1
+    # but for the row of the step at which the checkpoint was saved
+    assert before[-1] >= after[0] - 2
 
 
 @pytest.mark.slow
