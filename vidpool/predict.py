@@ -88,18 +88,13 @@ def predict(
     """
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     classifier, class_names, preprocessing = load_classifier(ckpt_path)
     preprocessing = replace(
         preprocessing,
         clips=preprocessing.clips if clips is None else clips,
         crops=preprocessing.crops if crops is None else crops,
     )
-    try:
-        classifier.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used: {error}") from None
+    classifier = move_to(classifier, device)
     for video in videos:
         try:
             views = read_views(str(video), preprocessing, decoder)
@@ -107,12 +102,26 @@ def predict(
             yield Prediction(Path(video), error=str(error))
             continue
         with torch.inference_mode():
-            clip = normalize(views.to(device), preprocessing.mean, preprocessing.std)
+            clip = normalize(views.to(classifier.device), preprocessing.mean, preprocessing.std)
             # one view at a time: a video may have many
             scores = torch.cat([classifier(view[None]).float().softmax(1) for view in clip]).mean(0)
         best = scores.topk(min(top, len(class_names)))
         ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         yield Prediction(Path(video), tuple((class_names[i], p) for i, p in ranked))
+
+
+def move_to(classifier: VideoClassifier, device: str) -> VideoClassifier:
+    """Move a network to a device; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return classifier.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} cannot be used: {error}") from None
 
 
 def load_classifier(
