@@ -6,6 +6,7 @@ the centre weakens the gradient, after D. Wei et al., "Understanding Intra-Class
 CNN" (arXiv 1507.02379).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -61,15 +62,17 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.side < 1:
+        # put such that NaN is refused too
+        if not (self.iterations >= 1 and self.side >= 1):
             raise ConfigError(
                 f"iterations and side must be at least 1, got {self.iterations} and {self.side}"
             )
-        if not 0 < self.last_lr <= self.lr:
+        if not 0 < self.last_lr <= self.lr < math.inf:
             raise ConfigError(
-                f"the last rate must lie within (0, {self.lr}], the first one, got {self.last_lr}"
+                "rates must be above 0 and the last rate not above the first one, got "
+                f"{self.last_lr} and {self.lr}"
             )
-        if self.blur < 0 or self.shift < 0 or self.weight_decay < 0:
+        if not (self.blur >= 0 and self.shift >= 0 and self.weight_decay >= 0):
             raise ConfigError(
                 "blur, shift and weight decay must not be negative, got "
                 f"{self.blur}, {self.shift} and {self.weight_decay}"

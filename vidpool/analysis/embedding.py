@@ -140,9 +140,9 @@ def embed(
 
     Raises:
         ConfigError: ``clusters`` or ``perplexity`` cannot work.
-        DataError: There are fewer than five videos, or features that are not finite.
+        DataError: There are fewer than five videos, or features that are not finite, or all alike.
     """
-    if clusters < 1 or perplexity <= 0:
+    if clusters < 1 or not perplexity > 0:
         raise ConfigError(
             f"clusters must be at least 1 and perplexity above 0, got {clusters} and {perplexity}"
         )
@@ -151,11 +151,14 @@ def embed(
         raise DataError(f"an embedding needs at least {LEAST} videos, and here are {count}")
     if not features.isfinite().all():
         raise DataError("the network's features are not all finite: its weights are broken")
+    if (features == features[0]).all():
+        raise DataError("the network's features are the same for all videos: it sees nothing")
     values = features.double().numpy()
     pca = PCA(min(COMPONENTS, *values.shape), random_state=seed)
     reduced = pca.fit_transform(values)
     perplexity = min(perplexity, (count - 1) / 3)
-    points = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+    start = "pca" if reduced.shape[1] > 1 else "random"
+    points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced)
     kmeans = KMeans(min(clusters, count), n_init=10, random_state=seed).fit(points)
     away = np.linalg.norm(points[:, None] - kmeans.cluster_centers_[None], axis=2)
     groups = len(label.unique())

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             f"this picture needs scikit-learn ({error}): pip install 'vidpool[analysis]'"
         ) from error
     out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".csv"])
-    if args.limit < 1 or args.clusters < 1 or args.perplexity <= 0:
+    if args.limit < 1 or args.clusters < 1 or not args.perplexity > 0:
         raise ConfigError(
             "--limit and --clusters must be at least 1 and --perplexity above 0, got "
             f"{args.limit}, {args.clusters} and {args.perplexity}"
