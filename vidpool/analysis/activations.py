@@ -17,6 +17,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from vidpool.analysis.examples import central_clips
 from vidpool.analysis.layers import feature_maps
+from vidpool.analysis.sheet import draw_sheet, spread
 from vidpool.data.augment.transforms import normalize
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Preprocessing
@@ -262,54 +263,23 @@ def activation_sheet(
         class_names: By class id.
         title: Goes on top.
     """
-    strips: list[tuple[str, Tensor]] = []
+    names: list[str] = []
+    clips: list[Tensor] = []
     for target, made in zip(targets, excited, strict=True):
-        name = class_names[target.label]
         if target.example is not None:
-            strips.append((f"{name}\nexample", _spread(target.example)))
-        change = f"activation {made.before:.2g} → {made.after:.2g}"
-        strips.append((f"{name}\n{change}", _spread(made.frames)))
-    across = len(strips[0][1])
-    pictures = across == 1
-    rows, columns = len(strips), across
-    if pictures:
-        rows = len(strips) // len(targets)
-        columns = len(targets)
-    side, labels = (2.2, 0.1) if pictures else (1.25, 2.0)
-    over = 0.45 if pictures else 0.04  # room for names, inches
-    width, height = labels + side * columns + 0.1, (side + over) * rows + 0.7
-    figure = Figure(figsize=(width, height))
-    grid = figure.add_gridspec(
-        rows,
-        columns,
-        left=labels / width,
-        right=1 - 0.1 / width,
-        top=1 - (0.6 + over) / height,
-        bottom=0.05 / height,
-        wspace=0.04,
-        hspace=over / side,
-    )
-    figure.suptitle(
-        title.replace("$", r"\$"),
-        x=0.1 / width,
-        y=1 - 0.1 / height,
-        ha="left",
-        va="top",
-        fontsize=10,
-    )
-    for i, (name, frames) in enumerate(strips):
-        for j, frame in enumerate(frames):
-            place = (i % rows, i // rows) if pictures else (i, j)
-            axes = figure.add_subplot(grid[place])
-            axes.imshow(frame.numpy())
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-            if pictures:
-                axes.set_title(name, fontsize=9, pad=3)
-            elif j == 0:
-                axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
+            names.append(f"{class_names[target.label]}\nexample")
+            clips.append(target.example)
+        names.append(
+            f"{class_names[target.label]}\nactivation {made.before:.3g} → {made.after:.3g}"
+        )
+        clips.append(made.frames)
+    if len(clips[0]) == 1:  # a column for each class
+        down = len(clips) // len(targets)
+        pictures = [clip[0] for clip in clips]
+        rows = [pictures[i::down] for i in range(down)]
+        return draw_sheet(rows, title, [names[i::down] for i in range(down)], side=2.2)
+    shown = spread(clips[0], SHOWN)
+    return draw_sheet([list(clip[shown]) for clip in clips], title, [[] for _ in clips], names)
 
 
 def _mask(side: int) -> Tensor:
@@ -325,9 +295,3 @@ def _smooth(gradient: Tensor, sigma: float) -> Tensor:
     frames = gradient.transpose(1, 2).flatten(0, 1)
     size = 2 * max(1, round(2 * sigma)) + 1
     return gaussian_blur(frames, size, sigma).view_as(gradient.transpose(1, 2)).transpose(1, 2)
-
-
-def _spread(frames: Tensor) -> Tensor:
-    """Frames of a clip from the first to the last, no more than are shown."""
-    count = min(SHOWN, len(frames))
-    return frames[[round(i * (len(frames) - 1) / max(1, count - 1)) for i in range(count)]]

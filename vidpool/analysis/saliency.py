@@ -10,7 +10,7 @@ with time as a third axis.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 import matplotlib
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpool.analysis.layers import feature_maps
+from vidpool.analysis.sheet import draw_sheet, spread
 from vidpool.train.classifier import VideoClassifier
 
 Method = Literal["pyramid", "gradcam"]
@@ -27,7 +28,6 @@ METHODS: dict[Method, str] = {"pyramid": "Class Feature Pyramid", "gradcam": "Gr
 THRESHOLD = 0.6
 """The authors' own for most networks; they have 0.55 for ResNet-50 and 0.65 for I3D."""
 SHOWN = 8  # frames of a sheet, at most
-SIDE = 1.25  # of a frame on the sheet, inches
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
 STRENGTH = 0.75  # of the heat's colour where saliency is 1
 
@@ -206,45 +206,29 @@ def saliency_sheet(
 ) -> Figure:
     """Draw frames of a clip, and below them the same with each saliency over them.
 
+    Of a picture, each method has a row, and each layer a column.
+
     Args:
         frames: uint8 (T, H, W, 3).
         positions: The frames' numbers in the video.
-        found: One row each.
+        found: Sorted by method; of clips, one row each.
         title: Goes on top.
     """
-    total = len(frames)
-    count = min(SHOWN, total)
-    shown = [round(i * (total - 1) / max(1, count - 1)) for i in range(count)]
-    rows = {"frames": frames} | {_label(each): overlay(frames, each.heat) for each in found}
-    labels = 2.2  # inches for the rows' names
-    side = SIDE * max(1, 4 / count)  # few frames are shown larger
-    width, height = labels + side * count + 0.15, side * len(rows) + 0.75
-    figure = Figure(figsize=(width, height))
-    grid = figure.add_gridspec(
-        len(rows),
-        count,
-        left=labels / width,
-        right=1 - 0.15 / width,
-        top=1 - 0.7 / height,
-        bottom=0.05 / height,
-        wspace=0.04,
-        hspace=0.04,
+    if len(frames) == 1:
+        rows = [
+            [frames[0], *(overlay(frames, each.heat)[0] for each in own)]
+            for own in _by_method(found)
+        ]
+        above = [["picture", *map(_label, own)] for own in _by_method(found)]
+        return draw_sheet(rows, title, above, side=2.5)
+    shown = spread(frames, SHOWN)
+    clips = [frames, *(overlay(frames, each.heat) for each in found)]
+    return draw_sheet(
+        [list(clip[shown]) for clip in clips],
+        title,
+        [[f"frame {positions[frame]}" for frame in shown], *([] for _ in found)],
+        ["frames", *map(_label, found)],
     )
-    figure.suptitle(
-        title.replace("$", r"\$"), x=0.1 / width, y=1 - 0.1 / height, ha="left", va="top"
-    )
-    for row, (label, clip) in enumerate(rows.items()):
-        for column, frame in enumerate(shown):
-            axes = figure.add_subplot(grid[row, column])
-            axes.imshow(clip[frame].numpy())
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-            if row == 0:
-                axes.set_title(f"frame {positions[frame]}", fontsize=9, pad=4)
-            if column == 0:
-                axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
 
 
 def saliency_video(frames: Tensor, found: Sequence[Saliency], least: int = 192) -> Tensor:
@@ -258,17 +242,20 @@ def saliency_video(frames: Tensor, found: Sequence[Saliency], least: int = 192) 
     Returns:
         uint8 (T, H', W', 3), H' and W' even, as most codecs want them.
     """
-    methods = list(dict.fromkeys(each.method for each in found))
-    longest = max(sum(each.method == method for each in found) for method in methods)
+    longest = max(map(len, _by_method(found)))
     rows = []
-    for method in methods:
-        row = [frames, *(overlay(frames, each.heat) for each in found if each.method == method)]
-        row += [torch.zeros_like(frames)] * (1 + longest - len(row))
+    for own in _by_method(found):
+        row = [frames, *(overlay(frames, each.heat) for each in own)]
+        row += [torch.zeros_like(frames)] * (longest - len(own))
         rows.append(torch.cat(row, dim=2))
     video = torch.cat(rows, dim=1)
     factor = math.ceil(least / min(frames.shape[1:3]))
     video = video.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
     return F.pad(video, (0, 0, 0, video.shape[2] % 2, 0, video.shape[1] % 2))
+
+
+def _by_method(found: Sequence[Saliency]) -> list[list[Saliency]]:
+    return [list(own) for _, own in groupby(found, key=lambda each: each.method)]
 
 
 def _label(saliency: Saliency) -> str:
