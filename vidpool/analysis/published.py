@@ -64,8 +64,37 @@ TABLES_1_3: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
 }
 """SSIM and PSNR in dB of each window size, by image set and method.
 
-Table 1, and for Flickr2K ("Flicker2K" there) Table 3. Where the two name a method differently,
+Of Table 1, and for Flickr2K ("Flicker2K" there) Table 3. Where the two name a method differently,
 `dpp` is "Lite-S3DPP" and "DPP".
+"""
+
+
+class Latency(NamedTuple):
+    """Milliseconds of a pooling method in Table 3."""
+
+    cpu_forward: float
+    cpu_backward: float
+    cuda_forward: float
+    cuda_backward: float
+
+
+TABLE_3_LATENCY = {
+    "avg": Latency(9, 49, 14, 76),
+    "max": Latency(91, 152, 195, 267),
+    "power": Latency(74, 329, 120, 433),
+    "sum": Latency(26, 163, 79, 323),
+    "lp": Latency(116, 338, 214, 422),
+    "gated": Latency(245, 339, 327, 540),
+    "dpp": Latency(427, 860, 634, 1228),
+    "lip": Latency(134, 257, 258, 362),
+    "stochastic": Latency(162, 341, 219, 485),
+    "s3": Latency(233, 410, 345, 486),
+    "soft": Latency(31, 156, 56, 234),
+}
+"""The latencies of Table 3, as printed: every method takes longer on CUDA than on the CPU.
+
+The paper says neither which layer nor which window they are of; the machine had 2080 Ti GPUs and a
+Threadripper 2950X, the numbers were float16 and the batch 64 images (S7).
 """
 
 

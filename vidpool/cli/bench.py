@@ -18,6 +18,7 @@ from rich.table import Table
 
 from vidpool.bench.chart import ratio_chart
 from vidpool.bench.machine import describe, keep_heap_warm
+from vidpool.bench.methods import TABLE_3_CASE
 from vidpool.bench.pool import (
     CASES,
     CLONE,
@@ -30,10 +31,11 @@ from vidpool.bench.pool import (
     Result,
     measure,
 )
-from vidpool.cli import bench_data, bench_decode, bench_index
+from vidpool.cli import bench_data, bench_decode, bench_index, bench_methods
 from vidpool.cli.output import output_of, wide_console
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
+from vidpool.nn.kinds import KINDS
 
 
 def main(verb: str, arguments: list[str]) -> int:
@@ -45,6 +47,8 @@ def main(verb: str, arguments: list[str]) -> int:
 def _run_pool(args: argparse.Namespace) -> int:
     """Time pooling; the exit status is 1 if SoftPool could not be measured."""
     cases = _cases(args)
+    args.methods = _methods(args)
+    args.layout = args.layout or (["contiguous"] if args.methods else list(get_args(Layout)))
     for name in ("rounds", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ConfigError(f"{name} must be at least 1, got {getattr(args, name)}")
@@ -61,7 +65,10 @@ def _run_pool(args: argparse.Namespace) -> int:
     try:
         machine = describe(args.device)
         machine["heap_kept_warm"] = keep_heap_warm() if args.device == "cpu" else None
-        results = _measure_all(cases, args)
+        if args.methods:
+            by_method, results = bench_methods.measure_all(cases, args), []
+        else:
+            by_method, results = [], _measure_all(cases, args)
     finally:
         torch.set_num_threads(threads_before)
 
@@ -73,6 +80,12 @@ def _run_pool(args: argparse.Namespace) -> int:
         markup=False,
         highlight=False,
     )
+    if by_method:
+        bench_methods.show(console, by_method, args.device)
+        if output:
+            for path in bench_methods.write(output, machine, by_method, args.command):
+                print(f"wrote {path}")
+        return 1 if any("soft" in result.missing for result in by_method) else 0
     table = _table(results)
     if console.measure(table, options=console.options.update(width=999)).maximum > console.width:
         table = _table(results, narrow=True)
@@ -113,10 +126,13 @@ def write_results(path: Path, machine: dict[str, Any], results: list[Result]) ->
 def _add_pool(what: Any) -> None:
     pool = what.add_parser(
         "pool",
-        help="soft, max and average pooling, beside a copy",
+        help="soft, max and average pooling, beside a copy; every method (Table 3)",
         description="Time forward and forward + backward of soft, max and average pooling and of "
-        "SoftPool in plain PyTorch, interleaved in one process, beside `x.clone()`.",
-        epilog=f"cases: {', '.join(CASES)}",
+        "SoftPool in plain PyTorch, interleaved in one process, beside `x.clone()`. With "
+        "--methods, instead, forward and backward of every pooling method, beside average pooling "
+        "and the paper's Table 3, and their memory.",
+        epilog=f"cases: {', '.join(CASES)}. example: vidpool bench pool --methods all "
+        "--output table3.json",
     )
     pool.set_defaults(run=_run_pool)
     add = pool.add_argument
@@ -125,16 +141,23 @@ def _add_pool(what: Any) -> None:
     add("--kernel_size", metavar="K", help="of --shape's windows: 3, or 1,3,3")
     add("--stride", metavar="S", help="(default: the kernel size)")
     add("--padding", metavar="P", help="(default: 0)")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help=f"methods instead, Table 3: all, or some of {', '.join(KINDS)} (average pooling is "
+        f"always there; case: {TABLE_3_CASE.name}, unless given)",
+    )
     several: dict[str, Iterable[str]] = {
         "dtype": DTYPES,
         "layout": get_args(Layout),
         "values": VALUES,
     }
-    defaults = {"dtype": ["float32"], "layout": list(get_args(Layout)), "values": ["randn"]}
+    defaults = {"dtype": ["float32"], "layout": None, "values": ["randn"]}
     explained = {
-        "dtype": "one or more",
-        "layout": "one or more",
-        "values": "one or more of randn, 30 randn, randn + 300 and 100 randn",
+        "dtype": "one or more (default: float32)",
+        "layout": "one or more (default: both, with --methods contiguous)",
+        "values": "one or more of randn, 30 randn, randn + 300 and 100 randn (default: randn)",
     }
     for name, choices in several.items():
         add(
@@ -142,7 +165,7 @@ def _add_pool(what: Any) -> None:
             nargs="+",
             choices=list(choices),
             default=defaults[name],
-            help=f"{explained[name]} (default: {' '.join(defaults[name])})",
+            help=explained[name],
         )
     add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: 1 with --device cpu)")
@@ -158,11 +181,13 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     Raises:
         ConfigError: A case is unknown, or --shape and its window are incomplete or do not fit.
     """
-    names = args.case or ([] if args.shape else list(CASES))
+    table_3 = args.methods is not None
+    known = CASES | ({TABLE_3_CASE.name: TABLE_3_CASE} if table_3 else {})
+    names = args.case or ([] if args.shape else [TABLE_3_CASE.name] if table_3 else list(CASES))
     for name in names:
-        if name not in CASES:
-            raise ConfigError(f"case {name!r} is unknown; there are {', '.join(CASES)}")
-    cases = [CASES[name] for name in dict.fromkeys(names)]
+        if name not in known:
+            raise ConfigError(f"case {name!r} is unknown; there are {', '.join(known)}")
+    cases = [known[name] for name in dict.fromkeys(names)]
     if args.shape:
         if not args.kernel_size:
             raise ConfigError(f"--shape {args.shape} needs --kernel_size")
@@ -178,6 +203,22 @@ def _cases(args: argparse.Namespace) -> list[Case]:
             if getattr(args, name):
                 raise ConfigError(f"--{name} {getattr(args, name)} is for --shape; give that too")
     return cases
+
+
+def _methods(args: argparse.Namespace) -> list[str]:
+    """The pooling methods that ``--methods`` names; none where it is not given.
+
+    Raises:
+        ConfigError: One is unknown, or --compile was given, which is for SoftPool in plain PyTorch.
+    """
+    if args.methods is None:
+        return []
+    if args.compile:
+        raise ConfigError("--compile measures SoftPool in plain PyTorch; leave --methods out")
+    for name in args.methods:
+        if name not in (*KINDS, "all"):
+            raise ConfigError(f"--methods {name}: there are {', '.join(KINDS)}, and all")
+    return list(KINDS) if "all" in args.methods else args.methods
 
 
 def _numbers(args: argparse.Namespace, name: str) -> tuple[int, ...]:

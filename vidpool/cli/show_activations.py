@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 from torch.nn import functional as F
 
@@ -25,14 +25,15 @@ from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.layers import find_layers
 from vidpool.analysis.results import write_results
 from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.networks import add_checkpoint, class_number, load_from
+from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file, wide_console
 from vidpool.data.dataset import Preprocessing
-from vidpool.data.progress import bar_options
+from vidpool.data.progress import counting_bar
 from vidpool.data.sets.demo import write_video
 from vidpool.errors import ConfigError
 from vidpool.provenance import provenance
 from vidpool.train.classifier import VideoClassifier
+from vidpool.train.loading import load_classifier
 
 CLASSES = 4  # as the figure has
 QUICK = 200  # iterations
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--examples and --fps must be at least 1, got {args.examples} and {args.fps}"
         )
-    classifier, class_names, preprocessing = load_from(args)
+    classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
     classifier.requires_grad_(False)  # only the input needs gradients
     settings = _settings(args, preprocessing.crop)
     names = args.names or class_names[:CLASSES]
@@ -109,8 +110,7 @@ def run(args: argparse.Namespace) -> int:
     start = noise(1, preprocessing.frames, settings.side, settings.seed).to(classifier.device)
     (layer,) = find_layers(classifier, start, args.layer)
     by_examples = bool(args.config or args.rest)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), **bar_options()) as progress:
+    with counting_bar() as progress:
         if by_examples:
             targets = _targets(args, classifier, layer, names, labels, preprocessing, progress)
         else:

@@ -3,16 +3,15 @@
 import argparse
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.results import write_results
 from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.networks import add_checkpoint, class_number, load_from
+from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
-from vidpool.data.progress import bar_options
+from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.provenance import provenance
+from vidpool.train.loading import load_classifier
 
 LIMIT = 2000  # videos, of which t-SNE takes some ten seconds
 
@@ -84,9 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if args.names:
         classes = [class_number(name, class_names, "the data set") for name in args.names]
     videos = choose_videos(datamodule, args.split, classes, args.limit, args.seed)
-    classifier, _, preprocessing = load_from(args)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), **bar_options()) as progress:
+    classifier, _, preprocessing = load_classifier(args.ckpt_path, args.device)
+    with counting_bar() as progress:
         reading = progress.add_task("features of videos", total=len(videos))
         found = video_features(
             classifier,

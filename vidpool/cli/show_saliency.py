@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from rich.progress import Progress
 
 from vidpool.analysis.layers import find_layers
 from vidpool.analysis.results import write_results
@@ -17,15 +16,16 @@ from vidpool.analysis.saliency import (
     saliency_sheet,
     saliency_video,
 )
-from vidpool.cli.networks import add_checkpoint, class_number, load_from
+from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
 from vidpool.data.augment.transforms import normalize
 from vidpool.data.dataset import clip_positions, read_views
 from vidpool.data.decode import DECODERS, open_video
-from vidpool.data.progress import bar_options
+from vidpool.data.progress import counting_bar
 from vidpool.data.sets.demo import write_video
 from vidpool.errors import ConfigError
 from vidpool.provenance import provenance
+from vidpool.train.loading import load_classifier
 
 
 def add_parser(what: Any) -> None:
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--depth and --fps must be at least 1, got {args.depth} and {args.fps}")
     if not 0 <= args.threshold <= 1:
         raise ConfigError(f"--threshold must lie within [0, 1], got {args.threshold}")
-    classifier, class_names, preprocessing = load_from(args)
+    classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
     classifier.requires_grad_(False)  # only maps need gradients
     label = None
     if args.name is not None:
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
     layers = find_layers(classifier, clip, args.layer, args.depth)
     methods = list(METHODS) if args.method == "both" else [args.method]
-    with Progress(**bar_options()) as progress:
+    with counting_bar() as progress:
         task = progress.add_task("stepping back, kernel by kernel", total=None)
         found = find_saliency(
             classifier,
