@@ -134,7 +134,7 @@ def embed(
     Args:
         features: (V, features), V at least 5.
         label: int64 (V,).
-        clusters: K of k-means; at most V are found.
+        clusters: K of k-means; at most as many as there are distinct points are found.
         perplexity: Of t-SNE: how many neighbours count; at most a third of V does.
         seed: Of t-SNE and k-means.
 
@@ -159,7 +159,8 @@ def embed(
     perplexity = min(perplexity, (count - 1) / 3)
     start = "pca" if reduced.shape[1] > 1 else "random"
     points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced)
-    kmeans = KMeans(min(clusters, count), n_init=10, random_state=seed).fit(points)
+    distinct = len(np.unique(points, axis=0))
+    kmeans = KMeans(min(clusters, distinct), n_init=10, random_state=seed).fit(points)
     away = np.linalg.norm(points[:, None] - kmeans.cluster_centers_[None], axis=2)
     groups = len(label.unique())
     silhouette = None
