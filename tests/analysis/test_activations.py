@@ -27,7 +27,7 @@ def test_each_kernel_gets_what_it_sees():
     for target, made, start in zip(targets, excited, starts, strict=True):
         assert made.frames.shape == (4, 16, 16, 3)
         assert made.after > 4 * made.before
-        assert made.probability > 0.5
+        assert made.probability > 0.4  # a third at the start
         moved = made.frames.float() - start
         others = [i for i in range(3) if i != target.label]
         assert moved[..., others].abs().max() <= 1
