@@ -6,15 +6,20 @@ CSRC := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o 
 
 .DEFAULT_GOAL := help
 .PHONY: help demo compare test test-slow lint format wheel check-wheel clean
+=======
+.PHONY: help demo finetune-demo test test-slow lint format wheel check-wheel clean
 
 help:  ## say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.demo  ## generate the demo videos, train, test and predict (11 to 19 minutes on two cores)
 	$(RUN)/python tools/demo.py
 
 compare: $(VENV)/.demo  ## train with max, average and soft pooling, five seeds each, and compare
 	$(RUN)/python tools/compare.py
+
+finetune-demo: $(VENV)/.demo  ## pre-train and fine-tune on the demo videos, beside training from scratch
+	$(RUN)/python tools/finetune_demo.py
 
 test: $(VENV)/.dev  ## the usual tests
 	$(RUN)/python -m pytest -m "not slow"

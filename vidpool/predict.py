@@ -1,4 +1,4 @@
-"""Prediction: the classes of video files, by a checkpoint and nothing else."""
+"""Prediction: the classes of video files, by a checkpoint or exported file and nothing else."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 
 from vidpool.data.augment.transforms import normalize
-from vidpool.data.dataset import Preprocessing, read_views
+from vidpool.data.dataset import read_views
 from vidpool.data.sets.layouts import VIDEO_SUFFIXES
-from vidpool.errors import CheckpointError, ConfigError, DataError, VideoError
-from vidpool.models.checkpoint import load_checkpoint
-from vidpool.train.classifier import VideoClassifier
+from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.export.networks import load_network
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ def predict(
     The network's softmax is averaged over the video's views, as in testing.
 
     Args:
-        ckpt_path: A checkpoint of :class:`vidpool.train.classifier.VideoClassifier`; it holds the
-            class names and the preprocessing.
+        ckpt_path: A checkpoint of :class:`vidpool.train.classifier.VideoClassifier`, or a file of
+            `vidpool export`; it holds the class names and the preprocessing.
         videos: Files; see :func:`find_videos` for folders.
         top: How many classes of each video.
         clips: Clips of a video; by default as the network was tested.
@@ -88,18 +87,13 @@ def predict(
     """
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    classifier, class_names, preprocessing = load_classifier(ckpt_path)
+    network = load_network(ckpt_path, device)
+    preprocessing = network.preprocessing
     preprocessing = replace(
         preprocessing,
         clips=preprocessing.clips if clips is None else clips,
         crops=preprocessing.crops if crops is None else crops,
     )
-    try:
-        classifier.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used: {error}") from None
     for video in videos:
         try:
             views = read_views(str(video), preprocessing, decoder)
@@ -107,41 +101,10 @@ def predict(
             yield Prediction(Path(video), error=str(error))
             continue
         with torch.inference_mode():
-            clip = normalize(views.to(device), preprocessing.mean, preprocessing.std)
+            clip = normalize(views.to(network.device), preprocessing.mean, preprocessing.std)
             # one view at a time: a video may have many
-            scores = torch.cat([classifier(view[None]).float().softmax(1) for view in clip]).mean(0)
-        best = scores.topk(min(top, len(class_names)))
+            scores = torch.cat([network.logits(view[None]).softmax(1) for view in clip]).mean(0)
+        names = network.class_names
+        best = scores.topk(min(top, len(names)))
         ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        yield Prediction(Path(video), tuple((class_names[i], p) for i, p in ranked))
-
-
-def load_classifier(
-    ckpt_path: str | os.PathLike[str],
-) -> tuple[VideoClassifier, list[str], Preprocessing]:
-    """The network in evaluation mode, its class names and its preprocessing, from a checkpoint.
-
-    Raises:
-        CheckpointError: The checkpoint cannot be read, or was not made by vidpool.
-    """
-    checkpoint = load_checkpoint(ckpt_path)
-    description = checkpoint.get("vidpool")
-    if not description or "hyper_parameters" not in checkpoint:
-        raise CheckpointError(
-            f"{ckpt_path}: holds no class names or preprocessing; prediction needs a checkpoint "
-            "that `vidpool fit` or `vidpool import` made"
-        )
-    settings = {
-        name: value
-        for name, value in checkpoint["hyper_parameters"].items()
-        if not name.startswith("_")
-    }
-    try:
-        classifier = VideoClassifier(**settings)
-        classifier.load_state_dict(checkpoint["state_dict"])
-        preprocessing = Preprocessing.from_dict(description["preprocessing"])
-        class_names = description["class_names"]
-    except (TypeError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{ckpt_path}: does not fit this version of vidpool ({error})"
-        ) from error
-    return classifier.eval(), class_names, preprocessing
+        yield Prediction(Path(video), tuple((names[i], p) for i, p in ranked))

@@ -11,8 +11,8 @@ from torchvision.models import resnet18
 from vidpool.cli import main
 from vidpool.cli.training import parse_fit
 from vidpool.nn import SoftPool2d
-from vidpool.predict import load_classifier
 from vidpool.train.classifier import VideoClassifier
+from vidpool.train.loading import load_classifier
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "imagenet"
 SMALL = {

@@ -1,5 +1,6 @@
 """Runs of ``vidpool fit`` that are killed, told to stop, or out of disk; and resumed ones."""
 
+import errno
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from forked import Fit, last_checkpoint
+from pytorch_lightning.loggers import CSVLogger
 from tables import read_csv
 
 from vidpool.cli import main
@@ -21,7 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals and fork"),
 ]
-EPOCHS = 10  # of three steps
+KILLS = int(os.environ.get("VIDPOOL_TEST_KILLS", "5"))
+EPOCHS = max(10, KILLS)  # of three steps
 
 
 @pytest.fixture
@@ -53,8 +56,8 @@ def test_killed_again_and_again_it_goes_on_where_it_was(arguments, uninterrupted
     """Kill -9 at random moments of a run that saves every step, until it is through."""
     chance = random.Random(0)
     options = ["--run.save_minutes", "0", "--ckpt_path", "last"]
-    steps, kills = [], int(os.environ.get("VIDPOOL_TEST_KILLS", "5"))
-    for number in range(kills):
+    steps = []
+    for number in range(KILLS):
         run = Fit([*arguments, *options])
         run.wait_for(exists(f"fit_{number}"))
         time.sleep(chance.random() * 0.3)
@@ -65,18 +68,15 @@ def test_killed_again_and_again_it_goes_on_where_it_was(arguments, uninterrupted
     assert steps == sorted(steps)
     assert steps[-1] < 3 * EPOCHS
     assert Fit([*arguments, *options]).end() == 0
-    assert_ends_like(uninterrupted, f"fit_{kills}")
+    assert_ends_like(uninterrupted, f"fit_{KILLS}")
     print(f"killed after steps {steps}")  # for whoever runs it with more kills
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
-def test_told_to_stop_it_saves_and_says_how_to_go_on(
-    arguments, uninterrupted, number, status, workers
-):
-    arguments = [*arguments, "--data.workers", workers]
+def test_told_to_stop_it_saves_and_says_how_to_go_on(arguments, uninterrupted, number, status):
+    arguments = [*arguments, "--data.workers", "2"]
     run = Fit(arguments)
     run.wait_for(exists("fit_0"))
     os.killpg(run.pid, number)  # the loader's workers too, as Ctrl-C and schedulers do
@@ -153,6 +153,16 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_keeps_the_checkpoint(argumen
     assert told.endswith("the one that was there is kept")
     assert last_checkpoint("fit_0")["global_step"] == 1
     assert [file.name for file in Path(path).parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_disk_that_takes_no_more_logs_is_told(arguments, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/metrics.csv")
+
+    monkeypatch.setattr(CSVLogger, "log_metrics", full)
+    assert main(["fit", *arguments]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("vidpool fit: error: runs/metrics.csv: No space left on device; ")
 
 
 def test_what_a_killed_run_was_writing_is_removed_by_the_next(arguments, trained):

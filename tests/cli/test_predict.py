@@ -10,7 +10,8 @@ import torch
 from tables import read_csv
 
 from vidpool.cli import main
-from vidpool.predict import find_videos, load_classifier, predict
+from vidpool.predict import find_videos, predict
+from vidpool.train.loading import load_classifier
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "videos"
 

@@ -1,7 +1,11 @@
 """``vidpool show`` on real video files."""
 
+import json
+from pathlib import Path
+
 import pytest
 from matplotlib.image import imread
+from PIL import Image
 
 from vidpool.cli import main
 
@@ -45,4 +49,58 @@ def test_a_config_adds_a_row(video, recipe, tmp_path):
 )
 def test_mistakes_are_told(video, capsys, options, told):
     assert main(["show", "augment", video, *options]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_pooling_of_pictures_and_videos(video, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    Image.effect_noise((60, 47), 60).convert("RGB").save(tmp_path / "noise.png")
+    command = ["show", "pooling", "noise.png", video, "--kernels", "2", "3", "--short-side", "36"]
+    command += ["--methods", "soft", "lip", "--zoom", "4,5,12", "--animation", "gif"]
+    assert main(command) == 0
+    name = Path(video).stem
+    files = ["noise.json", "noise.png", f"{name}.json", f"{name}.png", f"{name}.gif"]
+    assert sorted(file.name for file in Path("pooling").iterdir()) == sorted(files)
+    printed = capsys.readouterr().out
+    assert all(f"wrote pooling/{file}" in printed for file in files)
+    content = json.loads(Path("pooling/noise.json").read_text())
+    assert content["results"]["region"] == {"left": 4, "top": 5, "side": 12}
+    assert content["command"].startswith("vidpool show pooling noise.png")
+    assert len(content["results"]["similarity"]) == 4
+    clip = json.loads(Path(f"pooling/{name}.json").read_text())["results"]
+    assert clip["shape"] == [3, 20, 36, 48]
+    assert imread(f"pooling/{name}.png").std() > 0.05
+    assert main(command) == 1
+    assert "pooling/noise.json exists; give --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_pooling_of_files_of_one_name(tmp_path):
+    pytest.importorskip("skimage")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.effect_noise((40, 30), 60).save(tmp_path / folder / "x.png")
+    files = ["a/x.png", "b/x.png"]
+    assert main(["show", "pooling", *files, "--kernels", "2", "--out", "both"]) == 0
+    assert sorted(p.name for p in Path("both").glob("*.png")) == ["x.png", "x_2.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["none.png"], "none.png: cannot be read as an image"),
+        (["none.mp4"], "none.mp4: no such file"),
+        (["tiny.png"], "tiny.png: is smaller than 11 x 11 pixels"),
+        (["VIDEO", "--kernels", "21"], "has 20 frames, and a window 21"),
+        (["VIDEO", "--short-side", "8"], "too small for windows of 5 and for SSIM's of 11"),
+        (["VIDEO", "--frames", "0"], "--frames must be at least 1, got 0"),
+        (["VIDEO", "--zoom", "1,2"], "--zoom 1,2 must be X,Y,SIDE in pixels"),
+        (["VIDEO", "--zoom", "0,0,999"], "--zoom 0,0,999 lies outside"),
+        (["VIDEO", "--kernels", "0"], "at least 1 pixel, got k = 0"),
+        (["VIDEO", "--out", "tiny.png"], "tiny.png is a file"),
+    ],
+)
+def test_mistakes_of_pooling_are_told(video, tmp_path, capsys, options, told):
+    Image.new("RGB", (20, 5)).save(tmp_path / "tiny.png")
+    assert main(["show", "pooling", *(video if o == "VIDEO" else o for o in options)]) == 1
     assert told in capsys.readouterr().err

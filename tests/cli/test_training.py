@@ -225,6 +225,7 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
         ),
         (["--trainer.accelerator", "gpu"], "Lightning cannot run this: .*gpu"),
         (["--trainer.precision", "16-mixed"], "16-mixed does not exist on a CPU; use bf16-mixed"),
+        (["--trainer.sync_batchnorm", "true"], "sync_batchnorm needs GPUs"),
         (["--ckpt_path", "none.ckpt"], "none.ckpt: no such checkpoint file"),
         (["--config", "none.yaml"], "none.yaml: no such config file"),
     ],
@@ -347,3 +348,54 @@ def test_the_authors_augmentation_joins_any_recipe(recipe, capsys):
     assert data["augment"]["authors"] == 0.8
     assert data["augment"]["crop"] == "short_side"
     assert data["crop"] == 32
+
+
+def test_averaged_weights_join_any_recipe(recipe, capsys):
+    part = str(Path(__file__).parents[2] / "configs/schedule/ema.yaml")
+    options = ["--config", part, "--trainer.max_epochs", "2"]
+    assert fit(recipe, *options) == 0
+    checkpoint = torch.load(last("fit_0"), weights_only=True)
+    current = checkpoint["current_model_state"]["model.fc.weight"]
+    assert not torch.equal(checkpoint["state_dict"]["model.fc.weight"], current)
+    command = ["test", "--config", str(recipe), "--config", part, "--ckpt_path", last("fit_0")]
+    assert main(command) == 0
+    assert fit(recipe, "--trainer.max_epochs", "3", "--ckpt_path", last("fit_0")) == 1
+    assert "are an average (EMA)" in capsys.readouterr().err
+
+
+def test_averaged_weights_come_before_precise_batch_norm(recipe):
+    parts = Path(__file__).parents[2] / "configs/schedule"
+    precise = {"class_path": "vidpool.train.precise_batch_norm.PreciseBatchNorm"}
+    Path("precise.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": [precise]}}))
+    options = ["--config", "precise.yaml", "--config", str(parts / "ema.yaml")]
+    assert fit(recipe, *options) == 0
+
+
+def test_ones_own_checkpoints_leave_the_last_one(recipe):
+    own = {
+        "class_path": "pytorch_lightning.callbacks.ModelCheckpoint",
+        "init_args": {"filename": "mine", "monitor": "val/loss"},
+    }
+    Path("own.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": [own]}}))
+    assert fit(recipe, "--config", "own.yaml") == 0
+    folder = Path("runs/tiny/fit_0/checkpoints")
+    assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "mine.ckpt"]
+
+
+def test_ones_own_way_of_writing_checkpoints_is_kept(recipe):
+    own = {"class_path": "lightning_fabric.plugins.TorchCheckpointIO"}
+    Path("own.yaml").write_text(yaml.safe_dump({"trainer": {"plugins": [own]}}))
+    assert fit(recipe, "--config", "own.yaml") == 0
+    assert Path(last("fit_0")).is_file()
+
+
+def test_last_is_the_newest_and_may_be_missing(recipe, capsys):
+    assert fit(recipe, "--ckpt_path", "last") == 0  # there is none: it begins
+    assert fit(recipe) == 0
+    assert fit(recipe, "--ckpt_path", "last", "--trainer.max_epochs", "2") == 0
+    config = yaml.safe_load(Path("runs/tiny/fit_2/config.yaml").read_text())
+    assert config["ckpt_path"] == last("fit_1")
+    assert main(["test", "--config", str(recipe), "--ckpt_path", "last"]) == 0
+    command = ["test", "--config", str(recipe), "--ckpt_path", "last", "--run.name", "other"]
+    assert main(command) == 1
+    assert "--ckpt_path must name the checkpoint" in capsys.readouterr().err

@@ -64,7 +64,7 @@ TABLES_1_3: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
 }
 """SSIM and PSNR in dB of each window size, by image set and method.
 
-Table 1, and for Flickr2K ("Flicker2K" there) Table 3. Where the two name a method differently,
+Of Table 1, and for Flickr2K ("Flicker2K" there) Table 3. Where the two name a method differently,
 `dpp` is "Lite-S3DPP" and "DPP".
 """
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from vidpool.train.output import written_whole
+
 # of Okabe and Ito, which colour-blind people can tell apart
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
@@ -23,6 +25,8 @@ def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figu
         The files written.
     """
     text = json.dumps({**about, "results": content}, indent=1, allow_nan=False, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
-    picture.savefig(path.with_suffix(".png"), dpi=110)
+    with written_whole(path) as file:
+        file.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+    with written_whole(path.with_suffix(".png")) as file:
+        picture.savefig(file, dpi=110)
     return [path, path.with_suffix(".png")]

@@ -19,11 +19,12 @@ VERBS = {
     "test": ("vidpool.cli.training", "accuracy on the test videos, over several views each"),
     "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
     "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
+    "export": ("vidpool.cli.export", "make a file that others run: ONNX, torch.export, weights"),
     "data": ("vidpool.cli.data", "make data sets, check and prepare them (vidpool data check, …)"),
     "schedule": ("vidpool.cli.schedule", "what a training will be: phases, clips, rate, cost"),
     "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
     "eval": ("vidpool.cli.eval", "the paper's tables (vidpool eval similarity, mcnemar, table7)"),
-    "show": ("vidpool.cli.show", "pictures (vidpool show augment)"),
+    "show": ("vidpool.cli.show", "pictures (vidpool show pooling, augment)"),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),
 }

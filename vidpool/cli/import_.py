@@ -9,7 +9,8 @@ import yaml
 
 from vidpool.errors import ConfigError
 from vidpool.models.checkpoint import MismatchError, Report
-from vidpool.train.importing import SUFFIXES, check_output, import_checkpoint, save
+from vidpool.train.importing import SUFFIXES, import_checkpoint, save
+from vidpool.train.output import check_output
 
 PREPROCESSING = {
     "frames": "frames of a clip",
@@ -25,7 +26,7 @@ SHOWN = 4  # keys of each kind that are listed
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool import``."""
     args = _parser(verb).parse_args(arguments)
-    check_output(args.out, args.overwrite)
+    check_output(args.out, args.overwrite, SUFFIXES)
     names = _class_names(Path(args.classes)) if args.classes else None
     chosen = {name: getattr(args, name) for name in (*PREPROCESSING, "mean", "std")}
     try:

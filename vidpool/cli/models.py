@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 
 import torch
 from rich import box
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from torch import nn
 
 from vidpool.analysis.published import ACTION_SETS, TABLE_7
 from vidpool.cli.output import wide_console
+from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers
@@ -186,9 +185,7 @@ def _build(info: ModelInfo) -> nn.Module:
 
 def _with_progress(items: Sequence[Item], name: Callable[[Item], str]) -> Iterator[Item]:
     """Go through items under a progress bar, which disappears."""
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    # the table may be redirected, or be JSON
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with counting_bar() as bar:
         task = bar.add_task("", total=len(items))
         for item in items:
             bar.update(task, description=name(item))

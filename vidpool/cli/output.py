@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from vidpool.errors import ConfigError
+from vidpool.train.output import check_output
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
 WIDE = 132  # columns of tables where no terminal says how many there are
@@ -31,11 +32,8 @@ def new_file(
     path = Path(name)
     if path.suffix not in suffixes:
         raise ConfigError(f"{path}: {option} must end in {', '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent}: no such folder to write {path.name} to")
     for file in (path, *map(path.with_suffix, beside)):
-        if file.exists() and not overwrite:
-            raise ConfigError(f"{file} exists; give --overwrite to replace it")
+        check_output(file, overwrite, [file.suffix])
     return path
 
 

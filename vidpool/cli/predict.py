@@ -19,7 +19,9 @@ def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool predict``; the exit status is 1 if a file could not be read."""
     parser = argparse.ArgumentParser(
         prog=f"vidpool {verb}",
-        description="The classes of video files, by a checkpoint of `vidpool fit`.",
+        description="The classes of video files, by a checkpoint of `vidpool fit` or a file of "
+        "`vidpool export`.",
+        epilog="example: vidpool predict --ckpt_path best.ckpt video.mp4 folder/ --output out.csv",
     )
     parser.add_argument("videos", nargs="+", metavar="VIDEO_OR_FOLDER")
     parser.add_argument("--ckpt_path", required=True, metavar="CKPT")

@@ -1,6 +1,7 @@
 """Processes of one training end together."""
 
 import os
+import re
 import sys
 import threading
 import time
@@ -31,7 +32,8 @@ def what_was_lost(error: BaseException) -> str | None:
     # PyTorch has no type of its own for errors of gloo, which connects CPUs
     if not isinstance(error, DistError) and "gloo" not in text.lower():
         return None
-    reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    # without the place in gloo's source, and what it advises
+    reason = re.sub(r"^\[\S*\]\s*", "", text.strip()).partition("\n")[0].split(". ")[0]
     return (
         f"another process of this training ended, or does not answer ({reason}); resume from its "
         "last checkpoint, --ckpt_path last"

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from vidpool.cli import show_pooling
 from vidpool.cli.data_options import HELP, parse_data
 from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.subcommands import run_subcommand
@@ -12,8 +13,9 @@ from vidpool.data.schedule import ClipShape
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Run ``vidpool show augment``."""
-    return run_subcommand(verb, arguments, [_add_augment], "Draw pictures.")
+    """Run ``vidpool show WHAT``."""
+    parts = (_add_augment, show_pooling.add_parser)
+    return run_subcommand(verb, arguments, parts, "Draw pictures.")
 
 
 def _add_augment(what: Any) -> None:

@@ -1,5 +1,6 @@
 """``vidpool fit | validate | test``: Lightning's own command line over VideoClassifier."""
 
+import errno
 import signal
 import sys
 import warnings
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import CheckpointIO
@@ -19,11 +20,13 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from vidpool.cli.datamodules import VideoDataModule
 from vidpool.cli.ranks import end_with_parent, what_was_lost
 from vidpool.cli.recipes import expand_bases
+from vidpool.cli.requeued import current_job, keep_metrics, left_behind, sign
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
 from vidpool.train.last_checkpoint import LastCheckpoint
+from vidpool.train.requeue import RequeueBetweenBatches
 
 CLI = TypeVar("CLI", bound="VidpoolCLI")
 
@@ -45,6 +48,13 @@ def main(verb: str, arguments: list[str]) -> int:
         raise ConfigError(f"Lightning cannot run this: {error}") from error
     except SIGTERMException as error:  # before or beside the training itself
         raise StoppedError("stopped by SIGTERM", signal.SIGTERM) from error
+    except OSError as error:  # of logs; checkpoints tell it themselves
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise VidpoolError(
+            f"{error.filename or 'the logs'}: {error.strerror}; what was saved is kept: resume "
+            "with --ckpt_path last"
+        ) from error
     except RuntimeError as error:
         lost = what_was_lost(error)
         if lost is None:
@@ -78,8 +88,12 @@ class VidpoolCLI(LightningCLI):
     """LightningCLI with vidpool's run folders and defaults.
 
     Logs, checkpoints and the settings that made them go to ``<root>/<name>/<verb>_<n>``, a new
-    folder for each run.
+    folder for each run. A job of SLURM that was requeued goes on in its folder, from its newest
+    checkpoint.
     """
+
+    folder: Path | None = None
+    """That of a run that goes on."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -121,6 +135,10 @@ class VidpoolCLI(LightningCLI):
         build the checkpoint's network.
         """
         settings = self.config[self.config["subcommand"]]
+        if self.config["subcommand"] == "fit":
+            left = left_behind(Path(settings["run"]["root"]) / settings["run"]["name"], "fit")
+            if left is not None:
+                self.folder, settings["ckpt_path"] = left[0], str(left[1])
         path = settings["ckpt_path"] = self._resolve_last(settings)
         if path is None:
             if self.config["subcommand"] != "fit":
@@ -166,7 +184,15 @@ class VidpoolCLI(LightningCLI):
         if trainer.enable_progress_bar is not False and lacks(pl.callbacks.ProgressBar):
             callbacks.append(RunProgressBar())
         run = self._get(self.config, "run")
-        folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
+        if self.folder is None:
+            folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
+            sign(folder)
+        else:
+            folder = self.folder
+            keep_metrics(folder)
+            self.save_config_kwargs["overwrite"] = True
+        if self.subcommand == "fit" and current_job() is not None:
+            callbacks.append(RequeueBetweenBatches())
         # where reports and the config go without a logger
         trainer.default_root_dir = trainer.default_root_dir or str(folder)
         if trainer.logger is None:
@@ -175,14 +201,18 @@ class VidpoolCLI(LightningCLI):
                 TensorBoardLogger(**place, default_hp_metric=False),
                 CSVLogger(**place),
             ]
-            # the folder is new, and the two loggers share it
+            # the two loggers share it
             warnings.filterwarnings(
                 "ignore", "Experiment logs directory .* exists and is not empty"
             )
-        rank_zero_info(f"this run's folder: {folder}")
+        goes_on = f"; it goes on from {self.config_init[self.subcommand].ckpt_path}"
+        rank_zero_info(f"this run's folder: {folder}{goes_on if self.folder else ''}")
         if self.subcommand != "fit":
             # callbacks that only training needs
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
+            warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but load")
+        # each run has its own folder, where the best is the best from there on
+        warnings.filterwarnings("ignore", "The dirpath has changed from")
         if self.subcommand == "fit" and trainer.enable_checkpointing is not False:
             own = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
             if all(isinstance(each, LastCheckpoint) for each in own):
@@ -197,6 +227,8 @@ class VidpoolCLI(LightningCLI):
             if lacks(LastCheckpoint):
                 callbacks.append(LastCheckpoint(run.save_minutes))
             trainer.plugins = _with_safe_checkpoints(trainer.plugins)
+        # precise batch norm needs the averaged weights in their place
+        callbacks.sort(key=lambda each: not isinstance(each, WeightAveraging))
         trainer.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
 

@@ -15,15 +15,17 @@ GRACE = 60  # seconds
 def outlive_signals(worker: int) -> None:  # noqa: ARG001
     """Let a loader's worker process go on when its whole process group is told to stop.
 
-    Ctrl-C and schedulers signal all processes at once, and the training needs its workers until
-    the step at hand is done; they end with the training. One that is told to end by SIGTERM, as by
-    the training itself where it does not answer, ends within `GRACE` seconds.
+    Ctrl-C and schedulers (SIGTERM; SIGUSR1 when a job's time is up) signal all processes at once,
+    and the training needs its workers until the step at hand is done; they end with the training.
+    One that is told to end by SIGTERM, as by the training itself where it does not answer, ends
+    within `GRACE` seconds.
 
     Args:
         worker: Its number, as the ``worker_init_fn`` of a DataLoader gets it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 

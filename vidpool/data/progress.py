@@ -4,6 +4,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 
 
 def bar_options(shown: bool = True) -> dict[str, Any]:
@@ -18,3 +19,8 @@ def bar_options(shown: bool = True) -> dict[str, Any]:
         "transient": True,
         "disable": not (shown and first_rank),
     }
+
+
+def counting_bar() -> Progress:
+    """A bar that says how many there are and how many are done, and disappears at the end."""
+    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), **bar_options())

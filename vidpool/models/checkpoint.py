@@ -8,6 +8,7 @@ weights of image networks to be inflated.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -33,6 +34,8 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")
 """What DataParallel, Lightning modules and torch.compile put before every key."""
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Heads of torchvision's Inception networks that serve training alone."""
+DESCRIPTION = "vidpool"
+"""Where vidpool's files say what is in them: in safetensors as JSON."""
 UNUSED = ".num_batches_tracked"
 """A count that files from before PyTorch 0.4.1 lack, and that no network here computes with."""
 
@@ -251,10 +254,14 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from error
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """Tensors by name; of a file of `vidpool export`, the same entries as of its .pth."""
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            description = (file.metadata() or {}).get(DESCRIPTION)
+        return state if description is None else {"state_dict": state, **json.loads(description)}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from error
 

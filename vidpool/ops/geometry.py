@@ -45,10 +45,12 @@ class Window(NamedTuple):
             room = length + 2 * padding - extent
             count = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
             # A window that ceil_mode adds has to start inside the input or its left padding.
-            if self.ceil_mode and (count - 1) * stride >= length + padding:
-                count -= 1
+            if self.ceil_mode:
+                starts = -(-(length + padding) // stride)
+                count = torch.sym_min(count, starts)  # type: ignore[assignment]
             counts.append(count)
-        if min(counts) < 1:
+        # one by one: tracing for any size would take note of which count is the least
+        if any(count < 1 for count in counts):
             raise RuntimeError(
                 f"Given input size {tuple(size)} and {self}: "
                 f"calculated output size {tuple(counts)} is too small"

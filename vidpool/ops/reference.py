@@ -54,13 +54,14 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     peak = window.pad(values, window.output_size(x.shape[-ndim:]), float("-inf"))
     mass: Tensor | None = None
     moment: Tensor | None = None
+    inplace = not torch.compiler.is_compiling()  # graphs of operators are to be functional
     for axis in range(ndim):
         cells = window.cut(peak, axis)
         peak = cells.detach().amax(-1)
         # A window without any value has the peak -inf, which nothing may be subtracted from.
         shift = peak.clamp_min(torch.finfo(peak.dtype).min)
         # unlike a clamp, the threshold lets NaN keep its gradient
-        z = F.threshold(cells - shift.unsqueeze(-1), NEGLIGIBLE, NEGLIGIBLE, inplace=True)
+        z = F.threshold(cells - shift.unsqueeze(-1), NEGLIGIBLE, NEGLIGIBLE, inplace=inplace)
         weight = z.exp()
         if gradient == "paper":
             weight = weight.detach()

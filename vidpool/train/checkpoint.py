@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
+from vidpool.errors import CheckpointError
 from vidpool.models.checkpoint import MismatchError, load_weights, read_weights
 
 
@@ -25,8 +27,13 @@ def init_from(
         The keys that stay as they were made: none, or the classifier's.
 
     Raises:
-        CheckpointError: The backbone does not fit; the message names the first key that differs.
+        CheckpointError: There is no such file, or the backbone does not fit; then the message names
+            the first key that differs.
     """
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"{path}: no such checkpoint file; --model.init_from names the one to start from"
+        )
     weights = read_weights(path)
     known = (weights.content.get("vidpool") or {}).get("class_names")
     others = known is not None and class_names is not None and list(known) != list(class_names)

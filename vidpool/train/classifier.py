@@ -1,11 +1,13 @@
 """The LightningModule that trains and tests a video network."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
@@ -150,6 +152,7 @@ class VideoClassifier(pl.LightningModule):
         elif pooling_options:
             raise ConfigError(f"model.pooling_options {pooling_options} need a model.pooling")
         self.frozen = freeze_modules(self.model, freeze or [])
+        keep_frozen(self.model, self.frozen)  # Lightning does not call train() before it trains
         self.lr_scales = lr_scales(self.model, backbone_lr, layer_decay)
         self.takes_pictures = model_info(backbone).kind == "image"
         last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
@@ -206,6 +209,8 @@ class VideoClassifier(pl.LightningModule):
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
             freeze = self.hparams["freeze"] or []
             rank_zero_info(summary(self.model, self.lr_scales, self.hparams["lr"], freeze))
+        if self.frozen:  # of which Lightning would warn
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.hparams["compile"]:
             compile_network(self.model)
 
@@ -321,7 +326,7 @@ class VideoClassifier(pl.LightningModule):
         checkpoint["vidpool"] = self.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network or of other classes.
+        """Refuse a checkpoint of another network, of other classes, or of an average of weights.
 
         Raises:
             CheckpointError: It does not fit; the message says in what, and how to fine-tune.
@@ -339,8 +344,14 @@ class VideoClassifier(pl.LightningModule):
                 f"the checkpoint is of another network: {'; '.join(differing)}. To fine-tune its "
                 "weights on other classes give it as --model.init_from instead of --ckpt_path"
             )
-        if resuming:
+        if resuming and checkpoint.get("optimizer_states"):  # without, Lightning refuses it
             self._check_groups(checkpoint["optimizer_states"][0]["param_groups"], saved)
+        if resuming and "averaging_state" in checkpoint and not self._averages():
+            raise CheckpointError(
+                "the checkpoint's weights are an average (EMA), beside which those in training are "
+                "kept. Resume with the callback that made it, --config configs/schedule/ema.yaml, "
+                "or give the checkpoint as --model.init_from to start from the average"
+            )
         found = checkpoint.get("vidpool")
         if self.description and found and found["class_names"] != self.description["class_names"]:
             here, there = self.description["class_names"], found["class_names"]
@@ -365,11 +376,19 @@ class VideoClassifier(pl.LightningModule):
                 "datamodule": type(data).__name__,
                 "root": None if root is None else str(root),
                 "preprocessing": (self.description or {}).get("preprocessing"),
+                "static": getattr(data, "static", False),
             },
         }
 
+    def _averages(self) -> bool:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(isinstance(each, WeightAveraging) for each in callbacks)
+
     def _empty_scores(self, loader: Any) -> VideoScores:
-        return VideoScores(len(loader.dataset.videos), self.hparams["num_classes"]).to(self.device)
+        videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
+        # float32, but for Lightning's 64-true
+        precision = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+        return VideoScores(videos, classes, precision).to(self.device)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         h = self.hparams

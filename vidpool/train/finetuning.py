@@ -141,5 +141,5 @@ def summary(
         if found
     ]
     if patterns:
-        texts.append(f"frozen: {counts['frozen']:,} ({', '.join(patterns)})")
+        texts.append(f"frozen: {counts['frozen']:,} parameters ({', '.join(patterns)})")
     return "; ".join(texts)

@@ -17,6 +17,7 @@ from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import I3D, ResNet3d, create_model, model_info
 from vidpool.models.checkpoint import Report, Weights, count_classes, load_weights, read_weights
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+from vidpool.train.output import check_output, written_whole
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 
@@ -124,22 +125,6 @@ def import_checkpoint(
     return Imported(classifier, report, origin, named)
 
 
-def check_output(out: str | os.PathLike[str], overwrite: bool) -> None:
-    """Refuse a file that :func:`save` could not write.
-
-    Raises:
-        ConfigError: The suffix is none of `SUFFIXES`, the file exists and is not to be replaced,
-            or its folder does not exist.
-    """
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise ConfigError(f"{out}: must end in one of {', '.join(SUFFIXES)}")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise ConfigError(f"{out} exists; give --overwrite to replace it")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent}: no such folder to write the checkpoint to")
-
-
 def save(
     classifier: VideoClassifier, out: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
@@ -153,13 +138,11 @@ def save(
         overwrite: Replace the file where it exists.
 
     Raises:
-        ConfigError: See :func:`check_output`.
+        ConfigError: See :func:`vidpool.train.output.check_output`.
     """
     out = Path(out)
-    check_output(out, overwrite)
-    # a write that fails half-way leaves what was there
-    part = out.with_name(f".{out.name}.part{out.suffix}")
-    try:
+    check_output(out, overwrite, SUFFIXES)
+    with written_whole(out) as part:
         if out.suffix == ".ckpt":
             _save_lightning(classifier, part)
         elif out.suffix == ".safetensors":
@@ -167,9 +150,6 @@ def save(
             save_file({key: value.contiguous() for key, value in state.items()}, part)
         else:
             torch.save(classifier.model.state_dict(), part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _save_lightning(classifier: VideoClassifier, path: Path) -> None:

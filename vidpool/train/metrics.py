@@ -22,6 +22,7 @@ class VideoScores(Metric):
     Args:
         num_videos: Videos in the data set.
         num_classes: Classes of the scores.
+        precision: Dtype to average them in.
     """
 
     full_state_update = False
@@ -29,9 +30,16 @@ class VideoScores(Metric):
     views: Tensor
     labels: Tensor
 
-    def __init__(self, num_videos: int, num_classes: int, **options: Any) -> None:
+    def __init__(
+        self,
+        num_videos: int,
+        num_classes: int,
+        precision: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.add_state("scores", torch.zeros(num_videos, num_classes), dist_reduce_fx="sum")
+        zeros = torch.zeros(num_videos, num_classes, dtype=precision)
+        self.add_state("scores", zeros, dist_reduce_fx="sum")
         self.add_state("views", torch.zeros(num_videos, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state(
             "labels", torch.full((num_videos,), -1, dtype=torch.long), dist_reduce_fx="max"
@@ -47,7 +55,7 @@ class VideoScores(Metric):
             counted: bool (N,), False for views to be left out.
         """
         video = video[counted]
-        scores = logits[counted].float().softmax(dim=1)
+        scores = logits[counted].softmax(dim=1, dtype=self.scores.dtype)
         self.scores.index_add_(0, video, scores)
         self.views.index_add_(0, video, torch.ones_like(video))
         self.labels[video] = label[counted]

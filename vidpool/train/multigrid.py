@@ -91,6 +91,11 @@ class Multigrid(pl.Callback):
             pl_module, VideoClassifier
         ):
             raise ConfigError("multigrid needs a VideoClassifier and one of vidpool's datamodules")
+        if trainer.accumulate_grad_batches > 1:
+            raise ConfigError(
+                "multigrid and trainer.accumulate_grad_batches exclude each other: batches of "
+                "several sizes would be added up as if they were one; change data.batch_size"
+            )
         if self._schedule is None:
             self._schedule = self.schedule(
                 datamodule.preprocessing.shape,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -23,7 +24,7 @@ class PreciseBatchNorm(pl.Callback):
     shows them, with the weights as they are (Wu and Johnson, *Rethinking "Batch" in BatchNorm*,
     2021).
     They stay in the network: checkpoints saved after the validation have them. Batch norms that are
-    frozen stay as they are.
+    frozen stay as they are. With an average of the weights (EMA) they are the average's.
 
     Args:
         batches: How many batches of each process are looked at; at most an epoch's.
@@ -55,7 +56,25 @@ class PreciseBatchNorm(pl.Callback):
                 and module.running_mean is not None
             ]
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def setup(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        stage: str,  # noqa: ARG002
+    ) -> None:
+        """Check that an average of the weights takes their place first.
+
+        Raises:
+            ConfigError: Its callback comes after this one.
+        """
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(each, WeightAveraging) for each in callbacks[callbacks.index(self) :]):
+            raise ConfigError(
+                "precise batch norm must come after the average of weights in trainer.callbacks: "
+                "its statistics are to be the average's"
+            )
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute the statistics, unless nothing has been trained yet."""
         if not self._layers or trainer.train_dataloader is None:
             return

@@ -1,0 +1,115 @@
+"""Images for the experiments: files, folders of them, or scikit-image's photographs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidpool.errors import ConfigError, DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "motorcycle_left.png",
+    "rocket.jpg",
+)
+"""Photographs that scikit-image's package ships, 300 to 1000 pixels wide.
+
+Not its moon, whose pixels were doubled: pooling by 2 loses nothing of it.
+"""
+
+
+def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """List image files.
+
+    Args:
+        paths: Files, which are taken as they are, and folders, which are searched with those
+            inside them for files that end in one of ``SUFFIXES``. Without any,
+            :func:`photographs`.
+
+    Returns:
+        The files, each folder's in alphabetical order.
+
+    Raises:
+        DataError: A path does not exist, or a folder has no images.
+        ConfigError: scikit-image is not installed, or lacks its photographs.
+    """
+    if not paths:
+        return photographs()
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not inside:
+            raise DataError(f"{path}: holds no images ({', '.join(SUFFIXES)})")
+        files += inside
+    return list(dict.fromkeys(files))
+
+
+def photographs() -> list[Path]:
+    """The files of scikit-image's photographs that are named in ``PHOTOGRAPHS``.
+
+    Raises:
+        ConfigError: scikit-image is not installed, or lacks one.
+    """
+    try:
+        import skimage.data
+    except ImportError:
+        raise ConfigError(
+            "without images of your own, scikit-image's photographs are taken, and scikit-image "
+            "is not installed: pip install 'vidpool[analysis]', or name a folder"
+        ) from None
+    folder = Path(skimage.data.__file__).parent
+    files = [folder / name for name in PHOTOGRAPHS]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ConfigError(
+            f"this scikit-image does not ship {', '.join(missing)}: update it, or name a folder"
+        )
+    return files
+
+
+def read_image(file: Path) -> Tensor:
+    """Read an image as float32 RGB (3, H, W) in [0, 1], turned as its EXIF tag says.
+
+    Grey ones have three equal channels; of several frames it is the first; transparency is
+    ignored.
+
+    Raises:
+        DataError: It cannot be read.
+        ConfigError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise ConfigError(
+            "Pillow is not installed, which reads images: pip install 'vidpool[analysis]'"
+        ) from None
+    try:
+        with Image.open(file) as image:
+            turned = ImageOps.exif_transpose(image)
+            if turned.mode.startswith("I"):  # 16 bits, which `convert` would clip
+                grey = np.asarray(turned, dtype=np.float32) / 65535
+                pixels = np.repeat(grey[..., None], 3, axis=2).clip(0, 1)
+            else:
+                pixels = np.asarray(turned.convert("RGB"), dtype=np.float32) / 255
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file}: cannot be read as an image ({error})") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -1,0 +1,288 @@
+"""``vidpool eval similarity``: what pooling leaves of images. Tables 1 and 3."""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from torch import nn
+
+from vidpool.analysis.images import find_images
+from vidpool.analysis.pooled import LEARNED
+from vidpool.analysis.published import SIMILARITY_KERNELS, TABLES_1_3
+from vidpool.analysis.reconstruct import train_layer
+from vidpool.analysis.results import write_results
+from vidpool.analysis.similarity import (
+    MEASURES,
+    Mean,
+    Setting,
+    Similarity,
+    compare_with,
+    make_layers,
+    measure_images,
+    summarise,
+)
+from vidpool.analysis.similarity_chart import similarity_chart
+from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.data.cpus import usable_cpus
+from vidpool.data.progress import counting_bar
+from vidpool.errors import ConfigError, DataError
+from vidpool.nn import KINDS
+from vidpool.provenance import provenance
+
+# "Flicker2K" in the paper
+SPELLINGS = {name.lower(): name for name in TABLES_1_3} | {"flicker2k": "Flickr2K"}
+SUBJECT = "soft"  # what the others are compared with
+Summary = Mapping[Setting, tuple[Mean, Mean]]
+
+
+def add_parser(what: Any) -> None:
+    """Add ``similarity`` to what ``vidpool eval`` does."""
+    parser = what.add_parser(
+        "similarity",
+        help="what pooling leaves of images: SSIM and PSNR (Tables 1 and 3)",
+        description="Pool images by every method, enlarge them again by area interpolation (which "
+        "repeats each value over its window) and compare them with what they were: SSIM (Gaussian "
+        "window of 11 x 11) and PSNR, values in [0, 1], means with 95 % confidence intervals. "
+        "Without FOLDER it takes photographs that scikit-image ships.",
+        epilog="example: vidpool eval similarity data/DIV2K_valid_HR --train-folder "
+        "data/DIV2K_train_HR --output div2k.json",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("images", nargs="*", metavar="FOLDER", help="folders of images, or image files")
+    add(
+        "--dataset",
+        choices=TABLES_1_3,
+        help="whose published values stand beside (default: by the folder's name, else DIV2K)",
+    )
+    add(
+        "--methods",
+        nargs="+",
+        choices=KINDS,
+        default=list(KINDS),
+        metavar="NAME",
+        help=f"(default: all, {', '.join(KINDS)})",
+    )
+    add(
+        "--kernels",
+        nargs="+",
+        type=int,
+        default=list(SIMILARITY_KERNELS),
+        metavar="K",
+        help="window sizes (default: 2 3 5)",
+    )
+    add("--limit", type=int, metavar="N", help="take N of the images, evenly chosen")
+    add(
+        "--train-folder",
+        metavar="FOLDER",
+        help=f"train the learned methods ({', '.join(LEARNED)}) to reconstruct its images first",
+    )
+    add("--train-steps", type=int, default=200, metavar="N", help="(default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    add("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
+    add_output(add, "all values, of each image too,")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; the exit status is 1 if an image could not be measured.
+
+    Raises:
+        ConfigError: An option cannot work.
+        DataError: There are no images, or none that can be measured.
+    """
+    output = output_of(args)
+    for name in ("limit", "train_steps", "workers"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    images = find_images(args.images)
+    if args.limit is not None and args.limit < len(images):
+        images = [images[i * len(images) // args.limit] for i in range(args.limit)]
+    training = find_images([args.train_folder]) if args.train_folder else []
+    methods = list(dict.fromkeys(args.methods))
+    layers = make_layers(methods, list(dict.fromkeys(args.kernels)), args.seed)
+    losses = _train(layers, training, args) if training else {}
+    results, failures = _measure_all(images, layers, args)
+    if not results:
+        raise DataError(f"none of {len(images)} images can be measured: {failures[0]}")
+
+    dataset, is_it = _dataset(args)
+    names = {
+        name: f"{name} (untrained)" if name in LEARNED and not training else name
+        for name in methods
+    }
+    summary, differences = summarise(results), compare_with(results, SUBJECT)
+    pixels = f"{len(results)} images" + ("" if args.images else " of scikit-image")
+    whose = dataset if is_it else f"{dataset}, that is of other images"
+    console = wide_console()
+    title = f"{pixels}; the paper's values below: {whose}"
+    console.print(_table(title, summary, names, TABLES_1_3[dataset]))
+    if differences:
+        others = {method: name for method, name in names.items() if method != SUBJECT}
+        title = f"how much more {SUBJECT} has, paired by image"
+        console.print(_table(title, differences, others, _published_differences(dataset)))
+    for message in failures:
+        console.print(f"left out: {escape(message)}", highlight=False)
+    if output:
+        content = _content(args, dataset if is_it else None, summary, differences, results)
+        content["training_losses"] = losses
+        content["left_out"] = failures
+        figure = similarity_chart(summary, names, TABLES_1_3[dataset], f"{pixels}; paper: {whose}")
+        about = provenance(args.command, args.seed)
+        for path in write_results(output, about, content, figure):
+            print(f"wrote {path}")
+    return 1 if failures else 0
+
+
+def _train(
+    layers: Mapping[Setting, nn.Module], images: Sequence[Path], args: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Train what learns; return the mean loss of the first and the last tenth of the steps."""
+    learned = {setting: layer for setting, layer in layers.items() if setting.method in LEARNED}
+    losses = {}
+    with counting_bar() as bar:
+        task = bar.add_task("", total=len(learned) * args.train_steps)
+        for (method, kernel_size), layer in learned.items():
+            bar.update(task, description=f"training {method}, k = {kernel_size}")
+            history = train_layer(
+                layer, images, args.train_steps, args.seed, lambda: bar.advance(task)
+            )
+            tenth = max(1, len(history) // 10)
+            losses[f"{method} {kernel_size}"] = {
+                "first": sum(history[:tenth]) / tenth,
+                "last": sum(history[-tenth:]) / tenth,
+            }
+    return losses
+
+
+def _measure_all(
+    images: Sequence[Path], layers: Mapping[Setting, nn.Module], args: argparse.Namespace
+) -> tuple[dict[Path, dict[Setting, Similarity]], list[str]]:
+    """The similarities of each image, in the images' order, and why others have none."""
+    measured: dict[Path, dict[Setting, Similarity] | DataError] = {}
+    workers = min(args.workers or usable_cpus(), len(images))
+    with counting_bar() as bar:
+        task = bar.add_task("pooling and comparing", total=len(images))
+        for image, result in measure_images(images, layers, args.seed, workers):
+            measured[image] = result
+            bar.advance(task)
+    results: dict[Path, dict[Setting, Similarity]] = {}
+    failures: list[str] = []
+    for image in images:
+        result = measured[image]
+        if isinstance(result, DataError):
+            failures.append(str(result))
+        else:
+            results[image] = result
+    return results, failures
+
+
+def _dataset(args: argparse.Namespace) -> tuple[str, bool]:
+    """Whose published values to show, and whether they are of these images."""
+    if args.dataset:
+        return args.dataset, True
+    for path in args.images:
+        for spelling, name in SPELLINGS.items():
+            if spelling in str(Path(path).absolute()).lower():
+                return name, True
+    return next(iter(TABLES_1_3)), False
+
+
+def _published_differences(dataset: str) -> dict[str, tuple[tuple[float, float], ...]]:
+    ours = TABLES_1_3[dataset][SUBJECT]
+    return {
+        method: tuple(
+            (own[0] - other[0], own[1] - other[1]) for own, other in zip(ours, values, strict=True)
+        )
+        for method, values in TABLES_1_3[dataset].items()
+    }
+
+
+def _table(
+    title: str,
+    summary: Summary,
+    names: Mapping[str, str],
+    published: Mapping[str, Sequence[tuple[float, float]]],
+) -> Table:
+    """A row for each method; below each mean and its interval, the paper's value."""
+    kernel_sizes = list(dict.fromkeys(setting.kernel_size for setting in summary))
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table.add_column("method", no_wrap=True)
+    for kernel_size in kernel_sizes:
+        for measure in MEASURES:
+            unit = " dB" if measure == "PSNR" else ""
+            table.add_column(f"{measure}{unit}\nk = {kernel_size}", justify="right", no_wrap=True)
+    for method, name in names.items():
+        cells = []
+        for kernel_size in kernel_sizes:
+            means = summary.get(Setting(method, kernel_size))
+            for which, digits in enumerate((4, 2)):
+                mean = means[which] if means else Mean(None, None, 0)
+                text = "none" if mean.mean is None else f"{mean.mean:.{digits}f}"
+                if mean.half_width is not None:
+                    text += f" ± {mean.half_width:.{digits}f}"
+                paper = ""
+                if method in published and kernel_size in SIMILARITY_KERNELS:
+                    column = SIMILARITY_KERNELS.index(kernel_size)
+                    paper = f"{published[method][column][which]:.3f}"
+                cells.append(f"{text}\n[dim]{paper}[/dim]")
+        table.add_row(name, *cells)
+    return table
+
+
+def _content(
+    args: argparse.Namespace,
+    dataset: str | None,
+    summary: Summary,
+    differences: Summary,
+    results: Mapping[Path, Mapping[Setting, Similarity]],
+) -> dict[str, Any]:
+    """Everything that was measured, for JSON."""
+
+    def rows(means: Summary) -> list[dict[str, Any]]:
+        return [
+            {
+                "method": setting.method,
+                "k": setting.kernel_size,
+                **{
+                    name.lower(): {
+                        "mean": mean.mean,
+                        "half_width_95": mean.half_width,
+                        "images": mean.images,
+                    }
+                    for name, mean in zip(MEASURES, pair, strict=True)
+                },
+            }
+            for setting, pair in means.items()
+        ]
+
+    means = rows(summary)
+    for row in means:
+        row["trained"] = bool(args.train_folder) if row["method"] in LEARNED else None
+        table = TABLES_1_3.get(dataset or "", {}).get(row["method"])
+        if table and row["k"] in SIMILARITY_KERNELS:
+            ssim, psnr = table[SIMILARITY_KERNELS.index(row["k"])]
+            row |= {"published_ssim": ssim, "published_psnr": psnr}
+    return {
+        "published_dataset": dataset,
+        "means": means,
+        f"{SUBJECT}_minus_others": rows(differences),
+        "images": {
+            str(image): [
+                {
+                    **setting._asdict(),
+                    "ssim": value.ssim,
+                    # infinite where nothing was lost
+                    "psnr": value.psnr if math.isfinite(value.psnr) else None,
+                }
+                for setting, value in result.items()
+            ]
+            for image, result in results.items()
+        },
+    }

@@ -1,0 +1,120 @@
+"""``vidpool eval table7``: the accuracies of tested networks, beside the paper's Table 7."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from vidpool.analysis.published import ACTION_SETS
+from vidpool.analysis.results import write_results
+from vidpool.analysis.table7 import (
+    Method,
+    TestedRun,
+    arrange,
+    find_runs,
+    read_runs,
+    table_7_figure,
+)
+from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.data.progress import counting_bar
+from vidpool.models.registry import size_text
+from vidpool.provenance import provenance
+
+
+def add_parser(what: Any) -> None:
+    """Add ``table7`` to what ``vidpool eval`` does."""
+    parser = what.add_parser(
+        "table7",
+        help="accuracy of tested networks by data set (Table 7)",
+        description="Collect what `vidpool test` measured into the paper's Table 7, with the "
+        "networks' parameters and multiply-adds.",
+        epilog="example: vidpool eval table7 runs/r3d_50/test_0 runs/r3d_50_soft --output t7.json",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders of tests, runs/NAME/test_N, or others in which they are searched for",
+    )
+    add_output(add, "the runs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Collect and print.
+
+    Raises:
+        DataError: A folder holds no test, or what is there cannot be read.
+        ConfigError: A network cannot be made here.
+    """
+    output = output_of(args)
+    folders = find_runs([Path(folder) for folder in args.runs])
+    runs: list[TestedRun] = []
+    with counting_bar() as bar:
+        task = bar.add_task("counting multiply-adds", total=len(folders))
+        for tested in read_runs(folders):
+            runs.append(tested)
+            bar.advance(task)
+    methods, data_sets = arrange(runs)
+    console = wide_console()
+    console.print(_table(methods, data_sets))
+    for tested in runs:
+        console.print(
+            f"{tested.folder}: {tested.method} on {tested.data_set}, {tested.videos:,} videos, "
+            f"{tested.views} views of {size_text(tested.clip)}"
+            + (", each one frame, repeated" if tested.static else ""),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if output:
+        content = [tested.as_dict() for tested in runs]
+        figure = table_7_figure(methods, data_sets)
+        for path in write_results(output, provenance(args.command), content, figure):
+            print(f"wrote {path}")
+    return 0
+
+
+def _table(methods: Sequence[Method], data_sets: Sequence[str]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title="Table 7: what was measured, and below it, in brackets, the paper's values",
+        title_justify="left",
+        caption="GFLOPs: multiply-adds in units of 10^9 of one clip, as the paper counts them; the "
+        "paper's follow from 32 frames. Accuracies: top-1, top-5 in percent.",
+        caption_justify="left",
+    )
+    table.add_column("method", overflow="fold")
+    for name in (
+        "params\nM",
+        "GFLOPs\n",
+        "clip\n",
+        *(f"{name}\ntop-1, top-5" for name in data_sets),
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for method in methods:
+        clips = dict.fromkeys((run.clip, run.cost) for run in method.runs)
+        published = method.published
+        cells = [
+            [f"{cost.parameters / 1e6:.2f}" for _, cost in clips],
+            [f"{cost.paper / 1e9:.2f}" for _, cost in clips]
+            + ([f"({published.gflops:.2f})"] if published else []),
+            [size_text(clip) for clip, _ in clips],
+        ]
+        for data_set in data_sets:
+            lines = [_accuracies(run.top1, run.top5) for run in method.on(data_set)]
+            if published and data_set in ACTION_SETS:
+                lines.append(f"({_accuracies(*method.published_on(data_set))})")
+            cells.append(lines)
+        table.add_row(method.name, *("\n".join(lines) for lines in cells))
+    return table
+
+
+def _accuracies(top1: float | None, top5: float | None) -> str:
+    return ", ".join("N/A" if value is None else f"{value:.2f}" for value in (top1, top5))
