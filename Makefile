@@ -5,9 +5,8 @@ RUN := $(VENV)/bin
 CSRC := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo compare test test-slow lint format wheel check-wheel clean
 =======
-.PHONY: help demo finetune-demo test test-slow lint format wheel check-wheel clean
+.PHONY: help demo compare finetune-demo test test-slow lint format wheel check-wheel clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
