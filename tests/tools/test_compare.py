@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compare import BASELINE, POOLINGS, Run
+from compare import BASELINE, CLASSES, POOLINGS, Run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from vidpool.bench.timing import Times
-from vidpool.data.sets.demo import CLASSES, TEST_GROUPS
+from vidpool.data.sets.demo import TEST_GROUPS
 from vidpool.models.registry import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.classifier import VideoClassifier
@@ -128,7 +128,7 @@ def test_report(tmp_path, capsys):
     options = compare.parse(["--runs", str(tmp_path), "--seeds", "3", "4", "--epochs", "2"])
     compare.report(options, runs, steps, "compare.py --seeds 3 4")
     printed = capsys.readouterr().out
-    assert "160 held-out videos after 2 epochs, 2 seeds (chance 12.5 %)" in printed
+    assert "160 held-out videos after 2 epochs, 2 seeds (chance 25.0 %)" in printed
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["command"] == "compare.py --seeds 3 4"
     assert content["seed"] == [3, 4]
