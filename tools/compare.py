@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
     os.chdir(ROOT)
-    vidpool("data", "demo", "--out", options.source)
+    vidpool("data", "demo", "--out", options.source, "--clips-per-group", options.clips_per_group)
     chosen = options.data / "chosen"
     choose_videos(options.source, chosen, options.videos, options.test_videos, options.noise)
     videos = options.data / "videos"
@@ -123,6 +123,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(name, type=type(default), default=default, help=f"{text} ({default})")
 
     add("--source", Path("data/demo"), "the demo data set, made where it is not there")
+    add("--clips-per-group", 10, "clips of each class and background in it")
     add("--data", Path("data/compare"), "where the videos for the comparison are made")
     add("--runs", Path("runs/compare"), "where runs and results go")
     add("--videos", 64, "training videos of each class")

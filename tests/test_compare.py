@@ -2,14 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
-import compare
 import numpy as np
 import pytest
 import torch
 import yaml
-from compare import BASELINE, CLASSES, POOLINGS, Run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -19,6 +20,12 @@ from vidpool.data.sets.demo import TEST_GROUPS
 from vidpool.models.registry import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.classifier import VideoClassifier
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+sys.path.append(str(TOOLS))  # a tool imports others by their names
+
+import compare  # noqa: E402
+from compare import BASELINE, CLASSES, POOLINGS, Run  # noqa: E402
 
 
 @pytest.fixture
@@ -157,3 +164,24 @@ def test_mistakes_are_told(capsys, arguments, message):
     with pytest.raises(SystemExit):
         compare.parse(arguments)
     assert message in capsys.readouterr().err
+
+
+def run(folder):
+    """Compare at a size at which nothing is learnt."""
+    options = ["--source", folder / "demo", "--data", folder / "data", "--runs", folder / "runs"]
+    options += ["--clips-per-group", 1, "--videos", 2, "--test-videos", 1, "--epochs", 1]
+    command = [sys.executable, TOOLS / "compare.py", *options, "--rounds", 1, "--seeds", 5, 6]
+    done = subprocess.run(map(str, command), check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_pooling_and_seed_is_trained_once(tmp_path):
+    pytest.importorskip("skimage")
+    printed = run(tmp_path)
+    assert printed.count("$ vidpool fit") == 8
+    content = json.loads((tmp_path / "runs/results.json").read_text())
+    for pooling in content["results"]["poolings"].values():
+        assert len(pooling["runs"]) == 2
+    assert (tmp_path / "runs/results.png").stat().st_size > 1000
+    assert "$ vidpool fit" not in run(tmp_path)
