@@ -5,8 +5,7 @@ RUN := $(VENV)/bin
 CSRC := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-=======
-.PHONY: help demo compare finetune-demo test test-slow lint format wheel check-wheel clean
+.PHONY: help demo finetune-demo compare test test-slow lint format wheel check-wheel clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,11 +13,11 @@ help:  ## say what there is
 demo: $(VENV)/.demo  ## generate the demo videos, train, test and predict (11 to 19 minutes on two cores)
 	$(RUN)/python tools/demo.py
 
-compare: $(VENV)/.demo  ## train with max, average and soft pooling, five seeds each, and compare
-	$(RUN)/python tools/compare.py
-
 finetune-demo: $(VENV)/.demo  ## pre-train and fine-tune on the demo videos, beside training from scratch
 	$(RUN)/python tools/finetune_demo.py
+
+compare: $(VENV)/.demo  ## train with max, average and soft pooling, five seeds each, and compare
+	$(RUN)/python tools/compare.py
 
 test: $(VENV)/.dev  ## the usual tests
 	$(RUN)/python -m pytest -m "not slow"

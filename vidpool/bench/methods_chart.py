@@ -69,10 +69,10 @@ def _panel(
     for (label, bars), colour in zip(rows.items(), (MEASURED, PUBLISHED), strict=True):
         places, ratios = [place for place, _ in bars], [ratio for _, ratio in bars]
         axes.barh(places, ratios, 0.38, color=colour, label=label)
-        for place, ratio in bars:
+        for at, ratio in bars:
             axes.annotate(
                 f"{ratio:.3g}",
-                (ratio, place),
+                (ratio, at),
                 xytext=(6, 0),
                 textcoords="offset points",
                 va="center",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[1] / "tools" / "measure_training.py"
+FILE = Path(__file__).parents[2] / "tools" / "measure_training.py"
 
 
 @pytest.fixture(scope="module")

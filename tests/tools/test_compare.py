@@ -7,10 +7,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import compare
 import numpy as np
 import pytest
 import torch
 import yaml
+from compare import BASELINE, CLASSES, POOLINGS, Run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -21,11 +23,7 @@ from vidpool.models.registry import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.classifier import VideoClassifier
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
-sys.path.append(str(TOOLS))  # a tool imports others by their names
-
-import compare  # noqa: E402
-from compare import BASELINE, CLASSES, POOLINGS, Run  # noqa: E402
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "tools/finetune_demo.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "tools/finetune_demo.py"
 
 
 def run(folder):
