@@ -28,7 +28,6 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from scipy import stats
 from steps import train, vidpool
@@ -37,6 +36,7 @@ from torch.nn import functional
 from vidpool.analysis.results import BLUE, GREEN, GREY, ORANGE, write_results
 from vidpool.bench.machine import describe
 from vidpool.bench.timing import Call, Times, cpu_seconds, interleave, warm_up
+from vidpool.cli.output import wide_console
 from vidpool.data.sets.demo import TEST_GROUPS
 from vidpool.provenance import provenance
 from vidpool.train.classifier import VideoClassifier
@@ -298,7 +298,7 @@ def report(
     )
     columns = ("pooling", "top-1, %", "minus max", "mean over epochs, %", "step, ms", "of max's")
     for column in columns:
-        table.add_column(column, justify="left" if column == "pooling" else "right")
+        table.add_column(column, justify="left" if column == "pooling" else "right", no_wrap=True)
     for label, own in runs.items():
         median = steps[label].median
         table.add_row(
@@ -309,7 +309,7 @@ def report(
             f"{1e3 * median:.0f}",
             f"{median / steps[BASELINE].median:.2f}",
         )
-    Console().print(table)
+    wide_console().print(table)
     for path in write_results(options.runs / "results.json", about, content, chart(runs, steps)):
         print(f"wrote {path}")
 
@@ -346,9 +346,13 @@ def chart(runs: dict[str, list[Run]], steps: dict[str, Times]) -> Figure:
         step.plot([1e3 * lower, 1e3 * upper], [place, place], color="black", linewidth=1)
     accuracy.axhline(100 / len(CLASSES), color="black", linestyle=":", linewidth=1, label="chance")
     accuracy.set(title="held-out videos", xlabel="epoch", ylabel="top-1, %")
+    accuracy.set_ylim(0, 100)  # bands of few seeds are wider
     accuracy.legend()
     loss.set(title="training clips", xlabel="epoch", ylabel="cross-entropy")
     end.set(title="after the last epoch: each seed, and the mean", xlabel="top-1, %")
+    end.set_xlim(0, 100)
+    losses = [value for own in runs.values() for run in own for value in run.train_loss]
+    loss.set_ylim(0, 1.1 * max(losses))
     step.set(title="a training step: median and quartiles", xlabel="CPU time, ms")
     for axes in (end, step):
         axes.set_yticks(range(len(runs)), list(runs))
