@@ -197,13 +197,10 @@ class VideoClassifier(pl.LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Take the data's description; start from ``init_from`` unless resuming; compile."""
+        """Take the data's description; say what trains at which rate; compile."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
-        if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
-            names = self.description["class_names"] if self.description else None
-            load_init(self.model, self.hparams["init_from"], names)
         scaled = any(scale != 1 for scale in self.lr_scales.values())
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
             freeze = self.hparams["freeze"] or []
@@ -212,6 +209,12 @@ class VideoClassifier(pl.LightningModule):
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.hparams["compile"]:
             compile_network(self.model)
+
+    def on_fit_start(self) -> None:
+        """Start from ``init_from``, unless resuming: before this Lightning does not say which."""
+        if self.hparams["init_from"] and self.trainer.ckpt_path is None:
+            names = self.description["class_names"] if self.description else None
+            load_init(self.model, self.hparams["init_from"], names)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; :meth:`on_train_batch_start` sets its learning rate.
