@@ -33,6 +33,7 @@ def test_files_and_table(capsys):
     assert setting["ratio_to_average"]["avg"] == {"forward": 1, "backward": 1}
     assert setting["kept_bytes"]["soft"] == 0
     assert setting["peak_bytes"] is None
+    assert setting["clock"] == "cpu"
     assert out["results"]["published_ms"]["max"]["cpu_forward"] == 91
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
@@ -49,6 +50,11 @@ def test_some_methods(capsys):
     printed = capsys.readouterr().out
     assert printed.count("Table 3: 1,2,4,4,4") == 2
     assert "gated" not in printed
+
+
+def test_more_threads_are_timed_by_the_clock(capsys):
+    assert main([*METHODS, "soft", *SMALL, "--threads", "2"]) == 0
+    assert "time by the clock" in capsys.readouterr().out
 
 
 def test_the_case_of_table_3_by_default(monkeypatch):

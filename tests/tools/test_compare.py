@@ -2,23 +2,28 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import compare
 import numpy as np
 import pytest
 import torch
 import yaml
-from compare import BASELINE, POOLINGS, Run
-from hypothesis import given
+from compare import BASELINE, CLASSES, POOLINGS, Run
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from vidpool.bench.timing import Times
-from vidpool.data.sets.demo import CLASSES, TEST_GROUPS
+from vidpool.data.sets.demo import TEST_GROUPS
 from vidpool.models.registry import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.classifier import VideoClassifier
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture
@@ -86,6 +91,7 @@ def test_a_resumed_run_is_read_in_order(tmp_path):
         compare.read_run(tmp_path, 3)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_interval_is_students(values):
     mean, half_width = compare.interval(values)
@@ -128,7 +134,7 @@ def test_report(tmp_path, capsys):
     options = compare.parse(["--runs", str(tmp_path), "--seeds", "3", "4", "--epochs", "2"])
     compare.report(options, runs, steps, "compare.py --seeds 3 4")
     printed = capsys.readouterr().out
-    assert "160 held-out videos after 2 epochs, 2 seeds (chance 12.5 %)" in printed
+    assert "160 held-out videos after 2 epochs, 2 seeds (chance 25.0 %)" in printed
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["command"] == "compare.py --seeds 3 4"
     assert content["seed"] == [3, 4]
@@ -157,3 +163,24 @@ def test_mistakes_are_told(capsys, arguments, message):
     with pytest.raises(SystemExit):
         compare.parse(arguments)
     assert message in capsys.readouterr().err
+
+
+def run(folder):
+    """Compare at a size at which nothing is learnt."""
+    options = ["--source", folder / "demo", "--data", folder / "data", "--runs", folder / "runs"]
+    options += ["--clips-per-group", 1, "--videos", 2, "--test-videos", 1, "--epochs", 1]
+    command = [sys.executable, TOOLS / "compare.py", *options, "--rounds", 1, "--seeds", 5, 6]
+    done = subprocess.run(map(str, command), check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_pooling_and_seed_is_trained_once(tmp_path):
+    pytest.importorskip("skimage")
+    printed = run(tmp_path)
+    assert printed.count("$ vidpool fit") == 8
+    content = json.loads((tmp_path / "runs/results.json").read_text())
+    for pooling in content["results"]["poolings"].values():
+        assert len(pooling["runs"]) == 2
+    assert (tmp_path / "runs/results.png").stat().st_size > 1000
+    assert "$ vidpool fit" not in run(tmp_path)

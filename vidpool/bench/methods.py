@@ -48,6 +48,8 @@ class MethodsResult:
         dtype: Name of x's dtype.
         values: How x is distributed.
         times: What could be measured.
+        clock: What the times are of: ``cpu`` is CPU time, ``wall`` that by the clock, ``cuda`` the
+            device's.
         missing: Why the others could not.
         kept_bytes: What a forward pass keeps for its backward pass, by method: see
             :func:`kept_bytes`.
@@ -60,6 +62,7 @@ class MethodsResult:
     dtype: str
     values: Values
     times: dict[Timed, Times]
+    clock: Literal["cpu", "wall", "cuda"] = "cpu"
     missing: dict[str, str] = field(default_factory=dict)
     kept_bytes: dict[str, int] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
@@ -86,6 +89,7 @@ class MethodsResult:
             "layout": self.layout,
             "dtype": self.dtype,
             "values": self.values,
+            "clock": self.clock,
             "seconds": seconds,
             "ratio_to_average": {
                 name: {direction: self.ratio(name, direction) for direction in DIRECTIONS}
@@ -149,8 +153,9 @@ def measure_methods(
         kept[name] = kept_bytes(layer, x)
         if device == "cuda":
             peaks[name] = cuda_peak(own[Timed(name, "backward")].prepared)
-    times = interleave(calls, _after_preparing(_stopwatch(device)), rounds)
-    return MethodsResult(case, layout, dtype, values, times, missing, kept, peaks)
+    clock, stopwatch = _stopwatch(device)
+    times = interleave(calls, _after_preparing(stopwatch), rounds)
+    return MethodsResult(case, layout, dtype, values, times, clock, missing, kept, peaks)
 
 
 def make_layer(method: str, case: Case) -> nn.Module:
@@ -243,11 +248,12 @@ class _Backward:
         return self()
 
 
-def _stopwatch(device: str) -> Callable[[Call], float]:
+def _stopwatch(device: str) -> tuple[Literal["cpu", "wall", "cuda"], Callable[[Call], float]]:
     if device == "cuda":
-        return CudaStopwatch()
-    one_thread = torch.get_num_threads() == 1
-    return partial(cpu_seconds, clock=time.process_time if one_thread else time.perf_counter)
+        return "cuda", CudaStopwatch()
+    if torch.get_num_threads() == 1:
+        return "cpu", partial(cpu_seconds, clock=time.process_time)
+    return "wall", cpu_seconds
 
 
 def _after_preparing(seconds_of: Callable[[Call], float]) -> Callable[[Any], float]:

@@ -24,7 +24,10 @@ VERBS = {
     "schedule": ("vidpool.cli.schedule", "what a training will be: phases, clips, rate, cost"),
     "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
     "eval": ("vidpool.cli.eval", "the paper's tables (vidpool eval similarity, mcnemar, table7)"),
-    "show": ("vidpool.cli.show", "pictures (vidpool show pooling, augment)"),
+    "show": (
+        "vidpool.cli.show",
+        "pictures (vidpool show pooling, saliency, activations, embedding, …)",
+    ),
     "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
     "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),
 }

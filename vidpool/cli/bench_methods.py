@@ -79,7 +79,7 @@ def methods_table(
     table = Table(
         box=box.SIMPLE_HEAD,
         title=f"Table 3: {shape}, window {window}, {result.layout}, {result.dtype}, "
-        f"{result.values}",
+        f"{result.values}; {CLOCKS[result.clock]}",
         title_justify="left",
         caption="/avg: over average pooling's time; paper: the same of Table 3's times for "
         f"{device}, whose layer and window the paper does not say. spread: the wider interquartile "
@@ -108,6 +108,7 @@ def methods_table(
 
 COLUMNS = ("ms", "/avg", "paper")
 """Of each direction."""
+CLOCKS = {"cpu": "CPU time", "wall": "time by the clock", "cuda": "the device's time"}
 
 
 def write(

@@ -85,4 +85,4 @@ def _print(exported: Exported) -> None:
     if check["logits_range"] < 100 * check["tolerance"]:
         print("the check says little: these logits hardly differ from clip to clip")
     size = manifest["bytes"] / 2**20
-    print(f"wrote {exported.path} ({size:.1f} MiB) and {exported.manifest_path}")
+    print(f"wrote {exported.path} ({size:.3g} MiB) and {exported.manifest_path}")

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from vidpool.cli import show_pooling
+from vidpool.cli import show_activations, show_embedding, show_pooling, show_saliency
 from vidpool.cli.data_options import HELP, parse_data
 from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.subcommands import run_subcommand
@@ -14,7 +14,8 @@ from vidpool.data.schedule import ClipShape
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool show WHAT``."""
-    parts = (_add_augment, show_pooling.add_parser)
+    modules = (show_activations, show_embedding, show_pooling, show_saliency)
+    parts = [_add_augment, *(module.add_parser for module in modules)]
     return run_subcommand(verb, arguments, parts, "Draw pictures.")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.checkpoint import DESCRIPTION
-from vidpool.train.loading import load_classifier
+from vidpool.train.loading import best_device, load_classifier
 
 EXTRA_FILE = f"{DESCRIPTION}.json"
 """Where a torch.export program has its description."""
@@ -52,15 +52,10 @@ def load_network(path: str | os.PathLike[str], device: str = "auto") -> Network:
         raise CheckpointError(f"{path}: no such checkpoint file")
     if path.suffix == ".onnx":
         return _load_onnx(path, device)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device(device)
     if path.suffix == ".pt2":
         return _load_program(path, device)
-    classifier, class_names, preprocessing = load_classifier(path)
-    try:
-        classifier.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used: {error}") from None
+    classifier, class_names, preprocessing = load_classifier(path, device)
     return Network(lambda clip: classifier(clip).float(), class_names, preprocessing, device)
 
 

@@ -179,17 +179,16 @@ class VideoClassifier(pl.LightningModule):
         Raises:
             ConfigError: The network takes pictures, and T is not 1.
         """
-        dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
-        if self.takes_pictures:
-            if clip.shape[2] != 1:
-                raise ConfigError(
-                    f"model.backbone {self.hparams['backbone']} takes pictures, not clips of "
-                    f"{clip.shape[2]} frames: train it on vidpool.data.sets.image_folder."
-                    "ImageFolderDataModule, or with data.frames 1"
-                )
-            clip = clip.squeeze(2)
-        clip = clip.to(dtype=dtype, memory_format=self.memory_format)
+        clip = self._as_taken(clip)
         return self.model(mark(clip) if self.hparams["compile"] else clip)
+
+    def features(self, clip: Tensor) -> Tensor:
+        """What the classifier sees of normalised clips (N, C, T, H, W): (N, features).
+
+        Raises:
+            ConfigError: The network takes pictures, and T is not 1.
+        """
+        return self.model.forward_features(self._as_taken(clip))  # type: ignore[operator]
 
     def train(self, mode: bool = True) -> "VideoClassifier":
         """Set training mode, but for what is frozen."""
@@ -382,6 +381,19 @@ class VideoClassifier(pl.LightningModule):
                 "static": getattr(data, "static", False),
             },
         }
+
+    def _as_taken(self, clip: Tensor) -> Tensor:
+        """Clips in the shape, type and memory format that the network takes."""
+        dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
+        if self.takes_pictures:
+            if clip.shape[2] != 1:
+                raise ConfigError(
+                    f"model.backbone {self.hparams['backbone']} takes pictures, not clips of "
+                    f"{clip.shape[2]} frames: train it on vidpool.data.sets.image_folder."
+                    "ImageFolderDataModule, or with data.frames 1"
+                )
+            clip = clip.squeeze(2)
+        return clip.to(dtype=dtype, memory_format=self.memory_format)
 
     def _averages(self) -> bool:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]

@@ -3,25 +3,42 @@
 import os
 from typing import Any
 
+import torch
+
 from vidpool.data.dataset import Preprocessing
-from vidpool.errors import CheckpointError
+from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.classifier import VideoClassifier
 
 
+def best_device(device: str) -> str:
+    """The device itself; of ``auto`` a GPU where there is one."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load_classifier(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str], device: str = "cpu"
 ) -> tuple[VideoClassifier, list[str], Preprocessing]:
     """The network in evaluation mode, its class names and its preprocessing, from a checkpoint.
 
     Args:
         path: A checkpoint of `vidpool fit` or `vidpool import`, or a `.pth` or `.safetensors` of
             `vidpool export`. Of a checkpoint with averaged weights, it is those.
+        device: A PyTorch device that it is moved to; see :func:`best_device`.
 
     Raises:
         CheckpointError: The file cannot be read, or was not made by vidpool.
+        ConfigError: The device cannot be used.
     """
-    return restore(load_checkpoint(path), path)
+    classifier, class_names, preprocessing = restore(load_checkpoint(path), path)
+    device = best_device(device)
+    try:
+        classifier.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} cannot be used: {error}") from None
+    return classifier, class_names, preprocessing
 
 
 def restore(

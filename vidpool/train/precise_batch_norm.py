@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -38,6 +39,7 @@ class PreciseBatchNorm(pl.Callback):
             raise ConfigError(f"precise batch norm needs at least 1 batch, got {batches}")
         self.batches = batches
         self._layers: list[_BatchNorm] = []
+        self._told = False
 
     def on_train_batch_start(
         self,
@@ -101,7 +103,11 @@ class PreciseBatchNorm(pl.Callback):
         # every batch weighs the same: the last one, which may be smaller, is left out
         plan = loader.scheduled.plan
         full = sum(step.batch_size == datamodule.batch_size for step in plan)
-        for batch in islice(loader, min(self.batches, max(1, full))):
+        count = min(self.batches, max(1, full))
+        if not self._told:
+            rank_zero_info(f"precise batch norm looks at {count} batches before each validation")
+            self._told = True
+        for batch in islice(loader, count):
             # this calls the datamodule's on_after_batch_transfer too
             yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)["clip"]
 

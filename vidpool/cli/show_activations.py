@@ -1,0 +1,239 @@
+"""``vidpool show activations``: inputs that excite what a network has learnt. Figure S2."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich import box
+from rich.progress import Progress
+from rich.table import Table
+from torch.nn import functional as F
+
+from vidpool.analysis.activations import (
+    KERNELS,
+    Excited,
+    Settings,
+    Target,
+    activation_sheet,
+    excite,
+    noise,
+    target_by_examples,
+    targets_by_weight,
+)
+from vidpool.analysis.examples import choose_videos
+from vidpool.analysis.layers import find_layers
+from vidpool.analysis.results import write_results
+from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.cli.networks import add_checkpoint, class_number
+from vidpool.cli.output import new_file, wide_console
+from vidpool.data.dataset import Preprocessing
+from vidpool.data.progress import counting_bar
+from vidpool.data.sets.demo import write_video
+from vidpool.errors import ConfigError
+from vidpool.provenance import provenance
+from vidpool.train.classifier import VideoClassifier
+from vidpool.train.loading import load_classifier
+
+CLASSES = 4  # as the figure has
+QUICK = 200  # iterations
+PAPER = Settings()
+
+
+def add_parser(what: Any) -> None:
+    """Add ``activations`` to what ``vidpool show`` draws."""
+    parser = what.add_parser(
+        "activations",
+        help="inputs that excite what a network has learnt (Figure S2)",
+        description="Activation maximisation: change noise until the ten kernels of a class in "
+        "the network's last stage are as active as can be, as for Figure S2 of the SoftPool paper. "
+        "With a config the kernels are those with the highest mean activation over examples of the "
+        "class, as in the paper; without one those that raise the class's score most. By default "
+        "quicker than the paper: the checkpoint's own size, fewer iterations, and gradients that "
+        "are smoothed and shifted, which makes shapes where the paper's settings make noise. "
+        f"Writes FILE.png, FILE.json and, of clips, FILE.mp4. Takes {HELP}.",
+        epilog="example: vidpool show activations runs/demo/fit_0/checkpoints/last.ckpt "
+        "--class Grow --class Shrink --config configs/data/demo.yaml --out activations.png",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, takes_rest=True)
+    add = parser.add_argument
+    add_checkpoint(add)
+    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
+    add("--out", default="activations.png", metavar="FILE.png", help="(default: %(default)s)")
+    add("--overwrite", action="store_true", help="replace these files")
+    add(
+        "--class",
+        dest="names",
+        action="append",
+        metavar="NAME",
+        help=f"may be given several times (default: the first {CLASSES} classes)",
+    )
+    add("--layer", metavar="NAME", help="(default: the network's last stage)")
+    add(
+        "--paper",
+        action="store_true",
+        help=f"the settings of section S2: {PAPER.iterations:,} iterations at {PAPER.side}x"
+        f"{PAPER.side} pixels, no smoothing, no shifts",
+    )
+    add("--iterations", type=int, metavar="N", help=f"(default: {QUICK})")
+    add("--side", type=int, metavar="PIXELS", help="(default: the checkpoint's crop)")
+    add("--lr", type=float, default=PAPER.lr, help="the first rate (default: %(default)s)")
+    add("--last-lr", type=float, default=PAPER.last_lr, help="(default: %(default)s)")
+    add("--weight-decay", type=float, default=PAPER.weight_decay, help="(default: %(default)s)")
+    add("--blur", type=float, metavar="PIXELS", help="smoothing of gradients (default: 1)")
+    add("--shift", type=int, metavar="PIXELS", help="(default: a sixteenth of the side)")
+    add("--examples", type=int, default=16, metavar="N", help="of a class (default: %(default)s)")
+    add("--split", choices=["train", "val", "test"], default="val", help="(default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    add("--fps", type=int, default=8, metavar="N", help="of the video (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Excite and draw.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        ConfigError: An option cannot work; a file would be overwritten.
+        DataError: The data are not where the config says.
+    """
+    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".mp4"])
+    if args.examples < 1 or args.fps < 1:
+        raise ConfigError(
+            f"--examples and --fps must be at least 1, got {args.examples} and {args.fps}"
+        )
+    classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
+    classifier.requires_grad_(False)  # only the input needs gradients
+    settings = _settings(args, preprocessing.crop)
+    names = args.names or class_names[:CLASSES]
+    labels = [class_number(name, class_names, args.ckpt_path) for name in names]
+    start = noise(1, preprocessing.frames, settings.side, settings.seed).to(classifier.device)
+    (layer,) = find_layers(classifier, start, args.layer)
+    by_examples = bool(args.config or args.rest)
+    with counting_bar() as progress:
+        if by_examples:
+            targets = _targets(args, classifier, layer, names, labels, preprocessing, progress)
+        else:
+            targets = targets_by_weight(classifier, layer, labels, start)
+        task = progress.add_task(f"exciting {layer}", total=settings.iterations)
+        excited = excite(
+            classifier,
+            preprocessing,
+            layer,
+            targets,
+            settings,
+            lambda done: progress.advance(task, done),
+        )
+    _print(targets, excited, class_names)
+    title = (
+        f"{args.ckpt_path}\n{KERNELS} kernels of {layer}, {settings.iterations} iterations at "
+        f"{settings.side}x{settings.side}"
+    )
+    content = {
+        "checkpoint": args.ckpt_path,
+        "layer": layer,
+        "kernels by": "examples" if by_examples else "weights",
+        "settings": asdict(settings),
+        "classes": [
+            {
+                "class": class_names[target.label],
+                "kernels": target.kernels,
+                "activation before": made.before,
+                "activation after": made.after,
+                "probability": made.probability,
+            }
+            for target, made in zip(targets, excited, strict=True)
+        ],
+    }
+    figure = activation_sheet(targets, excited, class_names, title)
+    about = provenance(args.command, args.seed)
+    written = write_results(out.with_suffix(".json"), about, content, figure)
+    if preprocessing.frames > 1:
+        write_video(out.with_suffix(".mp4"), _side_by_side(targets, excited), args.fps)
+        written.append(out.with_suffix(".mp4"))
+    for path in written:
+        print(f"wrote {path}")
+    return 0
+
+
+def _settings(args: argparse.Namespace, crop: int) -> Settings:
+    """The paper's settings or the quick ones, and over them what the user gave.
+
+    Raises:
+        ConfigError: A value cannot work.
+    """
+    side = args.side or (PAPER.side if args.paper else crop)
+    chosen: dict[str, Any] = {"iterations": QUICK, "blur": 1.0, "shift": side // 16}
+    if args.paper:
+        chosen = {name: getattr(PAPER, name) for name in chosen}
+    chosen |= {name: getattr(args, name) for name in chosen if getattr(args, name) is not None}
+    return Settings(
+        side=side,
+        lr=args.lr,
+        last_lr=args.last_lr,
+        weight_decay=args.weight_decay,
+        seed=args.seed,
+        **chosen,
+    )
+
+
+def _targets(
+    args: argparse.Namespace,
+    classifier: VideoClassifier,
+    layer: str,
+    names: list[str],
+    labels: list[int],
+    preprocessing: Preprocessing,
+    progress: Progress,
+) -> list[Target]:
+    """Kernels by examples of the data that the config names."""
+    configs = [part for path in args.config for part in ("--config", path)]
+    datamodule = make_datamodule("show activations", [*configs, *args.rest])
+    there = [class_number(name, datamodule.class_names, "the data set") for name in names]
+    tables = [choose_videos(datamodule, args.split, [i], args.examples, args.seed) for i in there]
+    task = progress.add_task("activations of examples", total=sum(map(len, tables)))
+    return [
+        target_by_examples(
+            classifier,
+            layer,
+            label,
+            preprocessing,
+            datamodule,
+            table,
+            lambda done: progress.advance(task, done),
+        )
+        for label, table in zip(labels, tables, strict=True)
+    ]
+
+
+def _side_by_side(targets: list[Target], excited: list[Excited]) -> torch.Tensor:
+    """All classes next to each other, examples above: uint8 (T, H, W, 3), H and W even."""
+    columns = []
+    for target, made in zip(targets, excited, strict=True):
+        column = [made.frames]
+        if target.example is not None:
+            frames = target.example.permute(0, 3, 1, 2).float()
+            frames = F.interpolate(frames, made.frames.shape[1:3], mode="bilinear")
+            column.insert(0, frames.round().byte().permute(0, 2, 3, 1))
+        columns.append(torch.cat(column, dim=1))
+    video = torch.cat(columns, dim=2)
+    factor = -(-192 // excited[0].frames.shape[1])
+    video = video.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    return F.pad(video, (0, 0, 0, video.shape[2] % 2, 0, video.shape[1] % 2))
+
+
+def _print(targets: list[Target], excited: list[Excited], class_names: list[str]) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class", overflow="fold")
+    table.add_column("kernels", overflow="fold")
+    for name in ("activation\nbefore", "activation\nafter", "probability\nof the class"):
+        table.add_column(name, justify="right")
+    for target, made in zip(targets, excited, strict=True):
+        table.add_row(
+            class_names[target.label],
+            " ".join(map(str, target.kernels)),
+            f"{made.before:.3g}",
+            f"{made.after:.3g}",
+            f"{made.probability:.1%}",
+        )
+    wide_console().print(table)

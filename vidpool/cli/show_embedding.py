@@ -1,0 +1,133 @@
+"""``vidpool show embedding``: what lies near what in the features. Figures S5 to S7."""
+
+import argparse
+from typing import Any
+
+from vidpool.analysis.examples import choose_videos
+from vidpool.analysis.results import write_results
+from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.cli.networks import add_checkpoint, class_number
+from vidpool.cli.output import new_file
+from vidpool.data.progress import counting_bar
+from vidpool.errors import ConfigError
+from vidpool.provenance import provenance
+from vidpool.train.loading import load_classifier
+
+LIMIT = 2000  # videos, of which t-SNE takes some ten seconds
+
+
+def add_parser(what: Any) -> None:
+    """Add ``embedding`` to what ``vidpool show`` draws."""
+    parser = what.add_parser(
+        "embedding",
+        help="which videos lie near each other in the features (Figures S5 to S7)",
+        description="Reduce the features of a data set's videos to a plane, by PCA to 50 "
+        "dimensions and t-SNE, as Figures S5 to S7 of the SoftPool paper do, and show the videos "
+        "closest to the centres of k-means. A feature is what the classifier sees of a video's "
+        "central clip. "
+        f"Writes FILE.png, FILE.csv (places of all videos) and FILE.json. Takes {HELP}.",
+        epilog="example: vidpool show embedding runs/demo/fit_0/checkpoints/last.ckpt "
+        "--config configs/data/demo.yaml --out embedding.png --class Grow --class Shrink",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, takes_rest=True)
+    add = parser.add_argument
+    add_checkpoint(add)
+    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
+    add("--out", default="embedding.png", metavar="FILE.png", help="(default: %(default)s)")
+    add("--overwrite", action="store_true", help="replace these files")
+    add("--split", choices=["train", "val", "test"], default="val", help="(default: %(default)s)")
+    add(
+        "--class",
+        dest="names",
+        action="append",
+        metavar="NAME",
+        help="videos of this class; may be given several times (default: all classes)",
+    )
+    add(
+        "--limit",
+        type=int,
+        default=LIMIT,
+        metavar="N",
+        help="at most so many videos, drawn at random (default: %(default)s)",
+    )
+    add("--clusters", type=int, default=10, metavar="K", help="of k-means (default: %(default)s)")
+    add("--perplexity", type=float, default=30, help="of t-SNE (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed and draw.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        ConfigError: An option cannot work; scikit-learn is not installed.
+        DataError: The data are not where the config says, or too few.
+    """
+    try:
+        from vidpool.analysis.embedding import embed, embedding_figure, video_features, write_points
+    except ImportError as error:
+        raise ConfigError(
+            f"this picture needs scikit-learn ({error}): pip install 'vidpool[analysis]'"
+        ) from error
+    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".csv"])
+    if args.limit < 1 or args.clusters < 1 or not args.perplexity > 0:
+        raise ConfigError(
+            "--limit and --clusters must be at least 1 and --perplexity above 0, got "
+            f"{args.limit}, {args.clusters} and {args.perplexity}"
+        )
+    configs = [part for path in args.config for part in ("--config", path)]
+    datamodule = make_datamodule("show embedding", [*configs, *args.rest])
+    class_names = datamodule.class_names
+    classes = None
+    if args.names:
+        classes = [class_number(name, class_names, "the data set") for name in args.names]
+    videos = choose_videos(datamodule, args.split, classes, args.limit, args.seed)
+    classifier, _, preprocessing = load_classifier(args.ckpt_path, args.device)
+    with counting_bar() as progress:
+        reading = progress.add_task("features of videos", total=len(videos))
+        found = video_features(
+            classifier,
+            preprocessing,
+            datamodule,
+            videos,
+            lambda done: progress.advance(reading, done),
+        )
+        progress.update(reading, visible=False)
+        progress.add_task(f"t-SNE of {len(found.paths):,} videos", total=None)
+        embedding = embed(found.features, found.label, args.clusters, args.perplexity, args.seed)
+    if found.bad:
+        print(f"{len(found.bad)} videos could not be read, such as {found.bad[0]}")
+    told = f"PCA kept {embedding.explained:.1%} of the variance"
+    if embedding.silhouette is not None:
+        told += f"; silhouette of the classes {embedding.silhouette:.3f}"
+    print(f"{len(found.paths)} videos: {told}")
+    content = {
+        "checkpoint": args.ckpt_path,
+        "split": args.split,
+        "videos": len(found.paths),
+        "bad videos": found.bad,
+        "features": found.features.shape[1],
+        "variance that PCA kept": embedding.explained,
+        "silhouette": embedding.silhouette,
+        "perplexity": args.perplexity,
+        "clusters": [
+            {
+                "centre": [float(value) for value in centre],
+                "videos": int((embedding.cluster == number).sum()),
+                "closest": found.paths[closest],
+                "class": class_names[int(found.label[closest])],
+            }
+            for number, (centre, closest) in enumerate(
+                zip(embedding.centres, embedding.closest.tolist(), strict=True)
+            )
+        ],
+    }
+    title = f"{args.ckpt_path}\n{args.split}, {len(found.paths)} videos; {told}"
+    figure = embedding_figure(embedding, found, class_names, title)
+    about = provenance(args.command, args.seed)
+    written = write_results(out.with_suffix(".json"), about, content, figure)
+    written.append(write_points(out.with_suffix(".csv"), embedding, found, class_names))
+    for path in written:
+        print(f"wrote {path}")
+    return 0

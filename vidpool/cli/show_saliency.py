@@ -1,0 +1,148 @@
+"""``vidpool show saliency``: where a network looks in a video. Figure S4."""
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from vidpool.analysis.layers import find_layers
+from vidpool.analysis.results import write_results
+from vidpool.analysis.saliency import (
+    METHODS,
+    THRESHOLD,
+    Saliency,
+    find_saliency,
+    saliency_sheet,
+    saliency_video,
+)
+from vidpool.cli.networks import add_checkpoint, class_number
+from vidpool.cli.output import new_file
+from vidpool.data.augment.transforms import normalize
+from vidpool.data.dataset import clip_positions, read_views
+from vidpool.data.decode import DECODERS, open_video
+from vidpool.data.progress import counting_bar
+from vidpool.data.sets.demo import write_video
+from vidpool.errors import ConfigError
+from vidpool.provenance import provenance
+from vidpool.train.loading import load_classifier
+
+
+def add_parser(what: Any) -> None:
+    """Add ``saliency`` to what ``vidpool show`` draws."""
+    parser = what.add_parser(
+        "saliency",
+        help="where a network looks in a video (Figure S4)",
+        description="Draw over a video which places and times speak for a class: by Class Feature "
+        "Pyramids (Stergiou et al. 2019), as in Figure S4 of the SoftPool paper, and by Grad-CAM. "
+        "What is shown is the clip in the middle of the video and its central crop. Writes "
+        "FILE.png, FILE.mp4 and, with settings and chosen kernels, FILE.json.",
+        epilog="example: vidpool show saliency runs/demo/fit_0/checkpoints/last.ckpt video.mp4 "
+        "--out saliency.png --layer layer3 --depth 2",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add_checkpoint(add)
+    add("video", metavar="VIDEO", help="a video file; a picture where the network takes pictures")
+    add("--out", default="saliency.png", metavar="FILE.png", help="(default: %(default)s)")
+    add("--overwrite", action="store_true", help="replace these files")
+    add("--class", dest="name", metavar="NAME", help="the class (default: the predicted one)")
+    add("--method", choices=[*METHODS, "both"], default="both", help="(default: %(default)s)")
+    add("--layer", metavar="NAME", help="the last layer shown (default: the network's last stage)")
+    add(
+        "--depth",
+        type=int,
+        default=3,
+        metavar="N",
+        help="show N layers: that one and those before it (default: %(default)s, as the authors "
+        "of the method; the paper's figure has 1)",
+    )
+    add(
+        "--threshold",
+        type=float,
+        default=THRESHOLD,
+        metavar="THETA",
+        help="θ of the pyramid: kernels that contribute at least this share of the largest "
+        "contribution are chosen (default: %(default)s)",
+    )
+    add("--fps", type=int, default=8, metavar="N", help="of the video (default: %(default)s)")
+    add("--decoder", default="auto", help=", ".join(DECODERS))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look and draw.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        ConfigError: An option cannot work; a file would be overwritten.
+        VideoError: The video cannot be read.
+    """
+    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".mp4"])
+    if args.depth < 1 or args.fps < 1:
+        raise ConfigError(f"--depth and --fps must be at least 1, got {args.depth} and {args.fps}")
+    if not 0 <= args.threshold <= 1:
+        raise ConfigError(f"--threshold must lie within [0, 1], got {args.threshold}")
+    classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
+    classifier.requires_grad_(False)  # only maps need gradients
+    label = None
+    if args.name is not None:
+        label = class_number(args.name, class_names, args.ckpt_path)
+    central = replace(preprocessing, clips=1, crops=1)
+    views = read_views(args.video, central, args.decoder)
+    with open_video(args.video, args.decoder) as video:
+        positions = clip_positions(len(video), central)[0].tolist()
+    clip = normalize(views.to(classifier.device), central.mean, central.std)
+    with torch.inference_mode():
+        scores = classifier(clip).float().softmax(1)[0]
+    predicted = int(scores.argmax())
+    label = predicted if label is None else label
+
+    layers = find_layers(classifier, clip, args.layer, args.depth)
+    methods = list(METHODS) if args.method == "both" else [args.method]
+    with counting_bar() as progress:
+        task = progress.add_task("stepping back, kernel by kernel", total=None)
+        found = find_saliency(
+            classifier,
+            clip,
+            label,
+            layers,
+            methods,
+            args.threshold,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    frames = views[0].permute(1, 2, 3, 0)
+    title = f"{args.video}\n{class_names[label]}: {float(scores[label]):.1%}"
+    if label != predicted:
+        title += f" (predicted: {class_names[predicted]}, {float(scores[predicted]):.1%})"
+    print(title.partition("\n")[2])
+    sheet = saliency_sheet(frames, positions, found, title)
+    content = {
+        "checkpoint": args.ckpt_path,
+        "video": args.video,
+        "frames": positions,
+        "class": class_names[label],
+        "probability": float(scores[label]),
+        "predicted": class_names[predicted],
+        "threshold": args.threshold,
+        "saliency": [_as_json(each) for each in found],
+    }
+    written = write_results(out.with_suffix(".json"), provenance(args.command), content, sheet)
+    if len(frames) > 1:
+        write_video(out.with_suffix(".mp4"), saliency_video(frames, found), args.fps)
+        written.append(out.with_suffix(".mp4"))
+    for path in written:
+        print(f"wrote {path}")
+    return 0
+
+
+def _as_json(saliency: Saliency) -> dict[str, Any]:
+    kernels = {"kernels": saliency.kernels} if saliency.method == "pyramid" else {}
+    return {
+        "method": saliency.method,
+        "layer": saliency.layer,
+        "places": saliency.places,
+        "channels": saliency.channels,
+        **kernels,
+        "mean over each frame": [round(float(heat.mean()), 4) for heat in saliency.heat],
+    }
