@@ -19,8 +19,8 @@ finetune-demo: $(VENV)/.demo  ## pre-train and fine-tune on the demo videos, bes
 compare: $(VENV)/.demo  ## train with max, average and soft pooling, five seeds each, and compare
 	$(RUN)/python tools/compare.py
 
-test: $(VENV)/.dev  ## the usual tests
-	$(RUN)/python -m pytest -m "not slow"
+test: $(VENV)/.dev  ## the usual tests, a process for each of up to four CPUs
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.dev  ## the long tests
 	$(RUN)/python -m pytest -m slow

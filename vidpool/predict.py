@@ -9,6 +9,7 @@ import torch
 
 from vidpool.data.augment.transforms import normalize
 from vidpool.data.dataset import read_views
+from vidpool.data.decode.picture_file import PICTURE_SUFFIXES
 from vidpool.data.sets.layouts import VIDEO_SUFFIXES
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.export.networks import load_network
@@ -32,24 +33,21 @@ class Prediction:
 def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """The files themselves, and the videos within folders: by suffix, sorted, hidden ones left out.
 
+    Of a folder without videos it is the pictures, which are videos of one frame.
+
     Raises:
-        DataError: A folder holds no video.
+        DataError: A folder holds neither.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in VIDEO_SUFFIXES
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        )
+        inside = _inside(path, VIDEO_SUFFIXES) or _inside(path, PICTURE_SUFFIXES)
         if not inside:
             raise DataError(
-                f"{path}: this folder holds no video (looked for {', '.join(VIDEO_SUFFIXES)})"
+                f"{path}: this folder holds no video or picture (looked for "
+                f"{', '.join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))})"
             )
         found += inside
     return found
@@ -108,3 +106,14 @@ def predict(
         best = scores.topk(min(top, len(names)))
         ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         yield Prediction(Path(video), tuple((names[i], p) for i, p in ranked))
+
+
+def _inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files with one of the suffixes, in a folder and those within it."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in suffixes
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )

@@ -72,6 +72,14 @@ def test_killed_again_and_again_it_goes_on_where_it_was(arguments, uninterrupted
     print(f"killed after steps {steps}")  # for whoever runs it with more kills
 
 
+def test_ended_by_its_limit_of_steps_it_goes_on_with_the_next(arguments, uninterrupted):
+    """In the middle of its second epoch, whose other batches are still to come."""
+    assert main(["fit", *arguments, "--trainer.max_steps", "4"]) == 0
+    assert last_checkpoint("fit_0")["global_step"] == 4
+    assert main(["fit", *arguments, "--ckpt_path", "last"]) == 0
+    assert_ends_like(uninterrupted, "fit_1")
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )

@@ -147,3 +147,12 @@ def test_real_and_broken_videos(checkpoint):
         assert found[name].error.startswith(str(found[name].path))
     for name in ("x_trunc.avi", "x_trunc_faststart.mp4"):
         assert found[name].error is None
+
+
+def test_of_a_folder_without_videos_it_is_the_pictures(tmp_path):
+    (tmp_path / "inside").mkdir()
+    for name in ("b.JPEG", "inside/a.png", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_videos([tmp_path]) == [tmp_path / "b.JPEG", tmp_path / "inside/a.png"]
+    (tmp_path / "inside/c.mp4").touch()
+    assert find_videos([tmp_path]) == [tmp_path / "inside/c.mp4"]

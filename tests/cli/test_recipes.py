@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -50,3 +52,21 @@ def test_missing_file_and_missing_value(tmp_path):
         expand_bases(["--config", str(tmp_path / "none.yaml")])
     with pytest.raises(ConfigError, match="--config needs the path"):
         expand_bases(["--config"])
+
+
+def test_no_config_gives_a_value_twice():
+    """YAML takes the last in silence."""
+
+    def keys(node, place):
+        if isinstance(node, yaml.SequenceNode):
+            for child in node.value:
+                yield from keys(child, place)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                yield place, id(node), key.value
+                yield from keys(value, f"{place}: {key.value}")
+
+    files = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+    found = [key for file in files for key in keys(yaml.compose(file.read_text()), str(file))]
+    assert len(files) > 50
+    assert [key for key in set(found) if found.count(key) > 1] == []

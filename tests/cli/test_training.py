@@ -399,3 +399,11 @@ def test_last_is_the_newest_and_may_be_missing(recipe, capsys):
     command = ["test", "--config", str(recipe), "--ckpt_path", "last", "--run.name", "other"]
     assert main(command) == 1
     assert "--ckpt_path must name the checkpoint" in capsys.readouterr().err
+
+
+def test_a_batch_of_one_clip_too_small_for_batch_norm_is_told(recipe, capsys):
+    small = ["--data.batch_size", "1", "--data.crop", "16", "--data.short_side", "16"]
+    assert fit(recipe, *small, "--data.frames", "2") == 1
+    told = capsys.readouterr().err
+    assert "a batch of 1 clip of 2 x 16 x 16 ends as a single value" in told
+    assert "set data.batch_size to 2 or more" in told

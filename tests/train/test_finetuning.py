@@ -262,6 +262,15 @@ def test_as_many_but_other_classes_start_a_fresh_classifier(tmp_path):
     assert torch.equal(found, fresh)
 
 
+def test_a_resumed_run_does_not_need_what_it_started_from(tmp_path):
+    path, stopped = tmp_path / "trained.ckpt", tmp_path / "stopped.ckpt"
+    trained(classifier(), size=4, path=path)
+    trained(classifier(init_from=str(path)), size=4, path=stopped)
+    path.unlink()
+    model = classifier(init_from=str(path))
+    assert trained(model, resume=str(stopped), epochs=2, size=4).current_epoch == 2
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_resumed_run_keeps_what_is_frozen_and_may_change_rates(tmp_path, optimizer):
     path = tmp_path / "saved.ckpt"

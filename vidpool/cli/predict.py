@@ -19,8 +19,8 @@ def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool predict``; the exit status is 1 if a file could not be read."""
     parser = argparse.ArgumentParser(
         prog=f"vidpool {verb}",
-        description="The classes of video files, by a checkpoint of `vidpool fit` or a file of "
-        "`vidpool export`.",
+        description="The classes of video files and pictures, by a checkpoint of `vidpool fit` or "
+        "a file of `vidpool export`. Of a folder its videos, or its pictures if it has none.",
         epilog="example: vidpool predict --ckpt_path best.ckpt video.mp4 folder/ --output out.csv",
     )
     parser.add_argument("videos", nargs="+", metavar="VIDEO_OR_FOLDER")

@@ -230,6 +230,6 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         "--processes",
         type=int,
         metavar="N",
-        help="by default trainer.devices times trainer.num_nodes",
+        help="by default trainer.devices (one if that is auto) times trainer.num_nodes",
     )
     return parser

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from vidpool.cli.datamodules import VideoDataModule
 from vidpool.cli.ranks import end_with_parent, what_was_lost
 from vidpool.cli.recipes import expand_bases
-from vidpool.cli.requeued import current_job, keep_metrics, left_behind, sign
+from vidpool.cli.slurm import current_job, keep_metrics, left_behind, sign
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished

@@ -19,13 +19,13 @@ from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
 from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
-from vidpool.models import create_model, model_info
-from vidpool.nn import swap_pooling
+from vidpool.models import model_info
 from vidpool.provenance import provenance
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
+from vidpool.train.network import build, exchange_pooling
 from vidpool.train.optim import (
     LRSchedule,
     OptimizerName,
@@ -145,10 +145,10 @@ class VideoClassifier(pl.LightningModule):
                 f"model.label_smoothing must lie within [0, 1), got {label_smoothing}"
             )
         self.save_hyperparameters()
-        self.model = _network(backbone, num_classes, width, dropout, recompute, backbone_options)
+        self.model = build(backbone, num_classes, width, dropout, recompute, backbone_options)
         if pooling is not None:
             channels = (backbone_options or {}).get("in_channels", 3)
-            _swap(self.model, backbone, channels, pooling, pooling_options or {})
+            exchange_pooling(self.model, backbone, channels, pooling, pooling_options or {})
         elif pooling_options:
             raise ConfigError(f"model.pooling_options {pooling_options} need a model.pooling")
         self.frozen = freeze_modules(self.model, freeze or [])
@@ -197,13 +197,10 @@ class VideoClassifier(pl.LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Take the data's description; start from ``init_from`` unless resuming; compile."""
+        """Take the data's description; say what trains at which rate; compile."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
-        if stage == "fit" and self.hparams["init_from"] and self.trainer.ckpt_path is None:
-            names = self.description["class_names"] if self.description else None
-            load_init(self.model, self.hparams["init_from"], names)
         scaled = any(scale != 1 for scale in self.lr_scales.values())
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
             freeze = self.hparams["freeze"] or []
@@ -212,6 +209,12 @@ class VideoClassifier(pl.LightningModule):
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.hparams["compile"]:
             compile_network(self.model)
+
+    def on_fit_start(self) -> None:
+        """Start from ``init_from``, unless resuming: before this Lightning does not say which."""
+        if self.hparams["init_from"] and self.trainer.ckpt_path is None:
+            names = self.description["class_names"] if self.description else None
+            load_init(self.model, self.hparams["init_from"], names)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; :meth:`on_train_batch_start` sets its learning rate.
@@ -262,8 +265,12 @@ class VideoClassifier(pl.LightningModule):
         self.log("lr", lr, batch_size=len(batch["label"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed."""
-        logits = self(batch["clip"])
+        """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed.
+
+        Raises:
+            ConfigError: The batch is a single clip, too small for batch norm.
+        """
+        logits = self._logits_in_training(batch["clip"])
         label = batch["label"]
         target = batch.get("target", label)
         loss = F.cross_entropy(logits, target, label_smoothing=self.hparams["label_smoothing"])
@@ -392,6 +399,18 @@ class VideoClassifier(pl.LightningModule):
             clip = clip.squeeze(2)
         return clip.to(dtype=dtype, memory_format=self.memory_format)
 
+    def _logits_in_training(self, clip: Tensor) -> Tensor:
+        try:
+            return self(clip)
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):
+                raise
+            shape = " x ".join(map(str, clip.shape[2:]))
+            raise ConfigError(
+                f"a batch of {len(clip)} clip of {shape} ends as a single value, of which batch "
+                "norm has no statistics: set data.batch_size to 2 or more, or data.crop higher"
+            ) from error
+
     def _averages(self) -> bool:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         return any(isinstance(each, WeightAveraging) for each in callbacks)
@@ -488,44 +507,3 @@ class VideoClassifier(pl.LightningModule):
             # every rank has the same value, computed from the scores of all
             self.log(f"{stage}/{name}", value, prog_bar=name == "top1", sync_dist=True)
         return scores, labels, {name: float(value) for name, value in metrics.items()}
-
-
-def _network(
-    name: str,
-    num_classes: int,
-    width: int | None,
-    dropout: float | None,
-    recompute: bool,
-    further: dict[str, Any] | None,
-) -> nn.Module:
-    """The network, given only the options that were set: not every network has all of them."""
-    options = dict(further or {})
-    for other in ("num_classes", "width", "dropout", "checkpointing"):
-        if other in options:
-            instead = "recompute" if other == "checkpointing" else other
-            raise ConfigError(f"model.backbone_options: give {other} as model.{instead}")
-    if width is not None:
-        options["width"] = width
-    if dropout is not None:
-        options["dropout"] = dropout
-    if recompute:
-        options["checkpointing"] = True
-    return create_model(name, num_classes=num_classes, **options)
-
-
-def _swap(
-    model: nn.Module, name: str, channels: int, pooling: str, options: dict[str, Any]
-) -> None:
-    """Replace the network's pooling; an example clip tells what learns by channel how many."""
-    info = model_info(name)
-    small = (64, 64) if info.kind == "image" else (8, 64, 64)
-    size = info.size if info.fixed else map(max, info.smallest, small)
-    example = (1, channels, *size)
-    try:
-        swap_pooling(model, pooling, **({"example": example} | options))
-    except ConfigError as error:
-        raise ConfigError(
-            f"model.pooling {pooling} of {name}: {error}; null keeps the network's own pooling"
-        ) from error
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"model.pooling_options {options}: {error}") from error

@@ -77,11 +77,13 @@ class LastCheckpoint(ModelCheckpoint):
         Raises:
             StoppedError: The run was told to stop.
         """
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+        cut_short = _ends_here(trainer)
+        within = (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch
+        if within and not cut_short:
             return  # the gradients so far would be lost
         todo = self._todo(trainer)
         # an epoch's last step is saved with the epoch, after its validation
-        if todo == STOP or (todo == SAVE and not trainer.is_last_batch):
+        if todo == STOP or ((todo == SAVE or cut_short) and not trainer.is_last_batch):
             self._save(trainer)
         if todo == STOP:
             self._stop(trainer)
@@ -100,8 +102,12 @@ class LastCheckpoint(ModelCheckpoint):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,  # noqa: ARG002
     ) -> None:
-        """Save; if the run is to stop, the next step ends it, after this epoch's log."""
-        self._save(trainer)
+        """Save; if the run is to stop, the next step ends it, after this epoch's log.
+
+        An epoch that was cut short is saved after its last step: Lightning has counted it by now.
+        """
+        if trainer.is_last_batch:
+            self._save(trainer)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal is not None:
@@ -135,3 +141,9 @@ class LastCheckpoint(ModelCheckpoint):
         saved = self.best_model_path  # ModelCheckpoint's name for the file
         told += f"resume with --ckpt_path {saved}" if saved else "nothing had been saved yet"
         raise StoppedError(told, number)
+
+
+def _ends_here(trainer: pl.Trainer) -> bool:
+    """Whether the training ends with this step, by ``max_steps``, ``max_time`` or a callback."""
+    by_steps = -1 < trainer.max_steps <= trainer.global_step
+    return by_steps or (trainer.should_stop and trainer.fit_loop._can_stop_early)
