@@ -93,6 +93,11 @@ def test_settings_that_cannot_work(name, value):
         Settings(**{name: value})
 
 
+def test_a_weight_decay_that_is_not_finite():
+    with pytest.raises(ConfigError, match="must be finite"):
+        Settings(weight_decay=float("inf"))
+
+
 @pytest.mark.parametrize(
     "wrong", [{"blur": 8}, {"shift": 16}, {"lr": 0.01, "last_lr": 0.1}, {"lr": 0, "last_lr": 0}]
 )

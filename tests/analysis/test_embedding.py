@@ -75,6 +75,12 @@ def test_settings_that_cannot_work(clusters, perplexity):
         embed(features, label, clusters, perplexity)
 
 
+def test_the_perplexity_that_was_used_is_told():
+    features, label = blobs(5, 2)
+    assert embed(features, label, 2, float("inf")).perplexity == 3  # of ten videos
+    assert embed(features, label, 2, 2.5).perplexity == 2.5
+
+
 def test_broken_features_are_told():
     features, label = blobs(5, 1)
     with pytest.raises(DataError, match="at least 5 videos, and here are 4"):

@@ -45,6 +45,18 @@ def test_values_colours_and_turning(tmp_path):
     assert read_image(tmp_path / "deep.png").unique().tolist() == pytest.approx([0.5], abs=1e-4)
 
 
+def test_floating_point_images(tmp_path):
+    grey = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    Image.fromarray(grey).save(tmp_path / "float.tiff")
+    picture = read_image(tmp_path / "float.tiff")
+    assert picture.shape == (3, 3, 4)
+    assert (picture == torch.from_numpy(grey)).all()
+    for wrong in (200 * grey, grey - 0.1, grey * np.nan):
+        Image.fromarray(wrong).save(tmp_path / "wrong.tiff")
+        with pytest.raises(DataError, match=r"wrong.tiff: .* must lie in \[0, 1\]"):
+            read_image(tmp_path / "wrong.tiff")
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     content=st.binary(max_size=60), begin=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a"])

@@ -93,6 +93,7 @@ def test_runs_are_joined_by_video_whatever_the_order(tmp_path):
         ([("a", "x")], ("path", "label"), "b.csv: has no column predicted"),
         ([("a", "x", "x"), ("a", "x", "y")], COLUMNS, "line 3: a is there twice"),
         ([("a", "x", "x"), ("b", "x")], COLUMNS, "line 3: has too few values"),
+        ([("a", "", "")], COLUMNS, "line 2: has too few values"),
         ([], COLUMNS, "b.csv: holds no predictions"),
         ([("b", "x", "x")], COLUMNS, "b.csv: lacks 1 of the 1 samples of"),
         ([("a", "y", "x")], COLUMNS, "a: its label is 'x' in"),

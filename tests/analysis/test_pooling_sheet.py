@@ -45,6 +45,16 @@ def test_a_picture_for_each_setting_twice():
     assert names == ["a \\$picture\\$", "original", "soft", "lift (untrained)"]
 
 
+@pytest.mark.parametrize("size", [(11, 3000), (3000, 11)])
+def test_sheets_of_long_pictures_can_be_looked_at(size):
+    picture = torch.zeros(3, *size, dtype=torch.uint8)
+    settings = [Setting("soft", kernel_size) for kernel_size in (2, 3, 4, 5)]
+    pooled, ssim = dict.fromkeys(settings, picture), dict.fromkeys(settings, 0.5)
+    width, height = picture_sheet(picture, pooled, ssim, Region(0, 0, 2), "").get_size_inches()
+    assert max(width, height) < 45
+    assert min(width, height) > 1
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 60])
 def test_frames_of_clips(length):
     frames = shown_frames(length)

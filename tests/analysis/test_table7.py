@@ -91,6 +91,13 @@ def test_runs_stand_in_the_papers_rows_and_columns(tmp_path):
     assert [axes.get_title() for axes in figure.axes] == data_sets
 
 
+WRONG = (
+    '{"top1": 0.5, "videos": 0}',
+    '{"top1": NaN, "videos": 3}',
+    '{"top1": 0.5, "top5": 7, "videos": 3}',
+)
+
+
 def test_folders_that_are_no_runs(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, told in (("none", "none: no such folder"), ("empty", "empty: holds no run.json")):
@@ -100,7 +107,7 @@ def test_folders_that_are_no_runs(tmp_path):
     (folder / "metrics.json").unlink()
     with pytest.raises(DataError, match=r"metrics.json: cannot be read"):
         read_run(folder)
-    for content in ("{", "[]", "{}", '{"top1": null, "videos": 3}'):
+    for content in ("{", "[]", "{}", '{"top1": null, "videos": 3}', *WRONG):
         (folder / "metrics.json").write_text(content)
         with pytest.raises(DataError, match=re.escape(str(folder))):
             read_run(folder)

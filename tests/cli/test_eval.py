@@ -1,7 +1,11 @@
 """``vidpool eval`` on real files."""
 
 import csv
+import errno
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
@@ -75,6 +79,43 @@ def test_mistakes_are_told_in_one_line(capsys, options, told):
     assert main(["eval", *options]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
+
+
+def test_values_stand_beside_those_of_the_innermost_folder(urban, tmp_path, capsys):
+    other = tmp_path / "Urban100_and_DIV2K" / "manga109"
+    shutil.copytree(urban, other)
+    options = ["--methods", "soft", "--kernels", "2", "--workers", "1"]
+    for folders, told in (
+        ([other], "below: Manga109"),
+        ([other, urban], "that is of other images"),
+    ):
+        assert main(["eval", "similarity", *map(str, folders), *options]) == 0
+        assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_results_that_cannot_be_written(monkeypatch, tmp_path, capsys):
+    command = ["eval", "mcnemar", "--counts", "1", "2", "--output", str(tmp_path / "out.json")]
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert main(command) == 1
+    assert "out.json: cannot be written (No space left on device)" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert main(command) == 1
+    captured = capsys.readouterr()
+    assert "you may not write to this folder" in captured.err
+    assert not captured.out  # before anything was computed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", "9" * 30])
+def test_seeds_that_not_all_libraries_take(seed, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["eval", "similarity", "--seed", seed])
+    assert f"{seed} is no whole number from 0 to 4294967295" in capsys.readouterr().err
 
 
 def test_mcnemar_of_two_runs(tmp_path, capsys):

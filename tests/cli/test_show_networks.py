@@ -100,6 +100,11 @@ def test_activations_by_weight(checkpoint, capsys):
     assert frames_of("activations.mp4")[0].shape == (192, 4 * 192, 3)
 
 
+def test_activations_of_no_side(checkpoint, capsys):
+    assert main(["show", "activations", checkpoint, "--iterations", "1", "--side", "0"]) == 1
+    assert "iterations and side must be at least 1, got 1 and 0" in capsys.readouterr().err
+
+
 def test_activations_by_examples(checkpoint, recipe):
     command = ["show", "activations", checkpoint, "--config", str(recipe), "--iterations", "3"]
     command += ["--class", "Blue", "--class", "Red", "--side", "48", "--out", "a.png"]

@@ -73,9 +73,9 @@ class Settings:
                 "rates must be above 0 and the last rate not above the first one, got "
                 f"{self.last_lr} and {self.lr}"
             )
-        if not (self.blur >= 0 and self.shift >= 0 and self.weight_decay >= 0):
+        if not (self.blur >= 0 and self.shift >= 0 and 0 <= self.weight_decay < math.inf):
             raise ConfigError(
-                "blur, shift and weight decay must not be negative, got "
+                "blur, shift and weight decay must be finite and not negative, got "
                 f"{self.blur}, {self.shift} and {self.weight_decay}"
             )
         if 2 * self.blur >= self.side or self.shift >= self.side:

@@ -65,6 +65,7 @@ class Embedding:
     Attributes:
         points: float32 (V, 2), by t-SNE.
         explained: The share of the features' variance that PCA kept.
+        perplexity: Of t-SNE, as it was used.
         cluster: int (V,), the k-means cluster of each.
         centres: float (K, 2).
         closest: int (K,), the video nearest to each centre.
@@ -74,6 +75,7 @@ class Embedding:
 
     points: np.ndarray
     explained: float
+    perplexity: float
     cluster: np.ndarray
     centres: np.ndarray
     closest: np.ndarray
@@ -169,6 +171,7 @@ def embed(
     return Embedding(
         points,
         float(pca.explained_variance_ratio_.sum()),
+        perplexity,
         kmeans.labels_,
         kmeans.cluster_centers_,
         away.argmin(0),

@@ -108,6 +108,11 @@ def read_image(file: Path) -> Tensor:
             if turned.mode.startswith("I"):  # 16 bits, which `convert` would clip
                 grey = np.asarray(turned, dtype=np.float32) / 65535
                 pixels = np.repeat(grey[..., None], 3, axis=2).clip(0, 1)
+            elif turned.mode == "F":  # which `convert` would round to black
+                grey = np.asarray(turned, dtype=np.float32)
+                if not (grey.min() >= 0 and grey.max() <= 1):  # put such that NaN is refused too
+                    raise ValueError("floating-point values must lie in [0, 1]")
+                pixels = np.repeat(grey[..., None], 3, axis=2)
             else:
                 pixels = np.asarray(turned.convert("RGB"), dtype=np.float32) / 255
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

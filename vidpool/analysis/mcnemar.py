@@ -103,8 +103,11 @@ def read_predictions(file: Path) -> dict[tuple[str, ...], tuple[str, bool]]:
                     f"columns, as in the predictions.csv of `vidpool test`: {','.join(NEEDED)}"
                 )
             for row in rows:
-                if any(row[name] is None for name in NEEDED):
-                    raise DataError(f"{file}, line {rows.line_num}: has too few values")
+                if not all(row[name] for name in NEEDED):
+                    raise DataError(
+                        f"{file}, line {rows.line_num}: has too few values, {', '.join(NEEDED)} "
+                        "are needed"
+                    )
                 key = tuple(row.get(name) or "" for name in KEY)
                 if key in samples:
                     raise DataError(

@@ -21,6 +21,8 @@ from vidpool.data.sets.demo import write_video
 ANIMATIONS = ("gif", "mp4", "webp")
 SHOWN = 3
 """Frames of a clip on its sheet."""
+WIDEST, LEAST = 8.0, 0.6
+"""Inches that a picture is at most wide and at least high on a sheet."""
 
 
 class Region(NamedTuple):
@@ -125,6 +127,8 @@ def _sheet(
 ) -> Figure:
     """Draw rows of pictures by their names, and again a region of each to the right of them.
 
+    Long, flat pictures are drawn smaller, and narrower than they are if need be.
+
     Args:
         rows: uint8 (3, H, W) pictures, all of one size, or None for places without one.
         notes: What stands above the pictures of some rows.
@@ -135,8 +139,10 @@ def _sheet(
     first = next(iter(rows.values()))
     assert first[0] is not None
     aspect, count = first[0].shape[2] / first[0].shape[1], len(first)
+    high = max(LEAST, min(high, WIDEST / aspect))
+    width_of_whole = min(high * aspect, WIDEST)
     above = [0.2 if name in notes else 0.05 for name in rows]  # inches
-    widths = [high * aspect] * count + [high] * count
+    widths = [width_of_whole] * count + [high] * count
     names, gap = 1.3, 0.05
     width = names + sum(widths) + gap * len(widths)
     height = 0.5 + sum(above) + high * len(rows)

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from vidpool.errors import ConfigError
 from vidpool.train.output import written_whole
 
 # of Okabe and Ito, which colour-blind people can tell apart
@@ -23,10 +24,16 @@ def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figu
 
     Returns:
         The files written.
+
+    Raises:
+        ConfigError: The folder cannot be written to, or is full.
     """
     text = json.dumps({**about, "results": content}, indent=1, allow_nan=False, ensure_ascii=False)
-    with written_whole(path) as file:
-        file.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
-    with written_whole(path.with_suffix(".png")) as file:
-        picture.savefig(file, dpi=110)
+    try:
+        with written_whole(path) as file:
+            file.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+        with written_whole(path.with_suffix(".png")) as file:
+            picture.savefig(file, dpi=110)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
     return [path, path.with_suffix(".png")]

@@ -117,6 +117,9 @@ def read_run(folder: Path) -> TestedRun:
         videos, classes = int(metrics["videos"]), int(network["num_classes"])
         name, expected = CLASSES.get(data["datamodule"], ("", -1))
         method = method_of(network)
+        top5 = None if top5 is None else 100 * float(top5)
+        if not (videos >= 1 and 0 <= top1 <= 100 and (top5 is None or 0 <= top5 <= 100)):
+            raise ValueError(f"top-1 {top1} %, top-5 {top5} % of {videos} videos")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder}: {METRICS} and {RUN} are not as `vidpool test` writes them ({error!r})"
@@ -134,7 +137,7 @@ def read_run(folder: Path) -> TestedRun:
         method,
         name if classes == expected else own_name,
         top1,
-        None if top5 is None else 100 * float(top5),
+        top5,
         videos,
         clip,
         views,

@@ -28,6 +28,7 @@ from vidpool.analysis.similarity import (
 )
 from vidpool.analysis.similarity_chart import similarity_chart
 from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.seeds import add_seed
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError, DataError
@@ -84,7 +85,7 @@ def add_parser(what: Any) -> None:
         help=f"train the learned methods ({', '.join(LEARNED)}) to reconstruct its images first",
     )
     add("--train-steps", type=int, default=200, metavar="N", help="(default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    add_seed(add)
     add("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
     add_output(add, "all values, of each image too,")
 
@@ -187,11 +188,20 @@ def _dataset(args: argparse.Namespace) -> tuple[str, bool]:
     """Whose published values to show, and whether they are of these images."""
     if args.dataset:
         return args.dataset, True
-    for path in args.images:
-        for spelling, name in SPELLINGS.items():
-            if spelling in str(Path(path).absolute()).lower():
-                return name, True
+    found = {_dataset_of(Path(path)) for path in args.images}
+    if len(found) == 1 and (name := found.pop()):
+        return name, True
     return next(iter(TABLES_1_3)), False
+
+
+def _dataset_of(path: Path) -> str | None:
+    """The image set that the innermost folder of a path is called after which is called so."""
+    absolute = path.absolute()
+    for part in (absolute, *absolute.parents):
+        for spelling, name in SPELLINGS.items():
+            if spelling in part.name.lower():
+                return name
+    return None
 
 
 def _published_differences(dataset: str) -> dict[str, tuple[tuple[float, float], ...]]:

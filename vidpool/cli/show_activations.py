@@ -27,6 +27,7 @@ from vidpool.analysis.results import write_results
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file, wide_console
+from vidpool.cli.seeds import add_seed
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.progress import counting_bar
 from vidpool.data.sets.demo import write_video
@@ -85,7 +86,7 @@ def add_parser(what: Any) -> None:
     add("--shift", type=int, metavar="PIXELS", help="(default: a sixteenth of the side)")
     add("--examples", type=int, default=16, metavar="N", help="of a class (default: %(default)s)")
     add("--split", choices=["train", "val", "test"], default="val", help="(default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    add_seed(add)
     add("--fps", type=int, default=8, metavar="N", help="of the video (default: %(default)s)")
 
 
@@ -162,7 +163,9 @@ def _settings(args: argparse.Namespace, crop: int) -> Settings:
     Raises:
         ConfigError: A value cannot work.
     """
-    side = args.side or (PAPER.side if args.paper else crop)
+    side = args.side
+    if side is None:
+        side = PAPER.side if args.paper else crop
     chosen: dict[str, Any] = {"iterations": QUICK, "blur": 1.0, "shift": side // 16}
     if args.paper:
         chosen = {name: getattr(PAPER, name) for name in chosen}

@@ -8,6 +8,7 @@ from vidpool.analysis.results import write_results
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
+from vidpool.cli.seeds import add_seed
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.provenance import provenance
@@ -53,7 +54,7 @@ def add_parser(what: Any) -> None:
     )
     add("--clusters", type=int, default=10, metavar="K", help="of k-means (default: %(default)s)")
     add("--perplexity", type=float, default=30, help="of t-SNE (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    add_seed(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         "features": found.features.shape[1],
         "variance that PCA kept": embedding.explained,
         "silhouette": embedding.silhouette,
-        "perplexity": args.perplexity,
+        "perplexity": embedding.perplexity,
         "clusters": [
             {
                 "centre": [float(value) for value in centre],

@@ -25,6 +25,7 @@ from vidpool.analysis.pooling_sheet import (
 from vidpool.analysis.results import write_results
 from vidpool.analysis.similarity import WINDOW, Setting, make_layers, similarity
 from vidpool.cli.output import wide_console
+from vidpool.cli.seeds import add_seed
 from vidpool.data.decode import open_video
 from vidpool.data.folders import make_folder
 from vidpool.data.progress import counting_bar
@@ -91,9 +92,9 @@ def add_parser(what: Any) -> None:
         ("frames", 60, "of a video, from its middle"),
         ("stride", 1, "between these frames"),
         ("short-side", 180, "of a video's frames, in pixels"),
-        ("seed", 0, "of stochastic pooling"),
     ):
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{help} (%(default)s)")
+    add_seed(add, "of stochastic pooling")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,8 @@ def check_output(out: str | os.PathLike[str], overwrite: bool, suffixes: Sequenc
 
     Raises:
         ConfigError: The suffix is none of `suffixes`, the file exists and is not to be replaced,
-            or its folder does not exist.
+            or its folder does not exist or
+            cannot be written to.
     """
     out = Path(out)
     if out.suffix not in suffixes:
@@ -22,6 +23,8 @@ def check_output(out: str | os.PathLike[str], overwrite: bool, suffixes: Sequenc
         raise ConfigError(f"{out} exists; give --overwrite to replace it")
     if not out.parent.is_dir():
         raise ConfigError(f"{out.parent}: no such folder to write to")
+    if not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"{out.parent}: you may not write to this folder")
 
 
 @contextmanager
