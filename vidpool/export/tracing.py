@@ -32,6 +32,8 @@ _LIMITS = {
     "torchvision/swin3d_*": Limits("THW", "where its windows lie is in the graph"),
 }
 """Of networks that PyTorch cannot trace for any size, or not within minutes."""
+_SEVERAL_CLIPS = tuple(f"L['clip'].size()[0] {than}" for than in ("> 1", "!= 1", ">= 2"))
+"""What traces take for granted of a batch: they were made with two clips."""
 _LARGE = (48, 160, 192)
 """T, H and W to trace with: no map becomes a single cell, and no two sizes are the same."""
 
@@ -105,7 +107,7 @@ def _trace(network: nn.Module, shape: Sequence[int], fixed: str) -> torch.export
     program._guards_code = [
         code
         for code in program._guards_code
-        if not ("*" in code and code.endswith("!= 1")) and code != "L['clip'].size()[0] > 1"
+        if not ("*" in code and code.endswith("!= 1")) and code not in _SEVERAL_CLIPS
     ]
     # it would be in the file, and large
     program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
