@@ -38,6 +38,8 @@ def test_the_exact_test_of_a_few():
     assert mcnemar(3, 3).p_value == 1
     with pytest.raises(ConfigError, match="must not be negative, got -1 and 4"):
         mcnemar(-1, 4)
+    with pytest.raises(ConfigError, match="must not be above"):
+        mcnemar(10**26, 1)
 
 
 def test_all_statistics_of_table_4():

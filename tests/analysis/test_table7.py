@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 
 from vidpool.analysis.published import ACTION_SETS, TABLE_7
 from vidpool.analysis.table7 import arrange, find_runs, method_of, read_run, table_7_figure
@@ -35,7 +36,11 @@ def test_a_run_is_read_with_its_cost(tmp_path):
     run = read_run(write_run(tmp_path / "test_0", top5=0.75))
     assert (run.method, run.data_set) == ("r3d_18, width 8, lip pooling", "demo")
     assert (run.top1, run.top5, run.videos, run.clip, run.views) == (50, 75, 400, (8, 64, 64), 6)
-    assert run.half_width == pytest.approx(4.9)
+    wilson = binomtest(200, 400).proportion_ci(method="wilson")
+    assert run.interval == pytest.approx((100 * wilson.low, 100 * wilson.high), abs=1e-3)
+    perfect = read_run(write_run(tmp_path / "test_3", top1=1.0, videos=9))
+    wilson = binomtest(9, 9).proportion_ci(method="wilson")
+    assert perfect.interval == pytest.approx((100 * wilson.low, 100), abs=1e-2)
     bare = read_run(write_run(tmp_path / "test_1", {"pooling": None}))
     assert bare.method == "r3d_18, width 8, its own pooling"
     assert bare.top5 is None

@@ -15,6 +15,8 @@ from vidpool.errors import ConfigError, DataError
 
 SMALL = 25
 """Fewer disagreements than this are few for chi-square; the exact test counts there."""
+MOST = 2**50
+"""More samples than this cannot be told apart in double precision."""
 KEY = ("path", "start", "end")
 NEEDED = ("path", "label", "predicted")
 
@@ -57,10 +59,12 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
         only_b: Samples that only the second has right.
 
     Raises:
-        ConfigError: A number is negative, or SciPy is not installed.
+        ConfigError: A number is negative or above `MOST`, or SciPy is not installed.
     """
     if only_a < 0 or only_b < 0:
         raise ConfigError(f"counts must not be negative, got {only_a} and {only_b}")
+    if max(only_a, only_b) > MOST:
+        raise ConfigError(f"counts must not be above {MOST:,}, got {only_a} and {only_b}")
     try:
         from scipy.stats import binom, chi2
     except ImportError:

@@ -51,10 +51,15 @@ class TestedRun:
     """Whether each clip was one frame, repeated."""
 
     @property
-    def half_width(self) -> float:
-        """Half the 95 % confidence interval of top-1, percent: it is of so many videos."""
-        share = self.top1 / 100
-        return 196 * (share * (1 - share) / self.videos) ** 0.5
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of top-1 (Wilson, 1927), percent: it is of so many videos.
+
+        It is right for few videos too, and for accuracies near 100 %.
+        """
+        share, spread = self.top1 / 100, 1.96**2 / self.videos
+        centre = (share + spread / 2) / (1 + spread)
+        half = (spread * share * (1 - share) + spread**2 / 4) ** 0.5 / (1 + spread)
+        return 100 * (centre - half), 100 * (centre + half)
 
     def as_dict(self) -> dict[str, Any]:
         """The run for JSON."""
@@ -251,7 +256,10 @@ def table_7_figure(methods: Sequence[Method], data_sets: Sequence[str]) -> Figur
         axes.errorbar(
             [run.top1 for _, run in measured],
             [place for place, _ in measured],
-            xerr=[run.half_width for _, run in measured],
+            xerr=[
+                [run.top1 - run.interval[0] for _, run in measured],
+                [run.interval[1] - run.top1 for _, run in measured],
+            ],
             fmt="o",
             markersize=5,
             capsize=2,
