@@ -352,7 +352,11 @@ def test_files_that_are_no_checkpoint(tmp_path):
     (tmp_path / "short").write_bytes(whole[: len(whole) // 2])
     torch.save({"a": torch.ones(1000)}, tmp_path / "o", _use_new_zipfile_serialization=False)
     (tmp_path / "old").write_bytes((tmp_path / "o").read_bytes()[:-500])
+    for name in ("program.pt2", "program.onnx"):
+        (tmp_path / name).write_bytes(whole)
     reasons = {
+        "program.pt2": "give the checkpoint that it was made of",
+        "program.onnx": "is a program of `vidpool export`",
         "absent": "no such checkpoint file",
         "text": "cannot be read as a checkpoint (it is no PyTorch file, it begins with b'text')",
         "video.mp4": "it is no PyTorch file, it begins with",

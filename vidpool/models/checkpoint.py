@@ -30,6 +30,8 @@ KeyMap: TypeAlias = Callable[[str, Mapping[str, Tensor]], str]
 
 ENTRIES = ("state_dict", "model_state", "model_state_dict", "model")
 """Where files of more than weights keep them: Lightning and SRTG's, PyTorchVideo's, others."""
+PROGRAMS = (".onnx", ".pt2")
+"""Suffixes of networks as programs, from which no weights are taken."""
 WRAPPERS = ("module.", "model.", "_orig_mod.")
 """What DataParallel, Lightning modules and torch.compile put before every key."""
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -241,6 +243,11 @@ def _read(path: Path) -> Any:
     """What a file holds, on the CPU."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    if path.suffix in PROGRAMS:
+        raise CheckpointError(
+            f"{path}: is a program of `vidpool export`, to predict with; give the checkpoint that "
+            "it was made of"
+        )
     with path.open("rb") as file:
         head = file.read(9)
     if path.suffix == ".safetensors" or head[8:] == b"{":
