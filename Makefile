@@ -10,7 +10,7 @@ CSRC := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(VENV)/.demo  ## generate the demo videos, train, test and predict (11 to 19 minutes on two cores)
+demo: $(VENV)/.demo  ## generate the demo videos, train, test and predict (10 minutes on two cores, after the installation)
 	$(RUN)/python tools/demo.py
 
 finetune-demo: $(VENV)/.demo  ## pre-train and fine-tune on the demo videos, beside training from scratch
