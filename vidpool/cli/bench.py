@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from rich import box
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from vidpool.bench.chart import ratio_chart
 from vidpool.bench.machine import describe, keep_heap_warm
-from vidpool.bench.methods import TABLE_3_CASE
+from vidpool.bench.methods import TABLE_3_CASE, MethodsResult, measure_methods
 from vidpool.bench.pool import (
     CASES,
     CLONE,
@@ -36,6 +37,8 @@ from vidpool.cli.output import output_of, wide_console
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
 from vidpool.nn.kinds import KINDS
+
+Measurement = TypeVar("Measurement")
 
 
 def main(verb: str, arguments: list[str]) -> int:
@@ -65,10 +68,12 @@ def _run_pool(args: argparse.Namespace) -> int:
     try:
         machine = describe(args.device)
         machine["heap_kept_warm"] = keep_heap_warm() if args.device == "cpu" else None
+        by_method: list[MethodsResult] = []
+        results: list[Result] = []
         if args.methods:
-            by_method, results = bench_methods.measure_all(cases, args), []
+            by_method = _measure_all(cases, args, partial(measure_methods, args.methods))
         else:
-            by_method, results = [], _measure_all(cases, args)
+            results = _measure_all(cases, args, measure, args.compile)
     finally:
         torch.set_num_threads(threads_before)
 
@@ -235,7 +240,9 @@ def _numbers(args: argparse.Namespace, name: str) -> tuple[int, ...]:
     return numbers
 
 
-def _measure_all(cases: list[Case], args: argparse.Namespace) -> list[Result]:
+def _measure_all(
+    cases: list[Case], args: argparse.Namespace, measure_one: Callable[..., Measurement], *more: Any
+) -> list[Measurement]:
     """Measure every case in every layout, dtype and distribution that was asked for."""
     lists = [list(dict.fromkeys(named)) for named in (args.layout, args.dtype, args.values)]
     settings = list(product(cases, *lists))
@@ -247,7 +254,7 @@ def _measure_all(cases: list[Case], args: argparse.Namespace) -> list[Result]:
         for case, layout, dtype, values in settings:
             bar.update(task, description=f"{case.name} {layout} {dtype} {values}", refresh=True)
             results.append(
-                measure(case, layout, dtype, values, args.device, args.rounds, args.compile)
+                measure_one(case, layout, dtype, values, args.device, args.rounds, *more)
             )
             bar.advance(task)
     return results

@@ -1,14 +1,11 @@
 """``vidpool bench pool --methods``: the latencies of Table 3, beside the paper's."""
 
-import argparse
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from vidpool.analysis.published import TABLE_3_LATENCY
@@ -19,10 +16,8 @@ from vidpool.bench.methods import (
     Direction,
     MethodsResult,
     Timed,
-    measure_methods,
 )
 from vidpool.bench.methods_chart import methods_chart
-from vidpool.bench.pool import Case
 from vidpool.provenance import provenance
 
 SEED = 0  # of x
@@ -42,23 +37,6 @@ def published_ratios(device: str) -> dict[str, dict[Direction, float]]:
         }
         for name, times in ((name, row._asdict()) for name, row in TABLE_3_LATENCY.items())
     }
-
-
-def measure_all(cases: Sequence[Case], args: argparse.Namespace) -> list[MethodsResult]:
-    """Measure the methods in every case, layout, dtype and distribution that was asked for."""
-    settings = list(product(cases, args.layout, args.dtype, args.values))
-    results = []
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    # the thread that else draws the bar would disturb what is measured
-    with Progress(*columns, transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=len(settings))
-        for case, layout, dtype, values in settings:
-            bar.update(task, description=f"{case.name} {layout} {dtype} {values}", refresh=True)
-            results.append(
-                measure_methods(args.methods, case, layout, dtype, values, args.device, args.rounds)
-            )
-            bar.advance(task)
-    return results
 
 
 def show(console: Console, results: Sequence[MethodsResult], device: str) -> None:
