@@ -171,7 +171,8 @@ def _contributions(target: Tensor, maps: Tensor) -> Tensor | None:
 def _informative(contributions: Tensor, threshold: float) -> Tensor:
     """The numbers of contributions of at least θ, on a scale from the least to the largest."""
     least, largest = contributions.min(), contributions.max()
-    enough = contributions >= least + threshold * (largest - least)
+    # differences on both sides: their rounding is the same, so that the largest passes θ = 1
+    enough = contributions - least >= threshold * (largest - least)
     return (enough & (contributions > 0)).nonzero().flatten()
 
 
