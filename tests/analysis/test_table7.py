@@ -105,7 +105,7 @@ WRONG = (
 
 def test_folders_that_are_no_runs(tmp_path):
     (tmp_path / "empty").mkdir()
-    for folder, told in (("none", "none: no such folder"), ("empty", "empty: holds no run.json")):
+    for folder, told in (("none", "none: no such folder"), ("empty", "empty: holds no test")):
         with pytest.raises(DataError, match=told):
             find_runs([tmp_path / folder])
     folder = write_run(tmp_path / "run")
@@ -116,7 +116,7 @@ def test_folders_that_are_no_runs(tmp_path):
         (folder / "metrics.json").write_text(content)
         with pytest.raises(DataError, match=re.escape(str(folder))):
             read_run(folder)
-    with pytest.raises(ConfigError, match="no_such"):
+    with pytest.raises(ConfigError, match=r"other: .*no_such"):
         read_run(write_run(tmp_path / "other", {"backbone": "no_such"}))
     with pytest.raises(DataError, match="of another version"):
         read_run(write_run(tmp_path / "newer", {"colour": "blue"}))

@@ -158,3 +158,11 @@ def test_table_7_of_a_real_test(recipe, trained, tmp_path, capsys):
     assert "chi-square 0.00, p = 1" in capsys.readouterr().out
     assert main(["eval", "table7", "nowhere"]) == 1
     assert "nowhere: no such folder" in capsys.readouterr().err
+    shutil.copytree("runs/mine/test_0", "runs/cut/test_0")
+    (tmp_path / "runs/cut/test_0/metrics.json").write_text("{")
+    assert main(["eval", "table7", "runs"]) == 1  # without what is broken, which is said
+    printed = capsys.readouterr().out
+    assert "12 videos, 9 views of 4x32x32" in printed
+    assert "left out: runs/cut/test_0/metrics.json: is not valid JSON" in printed
+    assert main(["eval", "table7", "runs/cut"]) == 1
+    assert "none of 1 tests can be read: runs/cut/test_0" in capsys.readouterr().err

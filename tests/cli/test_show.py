@@ -91,6 +91,7 @@ def test_pooling_of_files_of_one_name(tmp_path):
         (["none.png"], "none.png: cannot be read as an image"),
         (["none.mp4"], "none.mp4: no such file"),
         (["tiny.png"], "tiny.png: is smaller than 11 x 11 pixels"),
+        (["."], ".: is a folder; name files in it"),
         (["VIDEO", "--kernels", "21"], "has 20 frames, and a window 21"),
         (["VIDEO", "--short-side", "8"], "too small for windows of 5 and for SSIM's of 11"),
         (["VIDEO", "--frames", "0"], "--frames must be at least 1, got 0"),

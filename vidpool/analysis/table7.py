@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,8 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
         inside = sorted(file.parent for file in folder.rglob(RUN))
         if not inside:
             raise DataError(
-                f"{folder}: holds no {RUN}, which `vidpool test` writes into its run's folder; "
-                "test again what was tested by an older version"
+                f"{folder}: holds no test, which `vidpool test` leaves in runs/NAME/test_N; older "
+                f"versions wrote no {RUN} there: test again"
             )
         found += inside
     return list(dict.fromkeys(found))
@@ -110,7 +110,7 @@ def read_run(folder: Path) -> TestedRun:
 
     Raises:
         DataError: A file is missing, or is not as ``vidpool test`` writes it.
-        ConfigError: The network cannot be made here.
+        ConfigError: The network cannot be made here; the message names the run.
     """
     metrics, run = (_read_json(folder / name) for name in (METRICS, RUN))
     try:
@@ -135,6 +135,8 @@ def read_run(folder: Path) -> TestedRun:
             classifier = VideoClassifier(**network)
     except TypeError as error:
         raise DataError(f"{folder / RUN}: is of another version of vidpool ({error})") from None
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from error
     size = clip[1:] if classifier.takes_pictures else clip
     channels = (network.get("backbone_options") or {}).get("in_channels", 3)
     return TestedRun(
@@ -215,19 +217,6 @@ def arrange(runs: Sequence[TestedRun]) -> tuple[list[Method], list[str]]:
         for name in names
     ]
     return methods, list(dict.fromkeys([*ACTION_SETS, *(run.data_set for run in runs)]))
-
-
-def read_runs(folders: Sequence[Path]) -> Iterator[TestedRun]:
-    """Read tests one after another; see :func:`read_run`, also for what is raised.
-
-    Raises:
-        ConfigError: A network of a run cannot be made here; the message names the run.
-    """
-    for folder in folders:
-        try:
-            yield read_run(folder)
-        except ConfigError as error:
-            raise ConfigError(f"{folder}: {error}") from error
 
 
 def table_7_figure(methods: Sequence[Method], data_sets: Sequence[str]) -> Figure:

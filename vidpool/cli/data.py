@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.listed import ListedDataModule
@@ -51,7 +52,7 @@ def _add_demo(what: Any) -> None:
         metavar="N",
         help="clips of each of the 8 classes in each of the 18 groups (default: %(default)s)",
     )
-    demo.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    add_seed(demo.add_argument)
     demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
 
 
@@ -188,7 +189,7 @@ def _add_shard(what: Any) -> None:
     add = shard.add_argument
     add("--out", required=True, metavar="DIR", help="the folder to make")
     add("--size", type=float, default=512, metavar="MIB", help="of a shard (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the order (default: %(default)s)")
+    add_seed(add, "of the order")
     add("--num-workers", type=int, metavar="N", help="processes (default: one a CPU)")
 
 

@@ -119,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
         for name in methods
     }
     summary, differences = summarise(results), compare_with(results, SUBJECT)
-    pixels = f"{len(results)} images" + ("" if args.images else " of scikit-image")
+    pixels = "1 image" if len(results) == 1 else f"{len(results)} images"
+    pixels += "" if args.images else " of scikit-image"
     whose = dataset if is_it else f"{dataset}, that is of other images"
     console = wide_console()
     title = f"{pixels}; the paper's values below: {whose}"

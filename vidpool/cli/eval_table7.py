@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from vidpool.analysis.published import ACTION_SETS
@@ -15,11 +16,12 @@ from vidpool.analysis.table7 import (
     TestedRun,
     arrange,
     find_runs,
-    read_runs,
+    read_run,
     table_7_figure,
 )
 from vidpool.cli.output import add_output, output_of, wide_console
 from vidpool.data.progress import counting_bar
+from vidpool.errors import DataError, VidpoolError
 from vidpool.models.registry import size_text
 from vidpool.provenance import provenance
 
@@ -46,20 +48,25 @@ def add_parser(what: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Collect and print.
+    """Collect and print; tests that cannot be read are left out, named, and make the status 1.
 
     Raises:
-        DataError: A folder holds no test, or what is there cannot be read.
-        ConfigError: A network cannot be made here.
+        DataError: A folder holds no test, or none of the tests can be read.
     """
     output = output_of(args)
     folders = find_runs([Path(folder) for folder in args.runs])
     runs: list[TestedRun] = []
+    failures: list[str] = []
     with counting_bar() as bar:
         task = bar.add_task("counting multiply-adds", total=len(folders))
-        for tested in read_runs(folders):
-            runs.append(tested)
+        for folder in folders:
+            try:
+                runs.append(read_run(folder))
+            except VidpoolError as error:
+                failures.append(str(error))
             bar.advance(task)
+    if not runs:
+        raise DataError(f"none of {len(folders)} tests can be read: {failures[0]}")
     methods, data_sets = arrange(runs)
     console = wide_console()
     console.print(_table(methods, data_sets))
@@ -72,12 +79,14 @@ def run(args: argparse.Namespace) -> int:
             highlight=False,
             soft_wrap=True,
         )
+    for message in failures:
+        console.print(f"left out: {escape(message)}", highlight=False)
     if output:
         content = [tested.as_dict() for tested in runs]
         figure = table_7_figure(methods, data_sets)
         for path in write_results(output, provenance(args.command), content, figure):
             print(f"wrote {path}")
-    return 0
+    return 1 if failures else 0
 
 
 def _table(methods: Sequence[Method], data_sets: Sequence[str]) -> Table:

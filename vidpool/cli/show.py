@@ -6,6 +6,7 @@ from typing import Any
 from vidpool.cli import show_activations, show_embedding, show_pooling, show_saliency
 from vidpool.cli.data_options import HELP, parse_data
 from vidpool.cli.output import PICTURES, new_file
+from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.augment.contact_sheet import augmentation_sheet
 from vidpool.data.augment.transforms import Augmentation
@@ -37,7 +38,7 @@ def _add_augment(what: Any) -> None:
     add("--out", required=True, metavar="FILE.png", help="the picture; also .jpg, .pdf, .svg")
     add("--overwrite", action="store_true", help="replace it")
     add("--mix-with", metavar="VIDEO", help="for mixup and cutmix (default: the video, mirrored)")
-    add("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
+    add_seed(add, "the first seed")
     for name, default in (("frames", 16), ("stride", 4), ("crop", 224)):
         add(f"--{name}", type=int, default=default, metavar="N", help="(default: %(default)s)")
 

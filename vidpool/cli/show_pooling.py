@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: An option cannot work, or a file is there already.
-        DataError: An image cannot be read, or is too small.
+        DataError: An image is a folder, cannot be read, or is too small.
         VideoError: A video cannot be read, or is too short.
     """
     for name in ("frames", "stride", "short_side"):
@@ -113,6 +113,9 @@ def run(args: argparse.Namespace) -> int:
     methods, kernel_sizes = (list(dict.fromkeys(n)) for n in (args.methods, args.kernels))
     make_layers(methods, kernel_sizes)  # says now what cannot be made
     files = [Path(file) for file in args.files]
+    for file in files:
+        if file.is_dir():
+            raise DataError(f"{file}: is a folder; name files in it, such as {file}/*.png")
     if not files:
         files = [file for file in photographs() if file.name == PHOTOGRAPH]
     folder = Path(args.out)
