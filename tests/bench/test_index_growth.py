@@ -6,6 +6,8 @@ import json
 import pytest
 
 from vidpool.bench.index import AllThere, IndexResult, write_annotations
+from vidpool.bench.index_chart import growth_chart
+from vidpool.bench.machine import describe
 from vidpool.cli import main
 from vidpool.data.sets.annotated import list_clips
 from vidpool.data.sets.annotations import read_annotations
@@ -34,7 +36,7 @@ def test_memory_is_of_the_index(tmp_path, capsys):
     output = tmp_path / "index.json"
     assert main(["bench", "index", "--rows", "1000", "100000", "--output", str(output)]) == 0
     assert "100,000" in capsys.readouterr().out
-    small, large = (IndexResult(**result) for result in json.loads(output.read_text()))
+    small, large = (IndexResult(**result) for result in json.loads(output.read_text())["results"])
     assert (small.rows, large.rows) == (1_000, 100_000)
     assert large.index_size > 50 * small.index_size
     assert small.main_memory < large.main_memory < 4 * large.index_size
@@ -52,3 +54,19 @@ def test_memory_is_of_the_index(tmp_path, capsys):
 def test_what_cannot_be_measured_is_told(options, message, capsys):
     assert main(["bench", "index", *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_the_chart_has_a_line_for_each_figure():
+    results = [
+        IndexResult(rows, 44 * rows, 2e-5 * rows, 40 * rows, 1e-8 * rows, 50 * rows, 4096, workers)
+        for rows, workers in (
+            (10**6, {"fork": 2**20, "spawn": -9}),
+            (10**4, {"fork": 5, "spawn": 0}),
+        )
+    ]
+    seconds, memory = growth_chart(results, describe("cpu")).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in memory.lines}
+    assert lines["worker (fork), private"] == [[10**4, 5 / 2**20], [10**6, 1]]
+    mapped = [[rows, (50 * rows - 4096) / 2**20] for rows in (10**4, 10**6)]
+    assert lines["main process, mapped file"] == mapped
+    assert {line.get_label() for line in seconds.lines} == {"annotation file", "index"}

@@ -45,20 +45,20 @@ def test_files_and_table(capsys):
     assert {"date", "device_name", "vidpool", "cpu_capability"} <= out.keys()
     assert [
         (case["case"]["name"], case["layout"], case["dtype"], case["values"])
-        for case in out["cases"]
+        for case in out["results"]
     ] == [
         (name, layout, dtype, "randn")
         for name in ("tiny_8x4_k2", "1x2x4x4x4_k2")
         for layout in ("contiguous", "channels_last")
         for dtype in ("float32", "float64")
     ]
-    for case in out["cases"]:
+    for case in out["results"]:
         assert case["seconds"].keys() == {"clone", "soft", "max", "avg", "reference"}
         assert case["none"] == {}
         for times in case["seconds"]["soft"].values():
             assert len(times["rounds"]) == 2
             assert times["lower_quartile"] <= times["median"] <= times["upper_quartile"]
-    own = out["cases"][-1]["case"]
+    own = out["results"][-1]["case"]
     assert (own["shape"], own["kernel_size"], own["stride"]) == ([1, 2, 4, 4, 4], [2], [2])
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
 
@@ -78,7 +78,7 @@ def test_a_column_without_a_kernel_says_none(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "none: avg of float32: no kernel for float32" in printed
     assert printed.count(" none ") >= 4  # forward and forward + backward, two layouts
-    case = json.loads(Path("out.json").read_text())["cases"][0]
+    case = json.loads(Path("out.json").read_text())["results"][0]
     assert case["none"]["avg"]["forward"] == "no kernel for float32"
     assert "avg" not in case["seconds"]
 
@@ -167,7 +167,7 @@ def test_files_are_not_overwritten_unasked(capsys):
         if name == "out.json":
             Path(name).unlink()
     assert main([*SMALL, "--output", "out.json", "--overwrite"]) == 0
-    assert json.loads(Path("out.json").read_text())["cases"]
+    assert json.loads(Path("out.json").read_text())["results"]
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -208,5 +208,5 @@ def test_on_a_gpu(capsys):
     out = json.loads(Path("out.json").read_text())
     assert out["device_name"] == torch.cuda.get_device_name()
     assert out["heap_kept_warm"] is None
-    assert out["cases"][0]["peak_bytes"]["clone"]["forward"] >= 512  # its allocator's block
+    assert out["results"][0]["peak_bytes"]["clone"]["forward"] >= 512  # its allocator's block
     assert "MiB" in capsys.readouterr().out

@@ -15,7 +15,7 @@ def test_a_data_set_of_a_config(recipe, tmp_path, capsys):
     assert main([*command, *QUICK]) == 0
     told = capsys.readouterr().out
     assert "UCF101DataModule: a step of 1e+06 ms needs 0.006 clips/s; 1 worker brings" in told
-    (case,) = json.loads(out.read_text())["cases"]
+    (case,) = json.loads(out.read_text())["results"]
     assert set(case["seconds_a_clip_by_stage"]) >= {"read", "decode", "transform", "collate"}
     assert case["loaders"][0]["clips_a_second"] > 0
     assert out.with_suffix(".png").stat().st_size > 10_000

@@ -26,7 +26,7 @@ def test_table_files_and_memory(capsys):
     for text in ("one_key.avi", "gop12.mp4", "my video.mp4", "decord", "memory: "):
         assert text in printed
     assert sorted(path.name for path in Path("kept").iterdir()) == ["gop12.mp4", "one_key.avi"]
-    out = json.loads(Path("out.json").read_text())
+    out = json.loads(Path("out.json").read_text())["results"]
     assert [file["file"] for file in out["files"]] == ["one_key.avi", "gop12.mp4", "my video.mp4"]
     assert out["clip"] == {"frames": 16, "stride": 4, "short_side": 128}
     assert out["files"][0]["wrong_frames"]["auto"] == 0

@@ -80,7 +80,7 @@ def test_output_is_not_overwritten_unasked(checkpoint, colours, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "out.txt"], "out.txt: --output must end in .json or .csv"),
+        (["--output", "out.txt"], "out.txt: --output must end in .json, .csv"),
         (["--output", "none/out.csv"], "none: no such folder"),
         (["--top", "0"], "top must be at least 1, got 0"),
         (["--clips", "0"], "at least 1 clip, got clips=0"),

@@ -1,6 +1,7 @@
-"""Results of an experiment as files: everything as JSON, and a picture beside it."""
+"""Results of a measurement as files: everything as JSON, and a picture beside it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figu
         ConfigError: The folder cannot be written to, or is full.
     """
     text = json.dumps({**about, "results": content}, indent=1, allow_nan=False, ensure_ascii=False)
+    # a list of numbers on one line: they would fill most of the file's lines
+    text = re.sub(r"\[[\s\d.,e+-]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)
     try:
         with written_whole(path) as file:
             file.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")

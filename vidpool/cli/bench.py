@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import torch
@@ -17,6 +13,7 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
+from vidpool.analysis.results import write_results
 from vidpool.bench.chart import ratio_chart
 from vidpool.bench.machine import describe, keep_heap_warm
 from vidpool.bench.methods import TABLE_3_CASE, MethodsResult, measure_methods
@@ -37,6 +34,7 @@ from vidpool.cli.output import output_of, wide_console
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
 from vidpool.nn.kinds import KINDS
+from vidpool.provenance import provenance
 
 Measurement = TypeVar("Measurement")
 
@@ -98,34 +96,11 @@ def _run_pool(args: argparse.Namespace) -> int:
     for reason in _reasons(results):
         console.print(reason, markup=False, highlight=False)
     if output:
-        for path in write_results(output, machine, results):
+        about = {**provenance(args.command), **machine}
+        content = [result.as_dict() for result in results]
+        for path in write_results(output, about, content, ratio_chart(results, machine)):
             print(f"wrote {path}")
     return 1 if any(key.what == "soft" for result in results for key in result.missing) else 0
-
-
-def write_results(path: Path, machine: dict[str, Any], results: list[Result]) -> list[Path]:
-    """Write results as JSON, all times in seconds, and beside it a chart.
-
-    Args:
-        path: Ends in .json; the chart's ends in .png instead.
-        machine: What to say about the machine.
-        results: At least one.
-
-    Returns:
-        The files written.
-    """
-    content = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **machine,
-        "cases": [result.as_dict() for result in results],
-    }
-    text = json.dumps(content, indent=2)
-    # a list of numbers on one line: the rounds would fill most of the file's lines
-    text = re.sub(r"\[[\s\d.,e+-]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)
-    path.write_text(text + "\n", encoding="utf-8")
-    chart = path.with_suffix(".png")
-    ratio_chart(results, machine).savefig(chart, dpi=110)
-    return [path, chart]
 
 
 def _add_pool(what: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Table
 
+from vidpool.analysis.results import write_results
 from vidpool.bench.data import OURS, PEER, STAGES, Result, Subject, measure
 from vidpool.bench.data_chart import rate_chart
 from vidpool.bench.machine import describe
@@ -26,6 +25,7 @@ from vidpool.data.listed import ListedDataModule
 from vidpool.data.schedule import ClipShape
 from vidpool.data.table import LabelledVideo
 from vidpool.errors import ConfigError
+from vidpool.provenance import provenance
 
 WIDE = 100  # columns of the table where no terminal says how many there are
 FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no config says
@@ -111,12 +111,10 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"none: {PEER} on {result.name}: {result.missing}", markup=False)
         print(result.verdict(args.step_ms / 1e3, cpus))
     if output:
-        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        cases = [result.as_dict() for result in results]
-        content = {"date": date, **machine, "cpus": cpus, "cases": cases}
-        output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        rate_chart(results, machine).savefig(output.with_suffix(".png"), dpi=110)
-        print(f"wrote {output}\nwrote {output.with_suffix('.png')}")
+        about = {**provenance(args.command), **machine, "cpus": cpus}
+        content = [result.as_dict() for result in results]
+        for path in write_results(output, about, content, rate_chart(results, machine)):
+            print(f"wrote {path}")
     return 0
 
 

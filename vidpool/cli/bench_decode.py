@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import tempfile
 import warnings
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
+from vidpool.analysis.results import write_results
 from vidpool.bench.decode import (
     FRAMES,
     KINDS,
@@ -30,6 +28,7 @@ from vidpool.bench.decode_chart import ratio_chart
 from vidpool.bench.machine import describe
 from vidpool.cli.output import output_of, wide_console
 from vidpool.errors import ConfigError
+from vidpool.provenance import provenance
 
 WIDE = 110  # columns of the table where no terminal says how many there are
 MIB = 2**20
@@ -97,7 +96,13 @@ def run(args: argparse.Namespace) -> int:
             highlight=False,
         )
     if output:
-        for path in _write(output, machine, results, memory):
+        about = {**provenance(args.command), **machine, "threads": 1}
+        content = {
+            "clip": {"frames": FRAMES, "stride": STRIDE, "short_side": SHORT_SIDE},
+            "files": [result.as_dict() for result in results],
+            "memory_bytes": memory or None,
+        }
+        for path in write_results(output, about, content, ratio_chart(results, machine)):
             print(f"wrote {path}")
     return 1 if any(result.wrong.get("auto") for result in results) else 0
 
@@ -136,26 +141,6 @@ def _measure_all(
         "end": end,
         "most": most,
     }
-
-
-def _write(
-    path: Path, machine: dict[str, Any], results: list[Result], memory: dict[str, int]
-) -> list[Path]:
-    content = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **machine,
-        "threads": 1,
-        "clip": {"frames": FRAMES, "stride": STRIDE, "short_side": SHORT_SIDE},
-        "files": [result.as_dict() for result in results],
-        "memory_bytes": memory or None,
-    }
-    text = json.dumps(content, indent=2)
-    # a list of numbers on one line: the rounds would fill most of the file's lines
-    text = re.sub(r"\[[\s\d.,e+-]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text)
-    path.write_text(text + "\n", encoding="utf-8")
-    chart = path.with_suffix(".png")
-    ratio_chart(results, machine).savefig(chart, dpi=110)
-    return [path, chart]
 
 
 def _table(results: list[Result]) -> Table:

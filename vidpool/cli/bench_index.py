@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
+from vidpool.analysis.results import write_results
 from vidpool.bench.index import HACS_ROWS, STARTS, WORKERS, IndexResult, measure_index
-from vidpool.bench.machine import cpu_name
-from vidpool.cli.output import output_of
+from vidpool.bench.index_chart import growth_chart
+from vidpool.bench.machine import describe
+from vidpool.cli.output import add_output, output_of
 from vidpool.errors import ConfigError
+from vidpool.provenance import provenance
 
 MIB = 2**20
 DEFAULT_ROWS = (10_000, 100_000, 1_000_000, HACS_ROWS)
@@ -42,8 +44,7 @@ def add_parser(what: Any) -> None:
         help=f"clips (default: {' '.join(map(str, DEFAULT_ROWS))}; HACS has {HACS_ROWS}); "
         "--rows 10000000 takes ten minutes more",
     )
-    parser.add_argument("--output", metavar="FILE.json", help="write the figures to it")
-    parser.add_argument("--overwrite", action="store_true", help="replace this file")
+    add_output(parser.add_argument, "every figure")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,11 +65,14 @@ def run(args: argparse.Namespace) -> int:
         for result in measure_index(args.rows):
             results.append(result)
             progress.advance(task)
-    print(f"{cpu_name()}, {WORKERS} loader processes")
+    machine = describe("cpu")
+    print(f"{machine['device_name']}, {WORKERS} loader processes")
     Console().print(_table(results))
     if output is not None:
-        output.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
-        print(f"wrote {output}")
+        about = {**provenance(args.command), **machine, "workers": WORKERS}
+        content = [asdict(result) for result in results]
+        for path in write_results(output, about, content, growth_chart(results, machine)):
+            print(f"wrote {path}")
     return 0
 
 

@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from vidpool.cli.output import new_file
 from vidpool.data.decode import DECODERS
-from vidpool.errors import ConfigError
 from vidpool.predict import Prediction, find_videos, predict
+from vidpool.train.output import written_whole
 
 
 def main(verb: str, arguments: list[str]) -> int:
@@ -34,9 +35,9 @@ def main(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="a PyTorch device (default: %(default)s)")
     args = parser.parse_args(arguments)
 
-    output = Path(args.output) if args.output else None
-    if output:
-        _check_output(output, args.overwrite)
+    output = None
+    if args.output:
+        output = new_file("--output", args.output, (".json", ".csv"), args.overwrite)
     videos = find_videos(args.videos)
     predictions: list[Prediction] = []
     with Progress(transient=True) as progress:
@@ -48,7 +49,8 @@ def main(verb: str, arguments: list[str]) -> int:
             progress.advance(task)
     Console().print(_table(predictions))
     if output:
-        write_predictions(output, predictions)
+        with written_whole(output) as file:
+            write_predictions(file, predictions)
         print(f"wrote {output}")
     return 1 if any(prediction.error for prediction in predictions) else 0
 
@@ -75,15 +77,6 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
                 rows.writerow([p.path, "", "", "", p.error])
             for rank, (name, probability) in enumerate(p.classes, start=1):
                 rows.writerow([p.path, rank, name, f"{probability:.6f}", ""])
-
-
-def _check_output(path: Path, overwrite: bool) -> None:
-    if path.suffix not in (".json", ".csv"):
-        raise ConfigError(f"{path}: --output must end in .json or .csv")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} exists; give --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent}: no such folder to write the output to")
 
 
 def _table(predictions: list[Prediction]) -> Table:

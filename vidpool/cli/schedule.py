@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
@@ -21,6 +21,7 @@ from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
 from vidpool.train.multigrid import Multigrid
 from vidpool.train.optim import lr_factor
+from vidpool.train.output import written_whole
 
 WIDE = 132  # columns of the table where no terminal says how many there are
 CLASSES = 400  # the network's cost hardly depends on them
@@ -40,9 +41,7 @@ def main(verb: str, arguments: list[str]) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
-    plot = Path(args.plot) if args.plot else None
-    if plot is not None:
-        _check_output(plot, args.overwrite)
+    plot = new_file("--plot", args.plot, PICTURES, args.overwrite) if args.plot else None
     fit = parse_fit(further)
     settings = fit.settings
     progress = Console(stderr=True)
@@ -76,7 +75,8 @@ def main(verb: str, arguments: list[str]) -> int:
             f"clips on {ranks} process{'es' if ranks > 1 else ''}, {total / fixed:.0%} of the "
             "multiply-adds of fixed clips"
         )
-        forecast_figure(training, title).savefig(plot, dpi=120)
+        with written_whole(plot) as file:
+            forecast_figure(training, title).savefig(file, dpi=120)
         print(f"wrote {plot}")
     return 0
 
@@ -199,15 +199,6 @@ def _clip_text(shape: ClipShape) -> str:
     return f"{shape.frames} ({shape.stride}) x {shape.crop}²"
 
 
-def _check_output(path: Path, overwrite: bool) -> None:
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"{path}: --plot must end in .png, .pdf or .svg")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent}: no such folder")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} exists; give --overwrite to replace it")
-
-
 def _parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"vidpool {verb}",
@@ -218,7 +209,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--plot", metavar="FILE", help="draw the schedule, as .png, .pdf or .svg")
+    add("--plot", metavar="FILE", help=f"draw the schedule: {', '.join(PICTURES)}")
     add("--overwrite", action="store_true", help="replace this file")
     add(
         "--clips",
