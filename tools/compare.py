@@ -33,12 +33,12 @@ from scipy import stats
 from steps import train, vidpool
 from torch.nn import functional
 
-from vidpool.analysis.results import BLUE, GREEN, GREY, ORANGE, write_results
 from vidpool.bench.machine import describe
 from vidpool.bench.timing import Call, Times, cpu_seconds, interleave, warm_up
 from vidpool.cli.output import wide_console
+from vidpool.colours import BLUE, GREEN, GREY, ORANGE
 from vidpool.data.sets.demo import TEST_GROUPS
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 from vidpool.train.classifier import VideoClassifier
 
 ROOT = Path(__file__).resolve().parents[1]

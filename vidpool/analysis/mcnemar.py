@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from vidpool.analysis.published import TABLE_S1, ErrorCounts
-from vidpool.analysis.results import BLUE, ORANGE
+from vidpool.colours import BLUE, ORANGE
 from vidpool.errors import ConfigError, DataError
 
 SMALL = 25

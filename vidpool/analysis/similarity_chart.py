@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidpool.analysis.published import SIMILARITY_KERNELS
-from vidpool.analysis.results import BLUE, GREEN, GREY, ORANGE
 from vidpool.analysis.similarity import MEASURES, Mean, Setting
+from vidpool.colours import BLUE, GREEN, GREY, ORANGE
 
 COLOURS = (BLUE, ORANGE, GREEN, GREY)
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from vidpool.bench.pool import CLONE, PASSES, POOLS, Measured, Pass, Result
+from vidpool.colours import BLUE, GREEN, GREY, ORANGE, SKY
 
-# colours of Okabe and Ito, which colour-blind people can tell apart
-COLOURS = dict(zip(POOLS, ("#D55E00", "#0072B2", "#56B4E9", "#999999", "#009E73"), strict=True))
+COLOURS = dict(zip(POOLS, (ORANGE, BLUE, SKY, GREY, GREEN), strict=True))
 TITLES = {"forward": "forward", "forward_backward": "forward + backward"}
 # the longest bar over the shortest one, or a copy's, from which a linear scale hides the short
 LOG_FROM = 12

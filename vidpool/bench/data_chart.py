@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vidpool.bench.data import OURS, PEER, STAGES, Result
+from vidpool.colours import AMBER, BLUE, GREEN, GREY, ORANGE, SKY
 
-# colours of Okabe and Ito, which colour-blind people can tell apart
-STAGE_COLOURS = ("#56B4E9", "#0072B2", "#009E73", "#999999", "#E69F00")
-LOADER_COLOURS = {OURS: "#D55E00", PEER: "#999999"}
+STAGE_COLOURS = (SKY, BLUE, GREEN, GREY, AMBER)
+LOADER_COLOURS = {OURS: ORANGE, PEER: GREY}
 
 
 def rate_chart(results: Sequence[Result], machine: dict[str, Any]) -> Figure:

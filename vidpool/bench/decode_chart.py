@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vidpool.bench.decode import DECORD, Result
+from vidpool.colours import AMBER, BLUE, ORANGE
 
-# colours of Okabe and Ito, which colour-blind people can tell apart
-COLOURS = {"auto": "#D55E00", "auto fast": "#E69F00", "torchcodec": "#0072B2"}
+COLOURS = {"auto": ORANGE, "auto fast": AMBER, "torchcodec": BLUE}
 LONGEST = 2  # ratios beyond it are cut off, and told by their number
 WRONG = 0.005  # share of wrong frames from which a bar is hatched
 

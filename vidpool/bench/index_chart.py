@@ -8,10 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vidpool.bench.index import IndexResult
+from vidpool.colours import BLUE, GREEN, GREY, ORANGE
 
 MIB = 2**20
-# colours of Okabe and Ito, which colour-blind people can tell apart
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
 
 def growth_chart(results: Sequence[IndexResult], machine: dict[str, Any]) -> Figure:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from vidpool.bench.methods import BASELINE, DIRECTIONS, Direction, MethodsResult, Timed
+from vidpool.colours import GREY, ORANGE
 
-MEASURED, PUBLISHED = "#D55E00", "#999999"  # of Okabe and Ito
+MEASURED, PUBLISHED = ORANGE, GREY
 
 
 def methods_chart(

@@ -13,7 +13,6 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from vidpool.analysis.results import write_results
 from vidpool.bench.chart import ratio_chart
 from vidpool.bench.machine import describe, keep_heap_warm
 from vidpool.bench.methods import TABLE_3_CASE, MethodsResult, measure_methods
@@ -34,7 +33,7 @@ from vidpool.cli.output import output_of, wide_console
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
 from vidpool.nn.kinds import KINDS
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 Measurement = TypeVar("Measurement")
 

@@ -11,7 +11,6 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Table
 
-from vidpool.analysis.results import write_results
 from vidpool.bench.data import OURS, PEER, STAGES, Result, Subject, measure
 from vidpool.bench.data_chart import rate_chart
 from vidpool.bench.machine import describe
@@ -25,7 +24,7 @@ from vidpool.data.listed import ListedDataModule
 from vidpool.data.schedule import ClipShape
 from vidpool.data.table import LabelledVideo
 from vidpool.errors import ConfigError
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 WIDE = 100  # columns of the table where no terminal says how many there are
 FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no config says

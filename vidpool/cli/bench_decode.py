@@ -12,7 +12,6 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from vidpool.analysis.results import write_results
 from vidpool.bench.decode import (
     FRAMES,
     KINDS,
@@ -28,7 +27,7 @@ from vidpool.bench.decode_chart import ratio_chart
 from vidpool.bench.machine import describe
 from vidpool.cli.output import output_of, wide_console
 from vidpool.errors import ConfigError
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 WIDE = 110  # columns of the table where no terminal says how many there are
 MIB = 2**20

@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from vidpool.analysis.results import write_results
 from vidpool.bench.index import HACS_ROWS, STARTS, WORKERS, IndexResult, measure_index
 from vidpool.bench.index_chart import growth_chart
 from vidpool.bench.machine import describe
 from vidpool.cli.output import add_output, output_of
 from vidpool.errors import ConfigError
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 MIB = 2**20
 DEFAULT_ROWS = (10_000, 100_000, 1_000_000, HACS_ROWS)

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from vidpool.analysis.published import TABLE_3_LATENCY
-from vidpool.analysis.results import write_results
 from vidpool.bench.methods import (
     BASELINE,
     DIRECTIONS,
@@ -18,7 +17,7 @@ from vidpool.bench.methods import (
     Timed,
 )
 from vidpool.bench.methods_chart import methods_chart
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 SEED = 0  # of x
 

@@ -17,10 +17,9 @@ from vidpool.analysis.mcnemar import (
     reproduce_table_4,
     table_4_figure,
 )
-from vidpool.analysis.results import write_results
 from vidpool.cli.output import add_output, output_of, wide_console
 from vidpool.errors import ConfigError
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 
 def add_parser(what: Any) -> None:

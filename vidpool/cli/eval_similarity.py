@@ -15,7 +15,6 @@ from vidpool.analysis.images import find_images
 from vidpool.analysis.pooled import LEARNED
 from vidpool.analysis.published import SIMILARITY_KERNELS, TABLES_1_3
 from vidpool.analysis.reconstruct import train_layer
-from vidpool.analysis.results import write_results
 from vidpool.analysis.similarity import (
     MEASURES,
     Mean,
@@ -33,7 +32,7 @@ from vidpool.data.cpus import usable_cpus
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError, DataError
 from vidpool.nn import KINDS
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 # "Flicker2K" in the paper
 SPELLINGS = {name.lower(): name for name in TABLES_1_3} | {"flicker2k": "Flickr2K"}

@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from vidpool.analysis.published import ACTION_SETS
-from vidpool.analysis.results import write_results
 from vidpool.analysis.table7 import (
     Method,
     TestedRun,
@@ -23,7 +22,7 @@ from vidpool.cli.output import add_output, output_of, wide_console
 from vidpool.data.progress import counting_bar
 from vidpool.errors import DataError, VidpoolError
 from vidpool.models.registry import size_text
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 
 def add_parser(what: Any) -> None:

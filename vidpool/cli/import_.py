@@ -8,9 +8,9 @@ from typing import Any, TextIO
 import yaml
 
 from vidpool.errors import ConfigError
+from vidpool.files import check_output
 from vidpool.models.checkpoint import MismatchError, Report
 from vidpool.train.importing import SUFFIXES, import_checkpoint, save
-from vidpool.train.output import check_output
 
 PREPROCESSING = {
     "frames": "frames of a clip",

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from vidpool.errors import ConfigError
-from vidpool.train.output import check_output
+from vidpool.files import check_output
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
 WIDE = 132  # columns of tables where no terminal says how many there are

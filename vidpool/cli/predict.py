@@ -12,8 +12,8 @@ from rich.table import Table
 
 from vidpool.cli.output import new_file
 from vidpool.data.decode import DECODERS
+from vidpool.files import written_whole
 from vidpool.predict import Prediction, find_videos, predict
-from vidpool.train.output import written_whole
 
 
 def main(verb: str, arguments: list[str]) -> int:

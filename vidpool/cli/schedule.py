@@ -16,12 +16,12 @@ from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
+from vidpool.files import written_whole
 from vidpool.models.cost import measure_cost
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
 from vidpool.train.multigrid import Multigrid
 from vidpool.train.optim import lr_factor
-from vidpool.train.output import written_whole
 
 WIDE = 132  # columns of the table where no terminal says how many there are
 CLASSES = 400  # the network's cost hardly depends on them

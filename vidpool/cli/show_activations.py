@@ -23,7 +23,6 @@ from vidpool.analysis.activations import (
 )
 from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.layers import find_layers
-from vidpool.analysis.results import write_results
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file, wide_console
@@ -32,7 +31,7 @@ from vidpool.data.dataset import Preprocessing
 from vidpool.data.progress import counting_bar
 from vidpool.data.sets.demo import write_video
 from vidpool.errors import ConfigError
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.loading import load_classifier
 

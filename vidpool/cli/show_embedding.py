@@ -4,14 +4,13 @@ import argparse
 from typing import Any
 
 from vidpool.analysis.examples import choose_videos
-from vidpool.analysis.results import write_results
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
 from vidpool.cli.seeds import add_seed
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 from vidpool.train.loading import load_classifier
 
 LIMIT = 2000  # videos, of which t-SNE takes some ten seconds

@@ -22,7 +22,6 @@ from vidpool.analysis.pooling_sheet import (
     side_by_side,
     write_animation,
 )
-from vidpool.analysis.results import write_results
 from vidpool.analysis.similarity import WINDOW, Setting, make_layers, similarity
 from vidpool.cli.output import wide_console
 from vidpool.cli.seeds import add_seed
@@ -32,7 +31,7 @@ from vidpool.data.progress import counting_bar
 from vidpool.data.sampling import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.nn import KINDS
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 
 PHOTOGRAPH = "coffee.png"  # where nothing is given
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from vidpool.analysis.layers import find_layers
-from vidpool.analysis.results import write_results
 from vidpool.analysis.saliency import (
     METHODS,
     THRESHOLD,
@@ -24,7 +23,7 @@ from vidpool.data.decode import DECODERS, open_video
 from vidpool.data.progress import counting_bar
 from vidpool.data.sets.demo import write_video
 from vidpool.errors import ConfigError
-from vidpool.provenance import provenance
+from vidpool.results import provenance, write_results
 from vidpool.train.loading import load_classifier
 
 

@@ -22,11 +22,11 @@ import vidpool
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.export.networks import EXTRA_FILE, Network, load_network, need_onnx
 from vidpool.export.tracing import Limits, OfPictures, known_limits, trace
+from vidpool.files import check_output, written_whole
 from vidpool.models import model_info
 from vidpool.models.checkpoint import DESCRIPTION, load_checkpoint
 from vidpool.train.classifier import ARCHITECTURE
 from vidpool.train.loading import restore
-from vidpool.train.output import check_output, written_whole
 
 Weights = Literal["averaged", "raw"]
 FORMATS = {

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from vidpool.colours import AMBER, BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import ClipShape, Schedule, plan_epoch
 
-# colours of Okabe and Ito, which colour-blind people can tell apart
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
+COLOURS = (BLUE, AMBER, GREEN, ORANGE, PINK, SKY, BLACK)
 MAX_DOTS = 12_000  # in a panel; more make a large file of what looks the same
 
 

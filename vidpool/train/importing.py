@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from vidpool.data.datamodule import MEAN, STD
 from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
+from vidpool.files import check_output, written_whole
 from vidpool.models import I3D, ResNet3d, create_model, model_info
 from vidpool.models.checkpoint import Report, Weights, count_classes, load_weights, read_weights
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
-from vidpool.train.output import check_output, written_whole
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 
@@ -138,7 +138,7 @@ def save(
         overwrite: Replace the file where it exists.
 
     Raises:
-        ConfigError: See :func:`vidpool.train.output.check_output`.
+        ConfigError: See :func:`vidpool.files.check_output`.
     """
     out = Path(out)
     check_output(out, overwrite, SUFFIXES)

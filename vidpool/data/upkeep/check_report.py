@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from vidpool.colours import BLUE, GREEN, ORANGE
 from vidpool.data.upkeep.check import PROBLEMS, REPORT, USED, CheckedData
 from vidpool.errors import DataError
 
-# of Okabe and Ito, which colour-blind people can tell apart
-COLOURS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
+COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 NAMED = 40  # more classes than these cannot be named beside their bars
 
 

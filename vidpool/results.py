@@ -1,17 +1,35 @@
-"""Results of a measurement as files: everything as JSON, and a picture beside it."""
+"""Results of a measurement as files: where they come from, everything as JSON, and a picture."""
 
 import json
 import re
+import shlex
+import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from vidpool import __version__
 from vidpool.errors import ConfigError
-from vidpool.train.output import written_whole
+from vidpool.files import written_whole
 
-# of Okabe and Ito, which colour-blind people can tell apart
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+
+def provenance(command: str | None = None, seed: int | None = None) -> dict[str, Any]:
+    """Version, command, seed and date, for JSON.
+
+    Args:
+        command: What was run; by default the command line of this process.
+        seed: Of what was drawn at random; ``None`` where nothing was.
+    """
+    if command is None:
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "vidpool": __version__,
+        "command": command,
+        "seed": seed,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figure) -> list[Path]:
@@ -19,7 +37,7 @@ def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figu
 
     Args:
         path: Ends in .json; the picture's ends in .png instead.
-        about: Where the results come from, see :func:`vidpool.provenance.provenance`.
+        about: Where the results come from, see :func:`provenance`.
         content: The results, as JSON values; numbers that are not finite are not.
         picture: What they look like.
 
