@@ -4,8 +4,13 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
 
 from vidpool.data.sets.demo import write_video
+
+# without a deadline for each example, which tests of a busy machine miss
+settings.register_profile("patient", parent=settings.default, deadline=None)
+settings.load_profile("patient")
 
 COLOURS = {
     "Red": (200, 30, 30),

@@ -57,7 +57,7 @@ def test_floating_point_images(tmp_path):
             read_image(tmp_path / "wrong.tiff")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     content=st.binary(max_size=60), begin=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
 )

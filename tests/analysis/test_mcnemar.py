@@ -21,7 +21,7 @@ def write(path, rows, header=("path", "start", "end", "label", "predicted")):
     return path
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 def test_symmetric_and_a_probability(a, b):
     test = mcnemar(a, b)

@@ -10,7 +10,7 @@ from vidpool.nn import KINDS
 
 
 @pytest.mark.parametrize("method", KINDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     sizes=st.lists(st.integers(5, 9), min_size=2, max_size=3),
     k=st.integers(1, 5),

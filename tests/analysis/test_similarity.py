@@ -101,7 +101,7 @@ def test_training_needs_large_enough_images(images):
         train_layer(layer, find_images([images]), steps=1, seed=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=30))
 def test_intervals_are_those_of_scipy(values):
     from scipy.stats import ttest_1samp

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
@@ -43,7 +43,6 @@ def loader(
     return ScheduledLoader(dataset, sampler, **options)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 200),
     st.sampled_from(SCHEDULES),

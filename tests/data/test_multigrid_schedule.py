@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vidpool.data.multigrid_schedule import MultigridSchedule
@@ -170,7 +170,6 @@ def test_cycles_alone(variant):
 shapes = st.builds(ClipShape, st.integers(1, 64), st.integers(1, 8), st.integers(8, 320))
 
 
-@settings(deadline=None)
 @given(
     shapes,
     st.integers(1, 64),
@@ -200,7 +199,6 @@ def test_memory_stays_level(shape, batch_size, epochs, variant, cycles):
     assert schedule.step(10**6, 0, 0.999) in schedule.phases[-1].steps
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 9),
     st.integers(1, 3000),

@@ -289,7 +289,7 @@ LAYOUTS = {
 }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(**LAYOUTS, varying=st.booleans())
 def test_training_loses_and_doubles_no_clip(sizes, ranks, workers, epoch, varying):
     schedule = Varying() if varying else ConstantSchedule(ClipShape(1, 1, 10), 2)
@@ -308,7 +308,7 @@ def test_training_loses_and_doubles_no_clip(sizes, ranks, workers, epoch, varyin
         assert [crop for _, crop in shapes[0]] == [10 + step for step in range(len(shapes[0]))]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(**LAYOUTS, clips=st.integers(1, 3))
 def test_evaluation_counts_every_clip_once(sizes, ranks, workers, epoch, clips):
     schedule = ConstantSchedule(ClipShape(1, 1, 10), 2)
@@ -325,7 +325,7 @@ def test_evaluation_counts_every_clip_once(sizes, ranks, workers, epoch, clips):
     assert sorted(counted) == expected
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(**LAYOUTS, share=st.floats(0, 1))
 def test_a_resumed_epoch_goes_on(sizes, ranks, workers, epoch, share):
     options = {"schedule": Varying(), "epoch": epoch, "buffer": 3}

@@ -13,9 +13,7 @@ from vidpool.export.networks import load_network
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".pth", ".safetensors"])
-@settings(
-    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=64))
 def test_files_of_anything(tmp_path, suffix, content):
     if suffix == ".onnx":

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -36,7 +36,6 @@ def norms(size_of_group, **options):
     return split, plain
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_groups_are_normalised_by_themselves(count, size_of_group):
     split, plain = norms(size_of_group)
@@ -50,7 +49,6 @@ def test_groups_are_normalised_by_themselves(count, size_of_group):
     torch.testing.assert_close(split(x), expected)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12), st.sampled_from([0.1, None]))
 def test_running_statistics_are_those_of_the_whole_batch(count, size_of_group, momentum):
     split, plain = norms(size_of_group, momentum=momentum)

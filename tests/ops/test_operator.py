@@ -85,7 +85,7 @@ def calls(draw):
 
 
 @pytest.mark.usefixtures("kernels")
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(call=calls())
 def test_agrees_with_the_reference(call):
     shape, window, dtype, layout, scale, offset, holes, gradient = call

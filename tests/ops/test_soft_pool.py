@@ -76,7 +76,7 @@ def poolings(draw):
     return ndim, leading + size, (kernel, stride, padding, dilation, draw(st.booleans()))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(poolings())
 def test_agrees_with_loops_and_accepts_what_max_pool_accepts(pooling):
     ndim, shape, geometry = pooling
@@ -94,7 +94,7 @@ def test_agrees_with_loops_and_accepts_what_max_pool_accepts(pooling):
     torch.testing.assert_close(paper_gradient, paper, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.booleans())
 def test_output_size_is_max_pools(length, kernel, stride, dilation, ceil_mode):
     x = torch.zeros(1, length)
@@ -180,7 +180,7 @@ def test_equal_values_give_their_mean_and_a_large_scale_the_maximum():
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4))
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_lies_between_average_and_maximum(values):
     x = torch.tensor([values], dtype=torch.float32)
     tolerance = 1e-5 * (1 + x.abs().max())

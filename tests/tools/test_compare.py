@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from compare import BASELINE, CLASSES, POOLINGS, Run
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -91,7 +91,6 @@ def test_a_resumed_run_is_read_in_order(tmp_path):
         compare.read_run(tmp_path, 3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_interval_is_students(values):
     mean, half_width = compare.interval(values)

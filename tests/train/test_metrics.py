@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from vidpool.train.metrics import VideoScores, accuracies, confusion_matrix
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     views=st.lists(st.integers(1, 4), min_size=1, max_size=6),
     classes=st.integers(2, 9),

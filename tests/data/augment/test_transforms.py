@@ -46,7 +46,7 @@ def augmentations():
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     augment=augmentations(),
     seed=st.integers(0, 2**32),
@@ -101,7 +101,7 @@ def cut_of(out):
     return left, top, width, height
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     share=st.floats(0.2, 0.55),
     ratio=st.floats(0.75, 1.3),

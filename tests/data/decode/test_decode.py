@@ -99,7 +99,7 @@ ALL_WAYS = [
 
 
 @pytest.mark.parametrize("kept_bytes", [2**26, 1000])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(ALL_WAYS),
     clips=st.lists(st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=6), max_size=4),
@@ -225,7 +225,7 @@ def test_span(
             assert video.span(start, end) == frames
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["variable_rate.mp4", "variable_rate.mkv"]),
     start=st.floats(0, (UNEVEN[-1] - UNEVEN[0]) / 100),

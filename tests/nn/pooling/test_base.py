@@ -37,7 +37,7 @@ def windows(draw, method):
 
 
 @every_method
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_shapes_are_max_poolings(method, data):
     ndim, arguments, sizes = data.draw(windows(method))
