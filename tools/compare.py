@@ -347,7 +347,6 @@ def chart(runs: dict[str, list[Run]], steps: dict[str, Times]) -> Figure:
     accuracy.axhline(100 / len(CLASSES), color="black", linestyle=":", linewidth=1, label="chance")
     accuracy.set(title="held-out videos", xlabel="epoch", ylabel="top-1, %")
     accuracy.set_ylim(0, 100)  # bands of few seeds are wider
-    accuracy.legend()
     loss.set(title="training clips", xlabel="epoch", ylabel="cross-entropy")
     end.set(title="after the last epoch: each seed, and the mean", xlabel="top-1, %")
     end.set_xlim(0, 100)
@@ -360,6 +359,8 @@ def chart(runs: dict[str, list[Run]], steps: dict[str, Times]) -> Figure:
     for axes in (accuracy, loss, end, step):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
+    handles, labels = accuracy.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     seeds = len(next(iter(runs.values())))
     figure.suptitle(f"{seeds} seeds each; bands and bars: {CONFIDENCE:.0%} confidence of the mean")
     return figure
