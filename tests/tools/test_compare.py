@@ -130,7 +130,8 @@ def test_report(tmp_path, capsys):
         for place, label in enumerate(POOLINGS)
     }
     steps = {label: Times((0.1 * place, 0.1 * place)) for place, label in enumerate(POOLINGS, 1)}
-    options = compare.parse(["--runs", str(tmp_path), "--seeds", "3", "4", "--epochs", "2"])
+    settings = ["--seeds", "3", "4", "--epochs", "2", "--noise", "0.1"]
+    options = compare.parse(["--runs", str(tmp_path), *settings])
     compare.report(options, runs, steps, "compare.py --seeds 3 4")
     printed = capsys.readouterr().out
     assert "160 held-out videos after 2 epochs, 2 seeds (chance 25.0 %)" in printed
