@@ -102,8 +102,10 @@ def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Co
         aten.relu: lambda x, **_: prod(x),
         aten.relu_: lambda x, **_: prod(x),
     }
+    # PyTorch 2.11 decomposes operators for whose overload there is no formula
+    overloads = {operator.default: formula for operator, formula in formulas.items()}
     empty = _without_data(model)
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    counter = FlopCounterMode(display=False, custom_mapping=formulas | overloads)
     with counter:
         _forward(empty, size, channels)
     counts = counter.get_flop_counts()
