@@ -22,18 +22,29 @@ def _limits():
     torch._dynamo.reset()
 
 
+class Network(nn.Module):
+    """Not a bare `nn.Sequential`, whose own forward PyTorch 2.11 does not compile."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(3, 4, 3, padding=1),
+            nn.BatchNorm3d(4),
+            nn.ReLU(),
+            SoftPool3d(2),
+            nn.AdaptiveAvgPool3d(1),
+            nn.Flatten(),
+            nn.Linear(4, 3),
+        )
+
+    def forward(self, clip):
+        return self.layers(clip)
+
+
 def classifier():
     """A classifier whose network is small enough to be compiled many times."""
     module = VideoClassifier("r3d_18", 3, width=4, compile=True)
-    module.model = nn.Sequential(
-        nn.Conv3d(3, 4, 3, padding=1),
-        nn.BatchNorm3d(4),
-        nn.ReLU(),
-        SoftPool3d(2),
-        nn.AdaptiveAvgPool3d(1),
-        nn.Flatten(),
-        nn.Linear(4, 3),
-    )
+    module.model = Network()
     return module
 
 
