@@ -98,7 +98,7 @@ def test_compiled_results_are_the_same():
     compile_network(module.model, "aot_eager")
     torch.testing.assert_close(module(clip), plain)
     keys = list(module.state_dict())
-    assert keys[:2] == ["model.0.weight", "model.0.bias"]
+    assert keys[:2] == ["model.layers.0.weight", "model.layers.0.bias"]
 
 
 def test_compiling_twice_changes_nothing():
