@@ -61,7 +61,9 @@ def test_train_and_test(pictures, capsys):
     assert "n1" in capsys.readouterr().out
 
 
-def test_a_trained_network_is_tested_with_other_pooling_without_training(pictures, tmp_path):
+def test_a_trained_network_is_tested_with_other_pooling_without_training(
+    pictures, tmp_path, capsys
+):
     torch.manual_seed(0)
     network = resnet18(num_classes=3)
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
@@ -71,6 +73,13 @@ def test_a_trained_network_is_tested_with_other_pooling_without_training(picture
     assert main([*command, "--out", str(tmp_path / "soft.ckpt")]) == 0
     config = ["--config", str(CONFIGS / "train.yaml"), *options(pictures)]
     assert main(["test", *config, "--ckpt_path", str(tmp_path / "soft.ckpt")]) == 0
+    command = ["import", str(tmp_path / "resnet18.pth"), "--model", "torchvision/resnet18"]
+    assert main([*command, "--out", str(tmp_path / "unnamed.ckpt")]) == 0
+    assert main(["test", *config, "--ckpt_path", str(tmp_path / "unnamed.ckpt")]) == 1
+    assert "class 0 is '0' in the checkpoint and 'n0' in the data" in (
+        told := capsys.readouterr().err
+    )
+    assert "imported without their names: see vidpool import --classes" in told
     imported, names, preprocessing = load_classifier(tmp_path / "soft.ckpt")
     assert names == ["n0", "n1", "n2"]
     assert (preprocessing.frames, preprocessing.crop, preprocessing.short_side) == (1, 224, 256)

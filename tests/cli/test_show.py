@@ -88,7 +88,8 @@ def test_pooling_of_files_of_one_name(tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["none.png"], "none.png: cannot be read as an image"),
+        (["none.png"], "none.png: no such file"),
+        (["none.png", "tiny.png"], "none of 2 files can be drawn: none.png: no such file"),
         (["none.mp4"], "none.mp4: no such file"),
         (["tiny.png"], "tiny.png: is smaller than 11 x 11 pixels"),
         (["."], ".: is a folder; name files in it"),
@@ -105,3 +106,13 @@ def test_mistakes_of_pooling_are_told(video, tmp_path, capsys, options, told):
     Image.new("RGB", (20, 5)).save(tmp_path / "tiny.png")
     assert main(["show", "pooling", *(video if o == "VIDEO" else o for o in options)]) == 1
     assert told in capsys.readouterr().err
+
+
+def test_pooling_of_what_can_be_read(tmp_path, capsys):
+    pytest.importorskip("skimage")
+    Image.effect_noise((40, 40), 60).save(tmp_path / "noise.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "noise.png").read_bytes()[:99])
+    assert main(["show", "pooling", "cut.png", "noise.png", "--kernels", "2"]) == 1
+    printed = capsys.readouterr().out
+    assert "left out: cut.png: cannot be read as an image" in printed
+    assert sorted(file.name for file in Path("pooling").iterdir()) == ["noise.json", "noise.png"]

@@ -102,6 +102,8 @@ def read_image(file: Path) -> Tensor:
         raise ConfigError(
             "Pillow is not installed, which reads images: pip install 'vidpool[analysis]'"
         ) from None
+    if not file.exists():
+        raise DataError(f"{file}: no such file")
     try:
         with Image.open(file) as image:
             turned = ImageOps.exif_transpose(image)

@@ -95,7 +95,11 @@ def read_predictions(file: Path) -> dict[tuple[str, ...], tuple[str, bool]]:
         DataError: The file cannot be read, lacks a column, or holds a sample twice.
     """
     if file.is_dir():
-        file = file / "predictions.csv"
+        folder, file = file, file / "predictions.csv"
+        if not file.exists():
+            raise DataError(
+                f"{folder}: holds no {file.name}, which `vidpool test` leaves in runs/NAME/test_N"
+            )
     samples: dict[tuple[str, ...], tuple[str, bool]] = {}
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as text:

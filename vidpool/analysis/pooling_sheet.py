@@ -23,6 +23,8 @@ SHOWN = 3
 """Frames of a clip on its sheet."""
 WIDEST, LEAST = 8.0, 0.6
 """Inches that a picture is at most wide and at least high on a sheet."""
+LETTER = 0.088
+"""Inches of a letter in the names of rows."""
 
 
 class Region(NamedTuple):
@@ -143,7 +145,8 @@ def _sheet(
     width_of_whole = min(high * aspect, WIDEST)
     above = [0.2 if name in notes else 0.05 for name in rows]  # inches
     widths = [width_of_whole] * count + [high] * count
-    names, gap = 1.3, 0.05
+    longest = max(len(line) for name in rows for line in name.split("\n"))
+    names, gap = max(1.3, LETTER * longest + 0.15), 0.05
     width = names + sum(widths) + gap * len(widths)
     height = 0.5 + sum(above) + high * len(rows)
     figure = Figure(figsize=(width, height))

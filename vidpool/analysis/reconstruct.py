@@ -18,9 +18,32 @@ BATCH = 8
 IMAGES_IN_MEMORY = 64
 
 
+def read_training(images: Sequence[Path], seed: int) -> tuple[list[Tensor], list[str]]:
+    """Read the images to train with: at most 64, which the seed chooses.
+
+    Args:
+        images: Image files.
+        seed: Of the choice.
+
+    Returns:
+        Pictures, uint8 (3, H, W), and why others could not be read.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    pictures: list[Tensor] = []
+    failures: list[str] = []
+    for place in order.tolist():
+        try:
+            pictures.append((read_image(images[place]) * 255).round().byte())
+        except DataError as error:
+            failures.append(str(error))
+        if len(pictures) == IMAGES_IN_MEMORY:
+            break
+    return pictures, failures
+
+
 def train_layer(
     layer: nn.Module,
-    images: Sequence[Path],
+    pictures: Sequence[Tensor],
     steps: int,
     seed: int,
     stepped: Callable[[], object] = lambda: None,
@@ -29,41 +52,32 @@ def train_layer(
 
     The loss is the mean squared error between random crops of ``24 k`` pixels and the crops after
     pooling and enlarging (:func:`vidpool.analysis.pooled.pool_and_enlarge`, but not clipped).
-    Adam, learning rate 0.01, which falls to 0 along a cosine; 8 crops a step. Crops are of at most
-    64 of the images, which the seed chooses.
+    Adam, learning rate 0.01, which falls to 0 along a cosine; 8 crops a step.
 
     Args:
         layer: Of :func:`vidpool.analysis.pooled.make_layer`, for pictures; trained in place.
-        images: Image files; those that are smaller than a crop are left out.
+        pictures: Of :func:`read_training`; those that are smaller than a crop are left out.
         steps: Training steps.
-        seed: Of the choice of images and crops.
+        seed: Of the choice of crops.
         stepped: Called after each step.
 
     Returns:
         The loss of each step.
 
     Raises:
-        DataError: An image cannot be read, or none is large enough.
+        DataError: None is large enough.
     """
     kernel_size: int = layer.kernel_size  # type: ignore[assignment]
     side = CELLS * kernel_size
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(images), generator=generator).tolist()
-    pictures: list[Tensor] = []
-    for place in order:
-        picture = read_image(images[place])
-        if min(picture.shape[1:]) >= side:
-            pictures.append((picture * 255).round().byte())
-        if len(pictures) == IMAGES_IN_MEMORY:
-            break
-    if not pictures:
+    large = [picture for picture in pictures if min(picture.shape[1:]) >= side]
+    if not large:
         raise DataError(
-            f"{images[0].parent}: no image is {side} pixels wide and high, as training with "
-            f"k = {kernel_size} needs"
+            f"no image to train with is {side} pixels wide and high, as k = {kernel_size} needs"
         )
 
     def crop() -> Tensor:
-        picture = pictures[int(torch.randint(len(pictures), (), generator=generator))]
+        picture = large[int(torch.randint(len(large), (), generator=generator))]
         top, left = (
             int(torch.randint(size - side + 1, (), generator=generator))
             for size in picture.shape[1:]

@@ -12,6 +12,8 @@ from vidpool.analysis.similarity import MEASURES, Mean, Setting
 from vidpool.colours import BLUE, GREEN, GREY, ORANGE
 
 COLOURS = (BLUE, ORANGE, GREEN, GREY)
+LARGEST = {"SSIM": 1.01, "PSNR": 70}
+"""To where axes reach at most."""
 
 
 def similarity_chart(
@@ -69,6 +71,9 @@ def similarity_chart(
         for place in range(1, len(names)):
             axes.axhline(place - 0.5, color="black", alpha=0.15, linewidth=0.6)
         axes.set_xlabel(measure + (", dB" if measure == "PSNR" else ""))
+        # intervals of few images reach beyond what there is, and would squeeze the rest
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, 0), min(right, LARGEST[measure]))
         axes.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(names)), list(names.values()))
     panels[0].set_ylim(len(names) - 0.5, -0.5)

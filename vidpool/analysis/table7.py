@@ -196,6 +196,18 @@ class Method:
         """The runs on a data set."""
         return [run for run in self.runs if run.data_set == data_set]
 
+    def as_dict(self) -> dict[str, Any]:
+        """What the paper has in this row, for JSON."""
+        assert self.published is not None
+        accuracies = {name: self.published_on(name) for name in ACTION_SETS}
+        return {
+            "method": self.name,
+            "gflops": self.published.gflops,
+            "accuracies": {
+                name: {"top1": top1, "top5": top5} for name, (top1, top5) in accuracies.items()
+            },
+        }
+
     def published_on(self, data_set: str) -> tuple[float | None, float | None]:
         """The paper's top-1 and top-5 on a data set, in percent."""
         if self.published is None or data_set not in ACTION_SETS:

@@ -57,30 +57,32 @@ def _panel(
 ) -> None:
     """Draw one direction, and the ratio at the end of each bar."""
     average = result.times.get(Timed(BASELINE, direction))
-    rows: dict[str, list[tuple[float, float]]] = {"measured here": [], "the paper": []}
+    # place, ratio, and where its whisker ends
+    rows: dict[str, list[tuple[float, float, float]]] = {"measured here": [], "the paper": []}
     for place, method in enumerate(methods):
         ratio = result.ratio(method, direction)
         if ratio is not None and average is not None:
-            rows["measured here"].append((place - 0.2, ratio))
             quartiles = result.times[Timed(method, direction)].quartiles
             whisker = [seconds / average.median for seconds in quartiles]
+            rows["measured here"].append((place - 0.2, ratio, whisker[1]))
             axes.plot(whisker, [place - 0.2] * 2, color="black", linewidth=0.8)
         if method in published:
-            rows["the paper"].append((place + 0.2, published[method][direction]))
+            ratio = published[method][direction]
+            rows["the paper"].append((place + 0.2, ratio, ratio))
     for (label, bars), colour in zip(rows.items(), (MEASURED, PUBLISHED), strict=True):
-        places, ratios = [place for place, _ in bars], [ratio for _, ratio in bars]
+        places, ratios = [place for place, *_ in bars], [ratio for _, ratio, _ in bars]
         axes.barh(places, ratios, 0.38, color=colour, label=label)
-        for at, ratio in bars:
+        for at, ratio, end in bars:
             axes.annotate(
                 f"{ratio:.3g}",
-                (ratio, at),
-                xytext=(6, 0),
+                (max(ratio, end), at),
+                xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=7,
                 bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             )
-    ends = [1.0, *(ratio for bars in rows.values() for _, ratio in bars)]
+    ends = [1.0, *(end for bars in rows.values() for _, *both in bars for end in both)]
     axes.set_xscale("log")
     axes.set_xlim(0.7 * min(ends), 2.2 * max(ends))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -14,7 +14,7 @@ from torch import nn
 from vidpool.analysis.images import find_images
 from vidpool.analysis.pooled import LEARNED
 from vidpool.analysis.published import SIMILARITY_KERNELS, TABLES_1_3
-from vidpool.analysis.reconstruct import train_layer
+from vidpool.analysis.reconstruct import read_training, train_layer
 from vidpool.analysis.similarity import (
     MEASURES,
     Mean,
@@ -107,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
     training = find_images([args.train_folder]) if args.train_folder else []
     methods = list(dict.fromkeys(args.methods))
     layers = make_layers(methods, list(dict.fromkeys(args.kernels)), args.seed)
-    losses = _train(layers, training, args) if training else {}
+    learns = not set(LEARNED).isdisjoint(methods)
+    losses, unread = _train(layers, training, args) if training and learns else ({}, [])
     results, failures = _measure_all(images, layers, args)
     if not results:
         raise DataError(f"none of {len(images)} images can be measured: {failures[0]}")
@@ -128,10 +129,12 @@ def run(args: argparse.Namespace) -> int:
         others = {method: name for method, name in names.items() if method != SUBJECT}
         title = f"how much more {SUBJECT} has, paired by image"
         console.print(_table(title, differences, others, _published_differences(dataset)))
+    failures += unread
     for message in failures:
         console.print(f"left out: {escape(message)}", highlight=False)
     if output:
-        content = _content(args, dataset if is_it else None, summary, differences, results)
+        content = _content(args, dataset, summary, differences, results)
+        content["published_is_of_these_images"] = is_it
         content["training_losses"] = losses
         content["left_out"] = failures
         figure = similarity_chart(summary, names, TABLES_1_3[dataset], f"{pixels}; paper: {whose}")
@@ -143,23 +146,34 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(
     layers: Mapping[Setting, nn.Module], images: Sequence[Path], args: argparse.Namespace
-) -> dict[str, dict[str, float]]:
-    """Train what learns; return the mean loss of the first and the last tenth of the steps."""
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Train what learns.
+
+    Returns:
+        The mean losses of the first and of the last tenth of the steps, and which images could not
+        be read.
+
+    Raises:
+        DataError: None can be, or none is large enough.
+    """
     learned = {setting: layer for setting, layer in layers.items() if setting.method in LEARNED}
+    pictures, unread = read_training(images, args.seed)
+    if not pictures:
+        raise DataError(f"none of {len(images)} images to train with can be read: {unread[0]}")
     losses = {}
     with counting_bar() as bar:
         task = bar.add_task("", total=len(learned) * args.train_steps)
         for (method, kernel_size), layer in learned.items():
             bar.update(task, description=f"training {method}, k = {kernel_size}")
             history = train_layer(
-                layer, images, args.train_steps, args.seed, lambda: bar.advance(task)
+                layer, pictures, args.train_steps, args.seed, lambda: bar.advance(task)
             )
             tenth = max(1, len(history) // 10)
             losses[f"{method} {kernel_size}"] = {
                 "first": sum(history[:tenth]) / tenth,
                 "last": sum(history[-tenth:]) / tenth,
             }
-    return losses
+    return losses, unread
 
 
 def _measure_all(
@@ -248,41 +262,38 @@ def _table(
 
 def _content(
     args: argparse.Namespace,
-    dataset: str | None,
+    dataset: str,
     summary: Summary,
     differences: Summary,
     results: Mapping[Path, Mapping[Setting, Similarity]],
 ) -> dict[str, Any]:
     """Everything that was measured, for JSON."""
 
-    def rows(means: Summary) -> list[dict[str, Any]]:
-        return [
-            {
-                "method": setting.method,
-                "k": setting.kernel_size,
-                **{
-                    name.lower(): {
-                        "mean": mean.mean,
-                        "half_width_95": mean.half_width,
-                        "images": mean.images,
-                    }
-                    for name, mean in zip(MEASURES, pair, strict=True)
-                },
-            }
-            for setting, pair in means.items()
-        ]
+    def rows(
+        means: Summary, published: Mapping[str, Sequence[tuple[float, float]]]
+    ) -> list[dict[str, Any]]:
+        found = []
+        for (method, kernel_size), pair in means.items():
+            row: dict[str, Any] = {"method": method, "k": kernel_size}
+            for name, mean in zip(MEASURES, pair, strict=True):
+                row[name.lower()] = {
+                    "mean": mean.mean,
+                    "half_width_95": mean.half_width,
+                    "images": mean.images,
+                }
+            if method in published and kernel_size in SIMILARITY_KERNELS:
+                values = published[method][SIMILARITY_KERNELS.index(kernel_size)]
+                row["published_ssim"], row["published_psnr"] = values
+            found.append(row)
+        return found
 
-    means = rows(summary)
+    means = rows(summary, TABLES_1_3[dataset])
     for row in means:
         row["trained"] = bool(args.train_folder) if row["method"] in LEARNED else None
-        table = TABLES_1_3.get(dataset or "", {}).get(row["method"])
-        if table and row["k"] in SIMILARITY_KERNELS:
-            ssim, psnr = table[SIMILARITY_KERNELS.index(row["k"])]
-            row |= {"published_ssim": ssim, "published_psnr": psnr}
     return {
         "published_dataset": dataset,
         "means": means,
-        f"{SUBJECT}_minus_others": rows(differences),
+        f"{SUBJECT}_minus_others": rows(differences, _published_differences(dataset)),
         "images": {
             str(image): [
                 {

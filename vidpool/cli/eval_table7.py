@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
     console.print(_table(methods, data_sets))
     for tested in runs:
         console.print(
-            f"{tested.folder}: {tested.method} on {tested.data_set}, {tested.videos:,} videos, "
-            f"{tested.views} views of {size_text(tested.clip)}"
+            f"{tested.folder}: {tested.method} on {tested.data_set}, {tested.videos:,} "
+            f"{'videos' if tested.clip[0] > 1 else 'pictures'}, {tested.views} "
+            f"{'views' if tested.views > 1 else 'view'} of {size_text(tested.clip)}"
             + (", each one frame, repeated" if tested.static else ""),
             markup=False,
             highlight=False,
@@ -81,7 +82,11 @@ def run(args: argparse.Namespace) -> int:
     for message in failures:
         console.print(f"left out: {escape(message)}", highlight=False)
     if output:
-        content = [tested.as_dict() for tested in runs]
+        content = {
+            "runs": [tested.as_dict() for tested in runs],
+            "published": [method.as_dict() for method in methods if method.published],
+            "left_out": failures,
+        }
         figure = table_7_figure(methods, data_sets)
         for path in write_results(output, provenance(args.command), content, figure):
             print(f"wrote {path}")

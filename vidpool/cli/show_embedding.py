@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     told = f"PCA kept {embedding.explained:.1%} of the variance"
     if embedding.silhouette is not None:
         told += f"; silhouette of the classes {embedding.silhouette:.3f}"
-    print(f"{len(found.paths)} videos: {told}")
+    what = "videos" if preprocessing.frames > 1 else "pictures"
+    print(f"{len(found.paths)} {what}: {told}")
     content = {
         "checkpoint": args.ckpt_path,
         "split": args.split,
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
             )
         ],
     }
-    title = f"{args.ckpt_path}\n{args.split}, {len(found.paths)} videos; {told}"
+    title = f"{args.ckpt_path}\n{args.split}, {len(found.paths)} {what}; {told}"
     figure = embedding_figure(embedding, found, class_names, title)
     about = provenance(args.command, args.seed)
     written = write_results(out.with_suffix(".json"), about, content, figure)

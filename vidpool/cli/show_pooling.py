@@ -97,12 +97,11 @@ def add_parser(what: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw and write.
+    """Draw and write; files that cannot be read are left out, named, and make the status 1.
 
     Raises:
         ConfigError: An option cannot work, or a file is there already.
-        DataError: An image is a folder, cannot be read, or is too small.
-        VideoError: A video cannot be read, or is too short.
+        DataError: A file is a folder, or none can be read and is large enough.
     """
     for name in ("frames", "stride", "short_side"):
         if getattr(args, name) < 1:
@@ -127,9 +126,18 @@ def run(args: argparse.Namespace) -> int:
                     "--out"
                 )
     make_folder(folder)
+    failures: list[str] = []
     for file, name in names.items():
-        _draw(file, folder / f"{name}.json", methods, kernel_sizes, zoom, args)
-    return 0
+        try:
+            _draw(file, folder / f"{name}.json", methods, kernel_sizes, zoom, args)
+        except (DataError, VideoError) as error:
+            failures.append(str(error))
+    if len(failures) == len(names):
+        none = f"none of {len(names)} files can be drawn: " if len(names) > 1 else ""
+        raise DataError(none + failures[0])
+    for message in failures:
+        print(f"left out: {message}")
+    return 1 if failures else 0
 
 
 def _draw(

@@ -362,10 +362,12 @@ class VideoClassifier(pl.LightningModule):
         if self.description and found and found["class_names"] != self.description["class_names"]:
             here, there = self.description["class_names"], found["class_names"]
             place = next(i for i in range(len(here)) if here[i] != there[i])
+            unnamed = there == [str(number) for number in range(len(there))]
+            hint = "It was imported without their names: see vidpool import --classes. " * unnamed
             raise CheckpointError(
                 f"the checkpoint's classes are not the data's: class {place} is {there[place]!r} "
-                f"in the checkpoint and {here[place]!r} in the data. To fine-tune on other classes "
-                "give the checkpoint as --model.init_from instead of --ckpt_path"
+                f"in the checkpoint and {here[place]!r} in the data. {hint}To fine-tune on other "
+                "classes give the checkpoint as --model.init_from instead of --ckpt_path"
             )
         self.description = self.description or found
 

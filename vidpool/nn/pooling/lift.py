@@ -71,14 +71,15 @@ class _LiftPool(WindowPool):
         window = self._window()
         if set(window.dilation) != {1}:
             raise ConfigError(
-                f"LiftPool has no dilation, but it is {dilation!r}: choose another pooling here"
+                f"LiftPool has no dilation, but it is {dilation!r}: choose other windows or "
+                "another pooling"
             )
         for kernel, step in zip(window.kernel_size, window.stride, strict=True):
             if step != 2 and not (step == 1 and kernel == 1):
                 raise ConfigError(
                     "LiftPool halves an axis (stride 2) or leaves it alone (kernel_size 1, "
                     f"stride 1), but kernel_size is {kernel_size!r} and stride "
-                    f"{self.stride!r}: choose another pooling here"
+                    f"{self.stride!r}: choose other windows or another pooling"
                 )
         check_odd("filter_size", filter_size)
         self.lifting = nn.ModuleList(
