@@ -1,11 +1,25 @@
-"""A datamodule whose clips are made, not read, from what the sampler asks for."""
+"""A datamodule whose clips are made, not read, from what the sampler asks for; a trainer."""
 
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import Dataset
 
 from vidpool.data.listed import ListedDataModule
 
 CLASSES = 3
+
+
+def quiet_trainer(**options):
+    """A trainer on the CPU that trains and writes nothing."""
+    return pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
 
 
 class GeneratedClips(Dataset):

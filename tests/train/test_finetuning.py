@@ -1,7 +1,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from generated import Generated
+from generated import Generated, quiet_trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,17 +24,11 @@ def classifier(**options):
 
 def trained(model, *callbacks, resume=None, epochs=1, size=24, path=None, processes=1, **options):
     """Train on a few generated clips."""
-    trainer = pl.Trainer(
+    trainer = quiet_trainer(
         devices=processes,
         strategy="ddp_spawn" if processes > 1 else "auto",
-        accelerator="cpu",
         max_epochs=epochs,
         callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
     )
     trainer.fit(model, Generated(size, **{"batch_size": 4} | options), ckpt_path=resume)
     if path is not None:

@@ -3,7 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from generated import Generated
+from generated import Generated, quiet_trainer
 from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -60,16 +60,10 @@ def fit(folder, *callbacks, batch_size=4, size=16, model=None, **options):
     settings = {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "lr_schedule": "constant"}
     module = VideoClassifier("r3d_18", 3, width=4, **settings | (model or {}))
     watch = Watch()
-    trainer = pl.Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
         **{"max_epochs": 1} | options,
         callbacks=[*callbacks, watch],
         default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
         limit_val_batches=0,
     )
     trainer.fit(module, Generated(size, batch_size=batch_size))

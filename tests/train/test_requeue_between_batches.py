@@ -7,7 +7,7 @@ import sys
 import pytest
 import pytorch_lightning as pl
 import torch
-from generated import Generated
+from generated import Generated, quiet_trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from vidpool.train.classifier import VideoClassifier
@@ -46,17 +46,7 @@ def fit():
     before = signal.getsignal(signal.SIGUSR1)
 
     def train(*callbacks, **options):
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            callbacks=list(callbacks),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            **options,
-        )
+        trainer = quiet_trainer(max_epochs=1, callbacks=list(callbacks), **options)
         trainer.fit(VideoClassifier("r3d_18", 3, width=4, lr=0.01), Generated(32))
 
     yield train
