@@ -90,7 +90,7 @@ def add_parser(what: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; the exit status is 1 if an image could not be measured.
+    """Measure and print; the exit status is 1 if an image could not be read.
 
     Raises:
         ConfigError: An option cannot work.
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         others = {method: name for method, name in names.items() if method != SUBJECT}
         title = f"how much more {SUBJECT} has, paired by image"
         console.print(_table(title, differences, others, _published_differences(dataset)))
-    failures += unread
+    failures = list(dict.fromkeys(failures + unread))  # a folder may be of both kinds
     for message in failures:
         console.print(f"left out: {escape(message)}", highlight=False)
     if output:
