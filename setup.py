@@ -21,7 +21,7 @@ import sysconfig
 import warnings
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -145,6 +145,13 @@ def extensions() -> list[Extension]:
 
 
 setup(
+    # the config files lie beside the package and are installed as vidpool.configs
+    packages=[
+        *find_packages(include=["vidpool*"]),
+        "vidpool.configs",
+        *(f"vidpool.configs.{name}" for name in find_packages("configs")),
+    ],
+    package_dir={"vidpool.configs": "configs"},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildKernels},
     # free-threaded Pythons have no limited API; the libraries would do for them too

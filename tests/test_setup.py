@@ -10,7 +10,85 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("csrc", "vidpool", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "configs",
+    "csrc",
+    "vidpool",
+    "tools",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
+
+
+FIND_A_RECIPE = """
+import vidpool
+from vidpool.cli.recipes import expand_bases
+print(vidpool.__file__)
+print(*expand_bases(["--config", "table7/hacs/i3d"])[1::2], sep="\\0")
+"""
+
+
+def test_configs_are_in_the_wheel_and_found_from_any_folder(tmp_path):
+    wheels = tmp_path / "dist"
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        wheels,
+    ]
+    tree = copy_sources(tmp_path)
+    environment = {**os.environ, "VIDPOOL_KERNELS": "none"}
+    done = subprocess.run(
+        [*build, tree], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = wheels.glob("*.whl")
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    inside = {
+        path.relative_to(installed / "vidpool") for path in installed.rglob("configs/**/*.yaml")
+    }
+    assert inside == {path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.yaml")}
+    assert find_a_recipe(tmp_path, {**os.environ, "PYTHONPATH": str(installed)}) == installed
+
+
+def test_configs_are_found_from_the_environment_that_runs_the_tests(tmp_path):
+    """An editable installation, as a rule."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    find_a_recipe(tmp_path, environment)
+
+
+def find_a_recipe(folder, environment):
+    """Find the parts of a recipe in a fresh process; return where vidpool is installed."""
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-c", FIND_A_RECIPE]
+    run = subprocess.run(
+        command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    package, _, parts = run.stdout.partition("\n")
+    files = {Path(part).name for part in parts.strip().split("\0") if part.endswith(".yaml")}
+    assert files >= {"gpu.yaml", "hacs.yaml", "i3d.yaml", "sgd.yaml"}
+    return Path(package).parents[1]
+
+
+def copy_sources(folder):
+    """Copy what an installation is built from, without compiled kernels."""
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tree / name)
+    for library in (tree / "vidpool/ops").glob("*.so"):
+        library.unlink()
+    return tree
 
 
 @pytest.mark.slow
@@ -19,13 +97,7 @@ SOURCES = ("csrc", "vidpool", "tools", "setup.py", "pyproject.toml", "README.md"
     [("auto", 'building extension "vidpool.ops._cpu" failed'), ("none", ""), ("cpu", None)],
 )
 def test_without_a_compiler(tmp_path, asked, told):
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tree / name)
-    for library in (tree / "vidpool/ops").glob("*.so"):
-        library.unlink()
+    tree = copy_sources(tmp_path)
     missing = {"CC": "/nowhere/cc", "CXX": "/nowhere/c++", "VIDPOOL_KERNELS": asked}
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "-w", tmp_path / "dist", tree],

@@ -42,7 +42,7 @@ from vidpool.results import provenance, write_results
 from vidpool.train.classifier import VideoClassifier
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = ROOT / "configs/recipes/compare.yaml"
+RECIPE = ROOT / "configs/experiments/compare.yaml"
 CLASSES = ("MoveDown", "MoveLeft", "MoveRight", "MoveUp")
 SPLIT = 1
 CONFIDENCE = 0.95

@@ -21,7 +21,7 @@ from steps import read, test, train, vidpool
 from vidpool.data.sets.demo import CLASSES, TEST_GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ROOT / "configs/recipes"
+RECIPES = ROOT / "configs/experiments"
 PRETRAINED_ON = ("CircleAnticlockwise", "CircleClockwise", "Grow", "Shrink")
 FINE_TUNED_ON = tuple(name for name in CLASSES if name not in PRETRAINED_ON)
 SPLIT = 1

@@ -14,7 +14,7 @@ from vidpool.nn import SoftPool2d
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.loading import load_classifier
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "imagenet"
+CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {
     "data.crop": 40,
     "data.short_side": 44,
@@ -44,11 +44,11 @@ def options(root, **more):
 
 
 def table6(column):
-    return str(CONFIGS / f"table6_{column}.yaml")
+    return str(CONFIGS / f"table6/{column}.yaml")
 
 
 def test_train_and_test(pictures, capsys):
-    config = ["--config", str(CONFIGS / "train.yaml")]
+    config = ["--config", str(CONFIGS / "recipes/imagenet.yaml")]
     short = {"trainer.max_epochs": 6, "model.lr": 0.01}
     assert main(["fit", *config, *options(pictures, **short)]) == 0
     (checkpoint,) = Path().glob("runs/imagenet/fit_0/checkpoints/last.ckpt")
@@ -71,7 +71,7 @@ def test_a_trained_network_is_tested_with_other_pooling_without_training(
     command = ["import", str(tmp_path / "resnet18.pth"), "--model", "torchvision/resnet18"]
     command += ["--classes", str(tmp_path / "classes.txt"), "--pooling", "soft"]
     assert main([*command, "--out", str(tmp_path / "soft.ckpt")]) == 0
-    config = ["--config", str(CONFIGS / "train.yaml"), *options(pictures)]
+    config = ["--config", str(CONFIGS / "recipes/imagenet.yaml"), *options(pictures)]
     assert main(["test", *config, "--ckpt_path", str(tmp_path / "soft.ckpt")]) == 0
     command = ["import", str(tmp_path / "resnet18.pth"), "--model", "torchvision/resnet18"]
     assert main([*command, "--out", str(tmp_path / "unnamed.ckpt")]) == 0

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vidpool.cli.recipes import expand_bases
+from vidpool.cli.recipes import config_names, expand_bases, find_config, shipped_configs
 from vidpool.errors import ConfigError
 
 
@@ -52,6 +52,36 @@ def test_missing_file_and_missing_value(tmp_path):
         expand_bases(["--config", str(tmp_path / "none.yaml")])
     with pytest.raises(ConfigError, match="--config needs the path"):
         expand_bases(["--config"])
+
+
+def test_shipped_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = shipped_configs()
+    assert find_config("recipes/ucf101") == shipped / "recipes/ucf101.yaml"
+    assert find_config("table7/hacs/i3d.yaml") == shipped / "table7/hacs/i3d.yaml"
+    assert {"recipes/ucf101", "table7/hacs/srtg_r3d_101_softpool"} <= set(config_names())
+    # a folder of that name is no config file
+    (tmp_path / "data/hacs").mkdir(parents=True)
+    assert find_config("data/hacs") == shipped / "data/hacs.yaml"
+
+
+@pytest.mark.parametrize("name", ["recipes/ucf101", "recipes/ucf101.yaml"])
+def test_a_file_of_the_users_wins_over_a_shipped_one(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    own = write(tmp_path / "recipes/ucf101.yaml", {"model": {"width": 8}})
+    assert find_config(name).resolve() == own
+
+
+def test_a_recipe_of_the_users_may_have_a_shipped_one_as_its_base(tmp_path):
+    recipe = write(tmp_path / "own.yaml", {"base": ["recipes/ucf101"], "model": {"lr": 0.1}})
+    parts = expand_bases(["--config", str(recipe)])[1::2]
+    assert parts[0] == str(shipped_configs() / "recipes/../trainer/gpu.yaml")
+    assert yaml.safe_load(parts[-1]) == {"model": {"lr": 0.1}}
+
+
+def test_a_name_that_is_misspelled_gets_suggestions():
+    with pytest.raises(ConfigError, match=r"shipped with vidpool are .*recipes/ucf101"):
+        find_config("recipes/ucf10")
 
 
 def test_no_config_gives_a_value_twice():

@@ -77,7 +77,7 @@ def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["schedule", "--help"])
     assert stopped.value.code == 0
-    assert "vidpool schedule --config configs/recipes/ucf101.yaml" in capsys.readouterr().out
+    assert "vidpool schedule --config recipes/ucf101" in capsys.readouterr().out
 
 
 @pytest.fixture

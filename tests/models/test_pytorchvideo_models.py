@@ -1,9 +1,8 @@
 """PyTorchVideo's networks against PyTorchVideo's own, as its hub builds them."""
 
-import sys
-
 import pytest
 import torch
+from pytorchvideo.models import hub, slowfast
 from torch import nn
 
 from vidpool.errors import ConfigError
@@ -11,9 +10,6 @@ from vidpool.models import PyTorchVideoNet, create_model, list_models, model_inf
 from vidpool.models.cost import measure_cost, pooling_layers
 from vidpool.models.pytorchvideo_models import pathways
 from vidpool.nn import swap_pooling
-
-hub = pytest.importorskip("pytorchvideo.models.hub")
-slowfast = pytest.importorskip("pytorchvideo.models.slowfast")
 
 
 def slowfast_4x16(**options):
@@ -213,15 +209,6 @@ def test_pooling_is_swapped():
     assert [listed[name].sizes[0] for name in names] == [(2, 32, 32), (16, 32, 32)]
     assert [swap.name for swap in swap_pooling(model)] == names
     assert model(torch.empty(1, 3, 16, 64, 64, device="meta")).shape == (1, 400)
-
-
-def test_without_pytorchvideo_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pytorchvideo", None)
-    with pytest.raises(
-        ConfigError, match=r"pytorchvideo/x3d_s needs .*pip install 'vidpool\[pytorchvideo\]'"
-    ):
-        create_model("pytorchvideo/x3d_s")
-    assert "pytorchvideo/x3d_s" in list_models()
 
 
 @pytest.mark.parametrize("option", [{"num_classes": 0}, {"dropout": 1.0}, {"dropout": -0.1}])

@@ -77,8 +77,6 @@ def test_compiled_models_compute_the_same(name):
     ],
 )
 def test_heads_are_what_depends_on_the_number_of_classes(name, options):
-    if name.startswith("pytorchvideo/"):
-        pytest.importorskip("pytorchvideo")
     with torch.device("meta"):
         five, seven = (create_model(name, num_classes, **options) for num_classes in (5, 7))
     shapes = {key: value.shape for key, value in five.state_dict().items()}

@@ -64,7 +64,8 @@ def test_torchvision_networks_keep_shapes_and_keys(build, options, expected):
 
 
 def test_pytorchvideo_networks():
-    builders = pytest.importorskip("pytorchvideo.models")
+    from pytorchvideo import models as builders
+
     slowfast = builders.create_slowfast(model_num_class=5)
     assert names(swap_pooling(slowfast)) == [
         "blocks.0.multipathway_blocks.0.pool",

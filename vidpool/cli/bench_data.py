@@ -45,8 +45,7 @@ def add_parser(what: Any) -> None:
         description="Load random training clips of a data set, or of each FILE: milliseconds of a "
         "clip by stage, clips a second with several numbers of workers, beside PyTorchVideo's "
         "LabeledVideoDataset on the same videos, and how many workers a training step needs.",
-        epilog=f"{HELP}. Example: vidpool bench data --config configs/data/ucf101.yaml "
-        "--step-ms 250",
+        epilog=f"{HELP}. Example: vidpool bench data --config data/ucf101 --step-ms 250",
     )
     parser.set_defaults(run=run, takes_rest=True)
     add = parser.add_argument

@@ -31,7 +31,7 @@ def main(verb: str, arguments: list[str]) -> int:
         arguments,
         (_add_demo, _add_check, _add_prepare, _add_shard),
         description="Make, check and prepare data sets.",
-        epilog="example: vidpool data check --config configs/data/hacs.yaml --workers 8; for the "
+        epilog="example: vidpool data check --config data/hacs --workers 8; for the "
         "options of each WHAT: vidpool data WHAT --help",
     )
 
@@ -71,7 +71,7 @@ def _add_check(what: Any) -> None:
         "frames has it? Writes a report, a picture and an index file, which makes training start "
         "faster and know broken files beforehand. A run that was interrupted goes on where it "
         "ended; a later one reads only what is new, has changed or could not be read.",
-        epilog=f"{HELP}. Example: vidpool data check --config configs/data/hacs.yaml --workers 8",
+        epilog=f"{HELP}. Example: vidpool data check --config data/hacs --workers 8",
     )
     check.set_defaults(run=_check, takes_rest=True)
     check.add_argument(
@@ -182,7 +182,7 @@ def _add_shard(what: Any) -> None:
         "other; training videos are shuffled. Train on them with the datamodule "
         "vidpool.data.shards.ShardDataModule. A run that was interrupted can be repeated. Videos "
         "that cannot be read are left out and listed, and make the exit status 1.",
-        epilog=f"{HELP}. Example: vidpool data shard --config configs/data/hacs.yaml --out "
+        epilog=f"{HELP}. Example: vidpool data shard --config data/hacs --out "
         "data/hacs_shards --num-workers 16",
     )
     shard.set_defaults(run=_shard, takes_rest=True)

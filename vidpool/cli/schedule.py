@@ -27,8 +27,8 @@ WIDE = 132  # columns of the table where no terminal says how many there are
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\
 example:
-  vidpool schedule --config configs/recipes/ucf101.yaml \\
-      --config configs/schedule/multigrid_paper.yaml --clips 9537 --plot schedule.png
+  vidpool schedule --config recipes/ucf101 \\
+      --config schedule/multigrid_paper --clips 9537 --plot schedule.png
 
 Further options are those of `vidpool fit`, such as --data.batch_size 32.
 """

@@ -28,7 +28,7 @@ def _add_augment(what: Any) -> None:
         "of each three frames of the clip. With a config, its clip shape and, in a last row, its "
         f"own augmentation are shown: {HELP}.",
         epilog="example: vidpool show augment video.mp4 --out sheet.png "
-        "--config configs/recipes/ucf101.yaml --config configs/augment/authors.yaml",
+        "--config recipes/ucf101 --config augment/authors",
         allow_abbrev=False,
     )
     augment.set_defaults(run=_augment, takes_rest=True)

@@ -53,7 +53,7 @@ def add_parser(what: Any) -> None:
         "are smoothed and shifted, which makes shapes where the paper's settings make noise. "
         f"Writes FILE.png, FILE.json and, of clips, FILE.mp4. Takes {HELP}.",
         epilog="example: vidpool show activations runs/demo/fit_0/checkpoints/last.ckpt "
-        "--class Grow --class Shrink --config configs/data/demo.yaml --out activations.png",
+        "--class Grow --class Shrink --config data/demo --out activations.png",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, takes_rest=True)

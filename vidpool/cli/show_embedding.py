@@ -27,7 +27,7 @@ def add_parser(what: Any) -> None:
         "central clip. "
         f"Writes FILE.png, FILE.csv (places of all videos) and FILE.json. Takes {HELP}.",
         epilog="example: vidpool show embedding runs/demo/fit_0/checkpoints/last.ckpt "
-        "--config configs/data/demo.yaml --out embedding.png --class Grow --class Shrink",
+        "--config data/demo --out embedding.png --class Grow --class Shrink",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, takes_rest=True)

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidpool.errors import ConfigError
 from vidpool.models.common import VideoNet, check_options, run
 from vidpool.models.registry import register_model
 
@@ -83,7 +82,6 @@ def pathways(x: Tensor, alpha: int) -> list[Tensor]:
 
 
 def _build(
-    name: str,
     builder: str,
     alpha: int | None,
     settings: dict[str, Any],
@@ -93,16 +91,11 @@ def _build(
     checkpointing: bool = False,
 ) -> PyTorchVideoNet:
     """Build a network by a function of `pytorchvideo.models.hub` or `pytorchvideo.models`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, while it is imported
-            from pytorchvideo import models
-            from pytorchvideo.models import hub
-    except ImportError as error:
-        raise ConfigError(
-            f"{name} needs PyTorchVideo, which cannot be imported here ({error}): "
-            "pip install 'vidpool[pytorchvideo]'"
-        ) from error
+    # imported here, since it takes a second and most networks do without
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit's, raised by the import
+        from pytorchvideo import models
+        from pytorchvideo.models import hub
     check_options(num_classes=num_classes, dropout=dropout)
     build = getattr(models if builder.startswith("create_") else hub, builder)
     net = build(model_num_class=num_classes, head_activation=None, **settings)
@@ -119,7 +112,7 @@ def _register(
     **settings: Any,
 ) -> None:
     name = f"pytorchvideo/{name}"
-    build = partial(_build, name, builder, alpha, settings, dropout=dropout)
+    build = partial(_build, builder, alpha, settings, dropout=dropout)
     register_model(name=name, size=size, source="PyTorchVideo")(build)
 
 

@@ -355,7 +355,7 @@ class VideoClassifier(pl.LightningModule):
         if resuming and "averaging_state" in checkpoint and not self._averages():
             raise CheckpointError(
                 "the checkpoint's weights are an average (EMA), beside which those in training are "
-                "kept. Resume with the callback that made it, --config configs/schedule/ema.yaml, "
+                "kept. Resume with the callback that made it, --config schedule/ema, "
                 "or give the checkpoint as --model.init_from to start from the average"
             )
         found = checkpoint.get("vidpool")

@@ -1,0 +1,1 @@
+"""Configs shipped with vidpool, found by name: ``--config recipes/ucf101``."""

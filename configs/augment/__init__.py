@@ -1,0 +1,1 @@
+"""Augmentation of the training clips."""

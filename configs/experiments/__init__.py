@@ -1,0 +1,1 @@
+"""What `make compare` and `make finetune-demo` train."""

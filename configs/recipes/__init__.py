@@ -1,0 +1,1 @@
+"""Recipes to start from; each is made of parts."""

@@ -1,0 +1,1 @@
+"""The columns of the SoftPool paper's Table 6."""
