@@ -1,4 +1,4 @@
-"""Which part of the package may import which: ``ops → nn → models → train → cli``."""
+"""The order of the package's parts: ``ops → nn → models``, ``video → data``, both ``→ train``."""
 
 import ast
 import subprocess
@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vidpool"
-FREE = {"colours", "errors", "files", "results", "__init__"}  # what every part may import
+FREE = {"colours", "errors", "files", "results", "__init__"}  # every part may import these
+TRAINING = {"ops", "nn", "models", "video", "data"}
 BEFORE = {
     "ops": set(),
     "nn": {"ops"},
     "models": {"ops", "nn"},
-    "data": set(),
-    "train": {"ops", "nn", "models", "data"},
-    "export": {"ops", "nn", "models", "data", "train"},
-    "predict": {"ops", "nn", "models", "data", "train", "export"},
-    "bench": {"ops", "nn", "data"},
-    "analysis": {"ops", "nn", "models", "data", "train"},
-    "cli": {"ops", "nn", "models", "data", "train", "export", "predict", "bench", "analysis"},
+    "video": set(),
+    "data": {"video"},
+    "train": TRAINING,
+    "inference": TRAINING | {"train"},
+    "bench": {"ops", "nn", "video", "data"},
+    "analysis": TRAINING | {"train", "inference", "bench"},
+    "cli": TRAINING | {"train", "inference", "bench", "analysis"},
     "__main__": {"cli"},
     "colours": set(),
     "errors": set(),
@@ -74,6 +75,57 @@ def test_every_part_has_its_place():
     assert parts == set(BEFORE), "say in BEFORE what the new parts may import"
 
 
+def folder_imports():
+    """Return the folders that each folder imports from, but for those above and below it."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[:-1]
+        for _, name in imported(path):
+            parts = tuple(name.split(".")[1:])
+            while not PACKAGE.joinpath(*parts).is_dir():
+                parts = parts[:-1]
+            if own[: len(parts)] != parts[: len(own)]:
+                found.setdefault("/".join(own), set()).add("/".join(parts))
+    return found
+
+
+def circles(graph):
+    """Return the pairs of folders that import each other, directly or through others."""
+
+    def reachable(start):
+        seen, waiting = set(), [start]
+        while waiting:
+            new = graph.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reached = {folder: reachable(folder) for folder in graph}
+    return [
+        (one, other)
+        for one in sorted(reached)
+        for other in sorted(reached[one])
+        if one < other and one in reached.get(other, ())
+    ]
+
+
+def test_folders_do_not_import_each_other_in_a_circle():
+    assert circles(folder_imports()) == []
+
+
+def test_a_circle_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    for file, line in {
+        "data/datasets/ucf101.py": "from vidpool.data.prepare.check import check",
+        "data/prepare/check.py": "from vidpool.data.datasets.layouts import find",
+        "data/datasets/layouts.py": "",
+    }.items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line)
+    assert circles(folder_imports()) == [("data/datasets", "data/prepare")]
+
+
 @pytest.mark.parametrize(
     ("file", "line"),
     [
@@ -84,11 +136,12 @@ def test_every_part_has_its_place():
         ("nn/layer.py", "from .. import models"),
         ("nn/layer.py", "def late():\n    from vidpool import data"),
         ("data/dataset.py", "from vidpool.nn import SoftPool3d"),
-        ("data/decode/base.py", "from ...train import metrics"),
+        ("video/base.py", "from ..train import metrics"),
+        ("video/base.py", "from vidpool.data import sampling"),
         ("train/metrics.py", "from vidpool.cli import main"),
-        ("predict.py", "import vidpool.cli.training"),
-        ("export/tracing.py", "from vidpool.predict import predict"),
-        ("train/loading.py", "from vidpool.export import export"),
+        ("inference/predictor.py", "import vidpool.cli.training"),
+        ("inference/export/tracing.py", "from vidpool.analysis import table7"),
+        ("train/importing.py", "from vidpool.inference.export import export"),
         ("bench/pool.py", "from vidpool.models import create_model"),
         ("analysis/mcnemar.py", "from vidpool.cli import main"),
         ("ops/operator.py", "from vidpool.bench import timing"),

@@ -37,7 +37,7 @@ from vidpool.bench.machine import describe
 from vidpool.bench.timing import Call, Times, cpu_seconds, interleave, warm_up
 from vidpool.cli.output import wide_console
 from vidpool.colours import BLUE, GREEN, GREY, ORANGE
-from vidpool.data.sets.demo import TEST_GROUPS
+from vidpool.data.datasets.demo import TEST_GROUPS
 from vidpool.results import provenance, write_results
 from vidpool.train.classifier import VideoClassifier
 

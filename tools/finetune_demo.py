@@ -18,7 +18,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from steps import read, test, train, vidpool
 
-from vidpool.data.sets.demo import CLASSES, TEST_GROUPS
+from vidpool.data.datasets.demo import CLASSES, TEST_GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "configs/experiments"

@@ -12,7 +12,7 @@ from vidpool.analysis.pooling_sheet import (
     write_animation,
 )
 from vidpool.analysis.similarity import Setting
-from vidpool.data.decode import open_video
+from vidpool.video import open_video
 
 
 def test_the_region_lies_where_the_detail_is():

@@ -8,8 +8,8 @@ import pytest
 from vidpool.bench import decode
 from vidpool.bench.decode import KINDS, clip_at, generate, measure, memory_growth
 from vidpool.bench.numbered_video import numbers, scenes, trim, write_video
-from vidpool.data.decode import open_video
 from vidpool.errors import VideoError
+from vidpool.video import open_video
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from vidpool.bench.index import AllThere, IndexResult, write_annotations
 from vidpool.bench.index_chart import growth_chart
 from vidpool.bench.machine import describe
 from vidpool.cli import main
-from vidpool.data.sets.annotated import list_clips
-from vidpool.data.sets.annotations import read_annotations
+from vidpool.data.datasets.annotated import list_clips
+from vidpool.data.datasets.annotations import read_annotations
 
 
 def test_the_generated_file_is_read_as_hacs_is(tmp_path):

@@ -17,7 +17,7 @@ from vidpool.bench.methods import (
 from vidpool.bench.pool import Case, make_input
 from vidpool.bench.timing import Times
 from vidpool.errors import ConfigError
-from vidpool.nn.kinds import KINDS
+from vidpool.nn.registry import KINDS
 
 TINY = Case("tiny", (2, 3, 6, 8, 10), (3,), (2,), (1,))
 

@@ -8,7 +8,7 @@ from vidpool.cli import main
 TINY = {
     "run": {"name": "tiny"},
     "data": {
-        "class_path": "vidpool.data.sets.ucf101.UCF101DataModule",
+        "class_path": "vidpool.data.datasets.ucf101.UCF101DataModule",
         "init_args": {
             "frames": 4,
             "stride": 2,

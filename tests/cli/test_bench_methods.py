@@ -9,7 +9,7 @@ from vidpool.analysis.published import TABLE_3_LATENCY
 from vidpool.bench.methods import TABLE_3_CASE
 from vidpool.cli import bench, main
 from vidpool.cli.bench_methods import published_ratios
-from vidpool.nn.kinds import KINDS
+from vidpool.nn.registry import KINDS
 
 METHODS = ["bench", "pool", "--methods"]
 SMALL = ["--shape", "1,2,4,4,4", "--kernel_size", "2", "--rounds", "2"]

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from vidpool.cli.data_options import make_datamodule, parse_data
-from vidpool.data.sets.ucf101 import UCF101DataModule
+from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from vidpool.cli import main
-from vidpool.data.sets.ucf101 import UCF101DataModule
+from vidpool.data.datasets.ucf101 import UCF101DataModule
 
 
 def test_prepare_a_data_set_and_read_it(colours, tmp_path, capsys):

@@ -10,9 +10,9 @@ from torchvision.models import resnet18
 
 from vidpool.cli import main
 from vidpool.cli.training import parse_fit
+from vidpool.inference.loading import load_classifier
 from vidpool.nn import SoftPool2d
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.loading import load_classifier
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {

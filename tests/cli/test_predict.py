@@ -10,8 +10,8 @@ import torch
 from tables import read_csv
 
 from vidpool.cli import main
-from vidpool.predict import find_videos, predict
-from vidpool.train.loading import load_classifier
+from vidpool.inference.loading import load_classifier
+from vidpool.inference.predictor import find_videos, predict
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "videos"
 
@@ -36,8 +36,8 @@ def test_classes_and_probabilities(checkpoint, colours, tmp_path, capsys):
 
 
 def test_prediction_is_the_mean_softmax_over_the_views(checkpoint, colours):
-    from vidpool.data.augment.transforms import normalize
     from vidpool.data.dataset import read_views
+    from vidpool.data.transforms.augmentation import normalize
 
     video = str(colours / "Red/v_Red_g02_c01.mp4")
     (found,) = predict(checkpoint, [video], top=6)

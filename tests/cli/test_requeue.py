@@ -13,7 +13,7 @@ import torch
 import yaml
 from tables import read_csv
 
-from vidpool.cli.slurm import keep_metrics, left_behind, sign
+from vidpool.train.slurm import keep_metrics, left_behind, sign
 
 TOOLS = Path(__file__).parents[2] / "tools"
 CONFIGS = Path(__file__).parents[2] / "configs"

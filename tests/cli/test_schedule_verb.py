@@ -104,7 +104,7 @@ def test_a_part_switches_it_on_and_keeps_the_defaults(multigrid):
     assert rates == pytest.approx([0.003 * factor for factor in 2 * factors])
     config = yaml.safe_load((run / "config.yaml").read_text())
     (callback,) = config["trainer"]["callbacks"]
-    assert callback["class_path"] == "vidpool.train.multigrid.Multigrid"
+    assert callback["class_path"] == "vidpool.train.callbacks.multigrid.Multigrid"
 
 
 def test_on_shards_with_precise_batch_norm(recipe, tmp_path):
@@ -118,11 +118,11 @@ def test_on_shards_with_precise_batch_norm(recipe, tmp_path):
     config["data"] = {"class_path": "ShardDataModule", "init_args": options}
     config["trainer"]["callbacks"] = [
         {
-            "class_path": "vidpool.train.multigrid.Multigrid",
+            "class_path": "vidpool.train.callbacks.multigrid.Multigrid",
             "init_args": {"short_cycle": False, "sub_batch_norm": 2},
         },
         {
-            "class_path": "vidpool.train.precise_batch_norm.PreciseBatchNorm",
+            "class_path": "vidpool.train.callbacks.precise_batch_norm.PreciseBatchNorm",
             "init_args": {"batches": 3},
         },
     ]

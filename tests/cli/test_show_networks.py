@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from vidpool.cli import main
-from vidpool.train.loading import load_classifier
+from vidpool.inference.loading import load_classifier
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_videos_that_cannot_be_read_are_left_out_and_told(
 
 def test_networks_that_take_pictures(pictures, capsys):
     checkpoint, picture = str(pictures / "net.ckpt"), str(pictures / "val/n1/0.JPEG")
-    data = ["--data", "vidpool.data.sets.image_folder.ImageFolderDataModule"]
+    data = ["--data", "vidpool.data.datasets.image_folder.ImageFolderDataModule"]
     data += ["--data.root", str(pictures), "--data.workers", "0"]
     assert main(["show", "saliency", checkpoint, picture, "--depth", "2"]) == 0
     assert [each["layer"] for each in results_of("saliency.json")["saliency"]] == [

@@ -13,8 +13,8 @@ from vidpool.cli.models import TABLE_7
 from vidpool.cli.training import parse_fit
 from vidpool.data.schedule import ClipShape
 from vidpool.nn import SoftPool3d
+from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.multigrid import Multigrid
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ROWS = CONFIGS / "table7"
@@ -24,9 +24,9 @@ IMPORTED = ("ir_csn_101", "slowfast_r50")  # never trained on HACS
 CLASSES = {"hacs": 200, "kinetics700": 700, "ucf101": 101}
 TRAINING_CLIPS = {"hacs": 490_000, "kinetics700": 530_000, "ucf101": 9_537}
 DATA = {
-    "hacs": "vidpool.data.sets.hacs.HACSDataModule",
-    "kinetics700": "vidpool.data.sets.kinetics.Kinetics700DataModule",
-    "ucf101": "vidpool.data.sets.ucf101.UCF101DataModule",
+    "hacs": "vidpool.data.datasets.hacs.HACSDataModule",
+    "kinetics700": "vidpool.data.datasets.kinetics.Kinetics700DataModule",
+    "ucf101": "vidpool.data.datasets.ucf101.UCF101DataModule",
 }
 GPUS = 4
 # epochs, rate, epochs at which it falls, batch on all GPUs, crop, smallest and largest stride
@@ -166,7 +166,7 @@ def test_its_multigrid_works_with_its_data(recipe):
         assert callbacks == []
         return
     (callback,) = callbacks
-    assert callback["class_path"] == "vidpool.train.multigrid.Multigrid"
+    assert callback["class_path"] == "vidpool.train.callbacks.multigrid.Multigrid"
     options = settings["data"]["init_args"]
     shape = ClipShape(options["frames"], options["stride"], options["crop"])
     epochs = settings["trainer"]["max_epochs"]

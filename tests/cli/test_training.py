@@ -365,7 +365,7 @@ def test_averaged_weights_join_any_recipe(recipe, capsys):
 
 def test_averaged_weights_come_before_precise_batch_norm(recipe):
     parts = Path(__file__).parents[2] / "configs/schedule"
-    precise = {"class_path": "vidpool.train.precise_batch_norm.PreciseBatchNorm"}
+    precise = {"class_path": "vidpool.train.callbacks.precise_batch_norm.PreciseBatchNorm"}
     Path("precise.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": [precise]}}))
     options = ["--config", "precise.yaml", "--config", str(parts / "ema.yaml")]
     assert fit(recipe, *options) == 0

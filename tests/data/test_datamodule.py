@@ -15,15 +15,15 @@ from numbered_set import LABELS
 from torch.utils.data import DistributedSampler
 from watched import watch
 
-from vidpool.data.augment.transforms import Augmentation, normalize
 from vidpool.data.datamodule import MEAN, STD
-from vidpool.data.decode import open_video
+from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.schedule import ClipShape, Step
-from vidpool.data.sets.ucf101 import UCF101DataModule
 from vidpool.data.table import VideoTable
+from vidpool.data.transforms.augmentation import Augmentation, normalize
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.video import open_video
 
 SMALL = {
     "frames": 4,

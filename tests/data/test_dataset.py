@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numbered_set import LABELS, LENGTHS
 from numbered_video import numbers, write_video
 
-from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.dataset import (
     EvaluationViews,
     Preprocessing,
@@ -19,10 +18,11 @@ from vidpool.data.dataset import (
     clip_positions,
     read_views,
 )
-from vidpool.data.decode import open_video
 from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, ScheduledSampler
 from vidpool.data.table import LabelledVideo
+from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError, VideoError
+from vidpool.video import open_video
 
 WHOLE = Augmentation(scale=(1, 1), ratio=(1, 1), flip=0)  # all of a square picture
 VARIED = Augmentation(brightness=0.4, hue=0.1)

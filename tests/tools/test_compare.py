@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vidpool.bench.timing import Times
-from vidpool.data.sets.demo import TEST_GROUPS
+from vidpool.data.datasets.demo import TEST_GROUPS
 from vidpool.models.registry import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.classifier import VideoClassifier

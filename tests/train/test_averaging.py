@@ -9,15 +9,15 @@ from generated import Generated
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vidpool.data.augment.transforms import normalize
+from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.models.checkpoint import load_checkpoint
+from vidpool.models.weights.loading import load_checkpoint
 from vidpool.train import classifier
+from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
+from vidpool.train.callbacks.multigrid import Multigrid
+from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm, update_batch_norm
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.compiling import compile_network
-from vidpool.train.last_checkpoint import LastCheckpoint
-from vidpool.train.multigrid import Multigrid
-from vidpool.train.precise_batch_norm import PreciseBatchNorm, update_batch_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 DECAY = 0.5

@@ -5,8 +5,8 @@ import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
 
-from vidpool.data.sets.demo import CLASSES, DemoClip, draw_clip, write_video
-from vidpool.data.sets.ucf101 import UCF101DataModule
+from vidpool.data.datasets.demo import CLASSES, DemoClip, draw_clip, write_video
+from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.errors import ConfigError
 from vidpool.models import create_model, list_models, model_info
 from vidpool.models.cost import pooling_layers

@@ -7,11 +7,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import create_model, list_models
-from vidpool.models.checkpoint import heads_of
+from vidpool.models.weights.loading import heads_of
+from vidpool.train.callbacks.multigrid import Multigrid
+from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.finetuning import freeze_modules, lr_scales, stages, summary
-from vidpool.train.multigrid import Multigrid
-from vidpool.train.precise_batch_norm import PreciseBatchNorm
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 # deeper ones of a family have the same stages

@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vidpool.errors import ConfigError
 from vidpool.models import create_model
 from vidpool.nn import SoftPool3d, split_batch_norm
+from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.multigrid import Multigrid
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -12,9 +12,9 @@ import torch
 from interrupted import STOP_AT, train
 from trees import Videos, make_video_folder
 
-from vidpool.data.sets.video_folder import VideoFolderDataModule
-from vidpool.data.shards import ShardDataModule
-from vidpool.data.upkeep.shard_writer import make_shards
+from vidpool.data.datasets.video_folder import VideoFolderDataModule
+from vidpool.data.shards.reader import ShardDataModule
+from vidpool.data.shards.writer import make_shards
 from vidpool.errors import CheckpointError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpool.analysis.examples import central_clips
-from vidpool.data.augment.transforms import normalize
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.table import VideoTable
+from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import ConfigError, DataError
 from vidpool.train.classifier import VideoClassifier
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
-from vidpool.models.checkpoint import heads_of
 from vidpool.models.registry import size_text
+from vidpool.models.weights.loading import heads_of
 from vidpool.train.classifier import VideoClassifier
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vidpool.analysis.pooled import LEARNED
 from vidpool.analysis.similarity import Setting
-from vidpool.data.sets.demo import write_video
+from vidpool.data.datasets.demo import write_video
 
 ANIMATIONS = ("gif", "mp4", "webp")
 SHOWN = 3

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from vidpool.analysis.images import read_image
 from vidpool.analysis.pooled import make_layer, pool_and_enlarge
+from vidpool.data.parallel import in_processes
 from vidpool.data.schedule import mix_seeds
-from vidpool.data.upkeep.parallel import in_processes
 from vidpool.errors import ConfigError, DataError
 
 WINDOW = 11

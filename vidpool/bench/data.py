@@ -20,11 +20,11 @@ from torchvision.transforms import v2
 
 from vidpool.bench.timing import Times
 from vidpool.data import dataset as pipeline
-from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, TrainingClips
-from vidpool.data.decode import Video, open_video
 from vidpool.data.schedule import ClipRequest, ClipShape
+from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.video import Video, open_video
 
 OURS, PEER = "vidpool", "pytorchvideo"
 STAGES = ("read", "decode", "transform", "collate", "to device")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidpool.bench.numbered_video import numbers, scenes, trim, write_video
 from vidpool.bench.timing import Times, cpu_seconds, interleave
-from vidpool.data.decode import open_video
+from vidpool.video import open_video
 
 FRAMES, STRIDE, SHORT_SIDE = 16, 4, 128
 ROUNDS = 30

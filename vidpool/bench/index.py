@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vidpool.data.datasets.annotated import list_clips
+from vidpool.data.datasets.annotations import Annotation, read_annotations
+from vidpool.data.datasets.layouts import Catalogue, Entry
 from vidpool.data.index import read_index, write_index
-from vidpool.data.sets.annotated import list_clips
-from vidpool.data.sets.annotations import Annotation, read_annotations
-from vidpool.data.sets.layouts import Catalogue, Entry
 from vidpool.data.table import VideoTable
 
 HACS_ROWS = 1_550_016  # of all three subsets, with both labels

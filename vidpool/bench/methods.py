@@ -22,7 +22,7 @@ from vidpool.bench.timing import (
     interleave,
     warm_up,
 )
-from vidpool.nn.kinds import KINDS
+from vidpool.nn.registry import KINDS
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -118,7 +118,7 @@ def measure_methods(
     with more threads that by the clock.
 
     Args:
-        methods: Of :data:`vidpool.nn.kinds.KINDS`.
+        methods: Of :data:`vidpool.nn.registry.KINDS`.
         case: Shape and window.
         layout: Memory format of x.
         dtype: One of :data:`vidpool.bench.pool.DTYPES`.

@@ -32,7 +32,7 @@ from vidpool.cli import bench_data, bench_decode, bench_index, bench_methods
 from vidpool.cli.output import output_of, wide_console
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
-from vidpool.nn.kinds import KINDS
+from vidpool.nn.registry import KINDS
 from vidpool.results import provenance, write_results
 
 Measurement = TypeVar("Measurement")

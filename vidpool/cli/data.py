@@ -13,12 +13,12 @@ from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.cpus import usable_cpus
+from vidpool.data.datasets.demo import make_demo
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.sets.demo import make_demo
-from vidpool.data.upkeep.check import PROBLEMS, RECORDS, CheckedData, check_data
-from vidpool.data.upkeep.check_report import write_report
-from vidpool.data.upkeep.prepare import PrepareSettings, prepare
-from vidpool.data.upkeep.shard_writer import make_shards
+from vidpool.data.prepare.check import PROBLEMS, RECORDS, CheckedData, check_data
+from vidpool.data.prepare.check_report import write_report
+from vidpool.data.prepare.transcode import PrepareSettings, prepare
+from vidpool.data.shards.writer import make_shards
 from vidpool.errors import ConfigError
 
 MOST_NAMED = 20  # bad files that are printed
@@ -180,7 +180,7 @@ def _add_shard(what: Any) -> None:
         "[--data.OPTION VALUE]...",
         description="Write all splits of a data set as tar files that are read from one end to the "
         "other; training videos are shuffled. Train on them with the datamodule "
-        "vidpool.data.shards.ShardDataModule. A run that was interrupted can be repeated. Videos "
+        "ShardDataModule. A run that was interrupted can be repeated. Videos "
         "that cannot be read are left out and listed, and make the exit status 1.",
         epilog=f"{HELP}. Example: vidpool data shard --config data/hacs --out "
         "data/hacs_shards --num-workers 16",

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from vidpool.export import FORMATS, Exported, export
-from vidpool.export.writing import TOLERANCE
+from vidpool.inference.export import FORMATS, Exported, export
+from vidpool.inference.export.writing import TOLERANCE
 
 
 def main(verb: str, arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ import yaml
 
 from vidpool.errors import ConfigError
 from vidpool.files import check_output
-from vidpool.models.checkpoint import MismatchError, Report
+from vidpool.models.weights.loading import MismatchError, Report
 from vidpool.train.importing import SUFFIXES, import_checkpoint, save
 
 PREPROCESSING = {

@@ -8,7 +8,7 @@ from vidpool.errors import ConfigError
 
 
 def add_checkpoint(add: Callable[..., Any]) -> None:
-    """Add ``ckpt_path`` and ``--device``; :func:`vidpool.train.loading.load_classifier` takes both.
+    """Add ``ckpt_path`` and ``--device``, the arguments of ``load_classifier``.
 
     Args:
         add: ``add_argument`` of a parser.

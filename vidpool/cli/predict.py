@@ -11,9 +11,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from vidpool.cli.output import new_file
-from vidpool.data.decode import DECODERS
 from vidpool.files import written_whole
-from vidpool.predict import Prediction, find_videos, predict
+from vidpool.inference.predictor import Prediction, find_videos, predict
+from vidpool.video import DECODERS
 
 
 def main(verb: str, arguments: list[str]) -> int:

@@ -18,9 +18,9 @@ from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
 from vidpool.files import written_whole
 from vidpool.models.cost import measure_cost
+from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
-from vidpool.train.multigrid import Multigrid
 from vidpool.train.optim import lr_factor
 
 WIDE = 132  # columns of the table where no terminal says how many there are

@@ -28,12 +28,12 @@ from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file, wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.data.dataset import Preprocessing
+from vidpool.data.datasets.demo import write_video
 from vidpool.data.progress import counting_bar
-from vidpool.data.sets.demo import write_video
 from vidpool.errors import ConfigError
+from vidpool.inference.loading import load_classifier
 from vidpool.results import provenance, write_results
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.loading import load_classifier
 
 CLASSES = 4  # as the figure has
 QUICK = 200  # iterations

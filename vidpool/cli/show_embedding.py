@@ -10,8 +10,8 @@ from vidpool.cli.output import new_file
 from vidpool.cli.seeds import add_seed
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
+from vidpool.inference.loading import load_classifier
 from vidpool.results import provenance, write_results
-from vidpool.train.loading import load_classifier
 
 LIMIT = 2000  # videos, of which t-SNE takes some ten seconds
 

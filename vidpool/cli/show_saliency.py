@@ -17,14 +17,14 @@ from vidpool.analysis.saliency import (
 )
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
-from vidpool.data.augment.transforms import normalize
 from vidpool.data.dataset import clip_positions, read_views
-from vidpool.data.decode import DECODERS, open_video
+from vidpool.data.datasets.demo import write_video
 from vidpool.data.progress import counting_bar
-from vidpool.data.sets.demo import write_video
+from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import ConfigError
+from vidpool.inference.loading import load_classifier
 from vidpool.results import provenance, write_results
-from vidpool.train.loading import load_classifier
+from vidpool.video import DECODERS, open_video
 
 
 def add_parser(what: Any) -> None:

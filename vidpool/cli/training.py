@@ -18,15 +18,15 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vidpool.cli.datamodules import VideoDataModule
-from vidpool.cli.ranks import end_with_parent, what_was_lost
 from vidpool.cli.recipes import expand_bases
-from vidpool.cli.slurm import current_job, keep_metrics, left_behind, sign
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
-from vidpool.models.checkpoint import load_checkpoint
+from vidpool.models.weights.loading import load_checkpoint
+from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
+from vidpool.train.callbacks.requeue import RequeueBetweenBatches
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
-from vidpool.train.last_checkpoint import LastCheckpoint
-from vidpool.train.requeue import RequeueBetweenBatches
+from vidpool.train.ranks import end_with_parent, what_was_lost
+from vidpool.train.slurm import current_job, keep_metrics, left_behind, sign
 
 CLI = TypeVar("CLI", bound="VidpoolCLI")
 

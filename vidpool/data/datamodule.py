@@ -6,12 +6,12 @@ from typing import Any, Literal, get_args
 import pytorch_lightning as pl
 import torch
 
-from vidpool.data.augment.transforms import Augmentation, normalize
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
-from vidpool.data.decode import Decoder
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
+from vidpool.data.transforms.augmentation import Augmentation, normalize
 from vidpool.errors import ConfigError
+from vidpool.video import Decoder
 
 Sampling = Literal["uniform", "class_balanced"]
 # of Kinetics-400's pixels, as torchvision's video models use them
@@ -43,7 +43,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         sampling: ``uniform`` takes a clip of every video once an epoch. ``class_balanced`` takes as
             many clips, but equally many of each class: videos of small classes come several times,
             of large ones not all in every epoch.
-        decoder: How videos are read, see :func:`vidpool.data.decode.open_video`.
+        decoder: How videos are read, see :func:`vidpool.video.open_video`.
         decode: ``exact``, or ``fast``: pixels that are not quite right, see there.
         on_bad_video: What to do about videos that are missing or cannot be read. ``error`` stops
             there. Else those known to be bad beforehand are left out, and of those found in

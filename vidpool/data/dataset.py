@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidpool.data.augment.changes import seeded
-from vidpool.data.augment.transforms import Augmentation, crop_views
-from vidpool.data.decode import Video, open_video
 from vidpool.data.sampling import even_clips, random_clip
 from vidpool.data.schedule import ClipRequest, ClipShape
 from vidpool.data.table import LabelledVideo
+from vidpool.data.transforms.augmentation import Augmentation, crop_views
+from vidpool.data.transforms.functional import seeded
 from vidpool.errors import ConfigError, VideoError
+from vidpool.video import Video, open_video
 
 OnBadVideo = Literal["error", "skip", "substitute"]
 MAX_SUBSTITUTIONS = 10  # in a row; more means that the data set is broken, not a file
@@ -125,11 +125,11 @@ class TrainingClips(Dataset[Batch]):
     Args:
         videos: The videos; ``request.index`` counts them.
         augment: How clips are varied.
-        decoder: See :func:`vidpool.data.decode.open_video`.
+        decoder: See :func:`vidpool.video.open_video`.
         on_bad_video: What to do where a video cannot be read: ``"error"``; ``"skip"`` makes the
             batch smaller, unless nothing would be left of it; ``"substitute"`` takes another
             video's clip.
-        fast: See :func:`vidpool.data.decode.open_video`.
+        fast: See :func:`vidpool.video.open_video`.
     """
 
     def __init__(
@@ -216,11 +216,11 @@ class EvaluationViews(Dataset[Batch]):
     Args:
         videos: The videos.
         preprocessing: Size, clips and crops.
-        decoder: See :func:`vidpool.data.decode.open_video`.
+        decoder: See :func:`vidpool.video.open_video`.
         on_bad_video: ``"error"``, or else put a black clip that is not counted.
         static: Show the middle frame of each clip only, repeated; what accuracy remains does not
             come from motion.
-        fast: See :func:`vidpool.data.decode.open_video`.
+        fast: See :func:`vidpool.video.open_video`.
     """
 
     def __init__(

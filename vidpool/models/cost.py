@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
 from vidpool.nn.functional import find_calls
-from vidpool.nn.kinds import pooled_dimensions
+from vidpool.nn.registry import pooled_dimensions
 from vidpool.nn.swap import reason_to_stay
 
 aten = torch.ops.aten

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vidpool.models.recursion import SqueezeRecursion
 from vidpool.models.registry import register_model
 from vidpool.models.resnet3d import (
     DEPTHS,
@@ -20,7 +21,6 @@ from vidpool.models.resnet3d import (
     stem_2plus1d,
     stem_3d,
 )
-from vidpool.nn.recursion import SqueezeRecursion
 
 
 class _Recursive(nn.Module):

@@ -1,8 +1,8 @@
 """Pooling layers, the exchange of a model's pooling layers, and sub-batch norm."""
 
 from vidpool.nn import pooling
-from vidpool.nn.kinds import KINDS, Kind
 from vidpool.nn.pooling import *  # noqa: F403 - the list is there
+from vidpool.nn.registry import KINDS, Kind
 from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
 from vidpool.nn.sub_batch_norm import SubBatchNorm, split_batch_norm
 from vidpool.nn.swap import Swap, swap_pooling

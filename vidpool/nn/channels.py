@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
-from vidpool.nn.kinds import pooled_dimensions
+from vidpool.nn.registry import pooled_dimensions
 
 
 class _AllSeen(Exception):  # noqa: N818 - no error, but the way out of a forward pass

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.nn.kinds import pooled_dimensions
+from vidpool.nn.registry import pooled_dimensions
 
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVG = (

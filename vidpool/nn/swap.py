@@ -13,7 +13,7 @@ from torch import nn
 from vidpool.errors import ConfigError
 from vidpool.nn.channels import find_channels
 from vidpool.nn.functional import Call, Untraceable, find_blocks, find_calls
-from vidpool.nn.kinds import KINDS, has_own_forward, pooled_dimensions
+from vidpool.nn.registry import KINDS, has_own_forward, pooled_dimensions
 from vidpool.ops.geometry import make_window
 
 Where: TypeAlias = str | Sequence[str] | Callable[[str, nn.Module], bool]
@@ -58,10 +58,10 @@ def swap_pooling(
     the wanted kind already is made anew, with `options`. If anything is raised, the model is
     unchanged.
 
-    Without `where`, every layer of a kind in `vidpool.nn.kinds.KINDS` is replaced, but for average
-    pooling with stride 1 and no padding: that is taken for the network's head and stays, as in
-    the paper. So does a subclass with a `forward` of its own, since its arguments do not tell its
-    geometry. Adaptive pooling is never replaced.
+    Without `where`, every layer of a kind in `vidpool.nn.registry.KINDS` is replaced, but for
+    average pooling with stride 1 and no padding: that is taken for the network's head and stays,
+    as in the paper. So does a subclass with a `forward` of its own, since its arguments do not tell
+    its geometry. Adaptive pooling is never replaced.
 
     With `functional`, calls of PyTorch's max and average pooling functions count as layers too.
     They are found by tracing the `forward` of each module that calls one, and become submodules

@@ -57,7 +57,7 @@ class VideoClassifier(pl.LightningModule):
     """A network from the registry, its pooling swapped, with loss, optimiser and metrics.
 
     Networks for pictures are given clips of one frame; see
-    :class:`vidpool.data.sets.image_folder.ImageFolderDataModule`.
+    :class:`vidpool.data.datasets.image_folder.ImageFolderDataModule`.
 
     Args:
         backbone: Name of a network, see :func:`vidpool.models.list_models`.
@@ -395,7 +395,7 @@ class VideoClassifier(pl.LightningModule):
             if clip.shape[2] != 1:
                 raise ConfigError(
                     f"model.backbone {self.hparams['backbone']} takes pictures, not clips of "
-                    f"{clip.shape[2]} frames: train it on vidpool.data.sets.image_folder."
+                    f"{clip.shape[2]} frames: train it on vidpool.data.datasets.image_folder."
                     "ImageFolderDataModule, or with data.frames 1"
                 )
             clip = clip.squeeze(2)

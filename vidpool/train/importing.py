@@ -16,7 +16,13 @@ from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import check_output, written_whole
 from vidpool.models import I3D, ResNet3d, create_model, model_info
-from vidpool.models.checkpoint import Report, Weights, count_classes, load_weights, read_weights
+from vidpool.models.weights.loading import (
+    Report,
+    Weights,
+    count_classes,
+    load_weights,
+    read_weights,
+)
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
@@ -72,7 +78,7 @@ def import_checkpoint(
     Where the file is a checkpoint of vidpool's, what is not given follows from it.
 
     Args:
-        path: Any file that :func:`vidpool.models.checkpoint.read_weights` reads.
+        path: Any file that :func:`vidpool.models.weights.loading.read_weights` reads.
         backbone: The network, one of :func:`vidpool.models.list_models`.
         num_classes: By default as many as the file's classifier has.
         width: Channels of the first stage, where that is not the network's own.

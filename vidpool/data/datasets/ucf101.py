@@ -1,0 +1,136 @@
+"""UCF-101 and data sets that lie on disk as it does, such as the demo data set."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vidpool.data.datasets.layouts import prepared_name
+from vidpool.data.index import Listing
+from vidpool.data.listed import ListedDataModule
+from vidpool.data.table import Status, TableBuilder
+from vidpool.errors import ConfigError, DataError
+
+
+class UCF101DataModule(ListedDataModule):
+    """UCF-101 by its official lists: ``Class/v_Class_gXX_cYY.avi`` below ``root``.
+
+    Letters' case is ignored where lists are matched with folders and files, because the published
+    ones differ (``HandstandPushups``, ``v_HandStandPushups_g01_c01.avi``). UCF-101 has no
+    validation set; as is the field's custom the test videos serve for validation (one view each),
+    so compare models by their last checkpoint, not by the best one.
+
+    Where a listed file is not there, the one that ``vidpool data prepare`` makes of it counts.
+
+    Args:
+        root: The folder with the class folders.
+        lists: The folder with ``classInd.txt``, ``trainlist01.txt``, …; by default
+            ``ucfTrainTestlist`` in ``root`` or beside it.
+        split: Which of the three official splits.
+        **options: See :class:`vidpool.data.listed.ListedDataModule`.
+
+    Raises:
+        ConfigError: ``split`` is not 1, 2 or 3, or an option cannot work.
+        DataError: A folder or list is missing or cannot be understood.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        lists: str | None = None,
+        split: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(root=root, **options)
+        if split not in (1, 2, 3):
+            raise ConfigError(f"UCF-101 has the splits 1, 2 and 3, got split={split}")
+        self.split = split
+        self.lists = Path(lists) if lists is not None else self._find_lists()
+        self._class_names = read_class_index(self.lists / "classInd.txt")
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes in the order of ``classInd.txt``."""
+        return self._class_names
+
+    def annotation_files(self) -> list[Path]:
+        """The class index and the two lists of the split."""
+        names = ("classInd.txt", *(f"{kind}list{self.split:02d}.txt" for kind in ("train", "test")))
+        return [self.lists / name for name in names]
+
+    def read_listing(self) -> Listing:
+        """The videos of the official train and test lists.
+
+        Raises:
+            DataError: A list is missing, or names an unknown class.
+        """
+        index, *lists = self.annotation_files()
+        label_of = {name.casefold(): i for i, name in enumerate(self.class_names)}
+        builder = TableBuilder(str(self.root))
+        folders = _names_in(self.root)
+        files: dict[str, dict[str, str]] = {}
+        splits = {}
+        for kind, listing in zip(("train", "test"), lists, strict=True):
+            first = len(builder)
+            for number, line in _lines(listing):
+                path, _, listed_label = line.rpartition(" ") if kind == "train" else (line, "", "")
+                folder, _, name = path.rpartition("/")
+                label = label_of.get(folder.casefold())
+                if label is None or (listed_label and listed_label != str(label + 1)):
+                    raise DataError(f"{listing}, line {number}: {line!r} does not fit {index}")
+                found = folders.get(folder.casefold(), folder)
+                if found not in files:
+                    files[found] = _names_in(self.root / found)
+                on_disk = files[found].get(name.casefold()) or files[found].get(
+                    prepared_name(name).casefold()
+                )
+                status = Status.MISSING if on_disk is None else Status.UNKNOWN
+                builder.add_video(builder.add_file(found, on_disk or name, status), label)
+            splits[kind] = (first, len(builder))
+        return Listing(self.class_names, builder.build(), splits)
+
+    def _find_lists(self) -> Path:
+        places = [self.root / "ucfTrainTestlist", self.root.parent / "ucfTrainTestlist"]
+        for place in places:
+            if place.is_dir():
+                return place
+        raise DataError(
+            f"{places[0]}: no such folder, nor is {places[1]}; data.init_args.lists must name the "
+            "folder with classInd.txt, trainlist01.txt, testlist01.txt, …"
+        )
+
+
+def read_class_index(path: str | os.PathLike[str]) -> list[str]:
+    """Read ``classInd.txt``, whose lines are ``1 ApplyEyeMakeup`` and so on.
+
+    Raises:
+        DataError: The file is missing, or its numbers are not 1, 2, 3, ….
+    """
+    names: list[str] = []
+    for number, line in _lines(Path(path)):
+        fields = line.split(maxsplit=1)
+        wanted = str(len(names) + 1)
+        if len(fields) != 2 or fields[0] != wanted:
+            raise DataError(f"{path}, line {number}: expected '{wanted} ClassName', got {line!r}")
+        if "/" in fields[1] or fields[1] in (".", ".."):
+            raise DataError(f"{path}, line {number}: {fields[1]!r} cannot be the name of a folder")
+        names.append(fields[1])
+    if not names:
+        raise DataError(f"{path}: the class index is empty")
+    return names
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, by number, without line ends (the official ones are CRLF)."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such list") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list ({error})") from None
+    lines = enumerate(text.splitlines(), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def _names_in(folder: Path) -> dict[str, str]:
+    """What a folder holds, by name in lower case; nothing if there is no such folder."""
+    return {path.name.casefold(): path.name for path in folder.iterdir()} if folder.is_dir() else {}

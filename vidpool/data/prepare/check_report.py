@@ -1,0 +1,139 @@
+"""What a check leaves behind: lists of problems and of classes, and a picture."""
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vidpool.colours import BLUE, GREEN, ORANGE
+from vidpool.data.prepare.check import PROBLEMS, REPORT, USED, CheckedData
+from vidpool.errors import DataError
+
+COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+NAMED = 40  # more classes than these cannot be named beside their bars
+
+
+def write_report(data: CheckedData, folder: Path) -> list[Path]:
+    """Write ``problems.csv``, ``classes.csv`` and ``clips.png``; older ones are replaced at once.
+
+    Args:
+        data: What was found.
+        folder: Where to; it is made.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: They cannot be written.
+    """
+    files = [folder / name for name in REPORT]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as made:
+            _write([Path(made) / name for name in REPORT], data)
+            for file in files:
+                (Path(made) / file.name).replace(file)
+    except OSError as error:
+        raise DataError(f"{folder}: the report cannot be written ({error})") from None
+    return files
+
+
+def _write(files: list[Path], data: CheckedData) -> None:
+    names = [*data.listing.class_names, ""]
+    options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with files[0].open("w", **options) as problems, files[1].open("w", **options) as classes:
+        by_video, by_class = csv.writer(problems), csv.writer(classes)
+        by_video.writerow(["split", "class", "path", "start", "end", "problem", "message"])
+        by_class.writerow(["split", "class", "listed", *PROBLEMS])
+        for split in data.listing.splits:
+            for name, row in zip(names, data.counts(split).tolist(), strict=True):
+                if row[0] or name:
+                    by_class.writerow([split, name, *row])
+            table = data.listing.split(split)
+            found = data.problems(table)
+            for number in np.flatnonzero(found >= 0).tolist():
+                video = table[number]
+                problem = PROBLEMS[found[number]]
+                by_video.writerow(
+                    [
+                        split,
+                        names[video.label],  # the last name is that of no label, -1
+                        video.path,
+                        "" if video.start is None else video.start,
+                        "" if video.end is None else video.end,
+                        problem,
+                        _told(problem, int(table.file[number]), int(table.span[number]), data),
+                    ]
+                )
+    clips_figure(data).savefig(files[2], dpi=110)
+
+
+def _told(problem: str, file: int, frames: int, data: CheckedData) -> str:
+    if problem == "unreadable":
+        return data.errors[file]
+    if problem == "cut short":
+        return f"the file had {data.cut[file]} frames once; this video has {frames}"
+    if problem == "too short":
+        return f"{frames} frames, and a clip reaches over {data.needed}: the last is repeated"
+    if problem == "beyond the end":
+        why = f"; it was cut short and had {data.cut[file]} frames once" if file in data.cut else ""
+        return f"the file ends before it begins{why}"
+    return "no such file"
+
+
+def clips_figure(data: CheckedData) -> Figure:
+    """Draw videos per class, found ones solid and the rest hollow, and a histogram of durations."""
+    splits = list(data.listing.splits)
+    names = data.listing.class_names
+    height = min(14.0, 3 + 0.28 * len(names)) if len(names) <= NAMED else 6.0
+    figure = Figure(figsize=(13, height), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    width = 0.8 / len(splits)
+    for number, split in enumerate(splits):
+        counts = data.counts(split)[:-1]
+        listed = counts[:, 0]
+        usable = listed - counts[:, 1 : -len(USED)].sum(axis=1)
+        colour = COLOURS[split]
+        if len(names) <= NAMED:
+            places = np.arange(len(names)) + (number - (len(splits) - 1) / 2) * width
+            left.barh(places, usable, width, color=colour, label=split)
+            left.barh(
+                places, listed - usable, width, left=usable, color="none", edgecolor=colour, lw=0.8
+            )
+        else:
+            order = np.argsort(-listed, kind="stable")
+            left.plot(usable[order], color=colour, lw=1, label=split)
+            left.plot(listed[order], color=colour, lw=0.8, ls=":")
+        seconds = data.durations(split)
+        seconds = seconds[np.isfinite(seconds)]
+        if len(seconds):
+            # a few very long ones would leave the others a single bar
+            shown = np.minimum(seconds, 1.05 * np.percentile(seconds, 99) + 0.1)
+            right.hist(
+                shown,
+                bins=60,
+                histtype="stepfilled",
+                alpha=0.5,
+                color=colour,
+                label=f"{split} ({len(shown):,})",
+            )
+    if len(names) <= NAMED:
+        left.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
+        left.invert_yaxis()
+        left.set_xlim(right=1.03 * left.get_xlim()[1])  # or its frame hides the hollow ends
+        left.xaxis.get_major_locator().set_params(integer=True)
+        left.set(xlabel="videos; hollow: missing or unreadable")
+    else:
+        left.set(xlabel="classes, the largest first", ylabel="videos; dotted: as listed")
+        left.set_ylim(bottom=0)
+    left.set(title=f"videos of the {len(names)} classes")
+    right.set(title="how long they are", xlabel="seconds (the longest 1 % at the edge)")
+    right.set_ylabel("videos")
+    right.yaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, right):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    return figure

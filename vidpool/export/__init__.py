@@ -1,5 +1,0 @@
-"""Trained networks as files for others to run: weights, torch.export programs, ONNX."""
-
-from vidpool.export.writing import FORMATS, Exported, export
-
-__all__ = ["FORMATS", "Exported", "export"]

@@ -1,0 +1,363 @@
+"""Writing a trained network as a file that others run, checked before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import vidpool
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.files import check_output, written_whole
+from vidpool.inference.export.tracing import Limits, OfPictures, known_limits, trace
+from vidpool.inference.loading import restore
+from vidpool.inference.networks import EXTRA_FILE, Network, load_network, need_onnx
+from vidpool.models import model_info
+from vidpool.models.weights.loading import DESCRIPTION, load_checkpoint
+from vidpool.train.classifier import ARCHITECTURE
+
+Weights = Literal["averaged", "raw"]
+FORMATS = {
+    "state_dict": (".pth", ".pt"),
+    "safetensors": (".safetensors",),
+    "torch_export": (".pt2",),
+    "onnx": (".onnx",),
+}
+"""Formats by name, and the suffixes of their files."""
+OPSET = 20
+"""Of ONNX's standard operators."""
+TOLERANCE = 1e-4
+INPUT = (
+    "normalised clips: RGB pixels in [0, 1], minus preprocessing.mean, divided by preprocessing.std"
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written."""
+
+    path: Path
+    manifest_path: Path
+    manifest: dict[str, Any]
+    """What is in the JSON file at `manifest_path`."""
+
+
+def export(
+    ckpt_path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    weights: Weights = "averaged",
+    fixed_size: bool = False,
+    tolerance: float = TOLERANCE,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Write the network of a checkpoint as a file for others, and a manifest beside it.
+
+    Programs (`torch_export`, `onnx`) map normalised float32 clips `clip` (N, C, T, H, W) to
+    `logits` (N, classes), of any N, and of any T, H and W where the network can be traced so. They
+    hold nothing of vidpool's: SoftPool is made of standard operators. Class names and preprocessing
+    are in every file: as `vidpool.json` in torch.export's archive, as the property `vidpool` of
+    ONNX and safetensors, as the entry `vidpool` of a `.pth`.
+
+    The file is loaded again and its logits compared with the network's, on clips of several sizes,
+    before it gets its name.
+
+    Args:
+        ckpt_path: A checkpoint of `vidpool fit` or `vidpool import`, or a `.pth` or
+            `.safetensors` of this function.
+        out: The file; `out` with `.json` behind is the manifest.
+        format: One of `FORMATS`; by default what the suffix of `out` says.
+        weights: `averaged` takes those where the checkpoint has any, `raw` those that were trained.
+        fixed_size: Keep T, H and W in programs as the checkpoint's clips have them.
+        tolerance: Largest difference of logits that is accepted; of logits beyond 1, in parts of
+            the largest.
+        overwrite: Replace the files where they exist.
+        progress: Called with what is being done.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used, or does not hold such weights.
+        ConfigError: A value cannot work, a package is missing, the network cannot be traced, or the
+            difference is too large; then nothing is written.
+    """
+    out = Path(out)
+    format = _format(out, format)
+    manifest_path = out.with_name(f"{out.name}.json")
+    check_output(out, overwrite, FORMATS[format])
+    check_output(manifest_path, overwrite, (".json",))
+    if not tolerance > 0:
+        raise ConfigError(f"tolerance must be positive, got {tolerance}")
+    if weights not in get_args(Weights):
+        raise ConfigError(f"weights must be one of {get_args(Weights)}, got {weights!r}")
+    if format == "onnx":
+        need_onnx()
+    progress("reading the checkpoint")
+    checkpoint = load_checkpoint(ckpt_path)
+    taken = _choose(checkpoint, weights, ckpt_path)
+    classifier, class_names, preprocessing = restore(checkpoint, ckpt_path)
+    network = classifier.model.float().to(memory_format=torch.contiguous_format)
+    network.requires_grad_(False)
+    of_clips = OfPictures(network) if classifier.takes_pictures else network
+    name = str(classifier.hparams["backbone"])
+    channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
+    clip = (preprocessing.frames, preprocessing.crop, preprocessing.crop)
+    limits = Limits("THW", "as was asked for") if fixed_size else known_limits(name)
+    program = None
+    if format in ("torch_export", "onnx"):
+        progress(f"tracing {name}")
+        program, limits = trace(of_clips, _shapes(name, channels, clip, limits.fixed), limits)
+    elif model_info(name).kind == "video" and not model_info(name).fixed:
+        limits = Limits()
+    sizes = zip("NTHW", (1, *clip), strict=True)
+    n, *rest = (size if axis in limits.fixed else axis for axis, size in sizes)
+    content = {
+        "hyper_parameters": {key: classifier.hparams[key] for key in ARCHITECTURE},
+        DESCRIPTION: {
+            "class_names": class_names,
+            "preprocessing": preprocessing.to_dict(),
+            "weights": taken,
+            "metrics": _metrics(checkpoint),
+            "input": {
+                "name": "clip",
+                "dtype": "float32",
+                "shape": [n, channels, *rest],
+                "what": INPUT,
+                "fixed_because": limits.reason or None,
+            },
+            "output": {"name": "logits", "dtype": "float32", "shape": [n, len(class_names)]},
+            "versions": _versions(format),
+        },
+    }
+    with written_whole(out) as part, written_whole(manifest_path) as note:
+        progress(f"writing {format}")
+        if format == "safetensors":
+            state = {key: value.contiguous() for key, value in network.state_dict().items()}
+            save_file(state, part, metadata={DESCRIPTION: json.dumps(content)})
+        elif program is None:
+            torch.save({"state_dict": network.state_dict(), **content}, part)
+        elif format == "torch_export":
+            _save_program(program, part, content)
+        else:
+            _save_onnx(program, part, content)
+        progress("checking the file's logits")
+        shapes = _shapes(name, channels, clip, limits.fixed)
+        manifest = {
+            "file": out.name,
+            "format": format,
+            "bytes": part.stat().st_size,
+            "sha256": _sha256(part),
+            "model": content["hyper_parameters"],
+            **content[DESCRIPTION],
+            "check": compare(of_clips, load_network(part, "cpu"), shapes, tolerance, out),
+        }
+        note.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Exported(out, manifest_path, manifest)
+
+
+@torch.no_grad()
+def compare(
+    network: nn.Module,
+    exported: Network,
+    shapes: Iterable[Sequence[int]],
+    tolerance: float,
+    path: Path,
+) -> dict[str, Any]:
+    """Compare the logits of an exported file with the network's.
+
+    Args:
+        network: In evaluation mode, on the CPU.
+        exported: What the file became when loaded.
+        shapes: (N, C, T, H, W) of the clips, which are smooth noise.
+        tolerance: As for :func:`export`.
+        path: For the message.
+
+    Returns:
+        Plain values: the `clips`, the largest absolute `max_difference`, the `largest_logit`, the
+        `logits_range`, by how much a class's logit differs from clip to clip at most, and the
+        `tolerance`.
+
+    Raises:
+        ConfigError: The file cannot take a size, or the difference is too large, or not a number.
+    """
+    shapes = [tuple(shape) for shape in shapes]
+    generator = torch.Generator().manual_seed(0)
+    differences, logits = [], []
+    for shape in shapes:
+        clip = _smooth_noise(shape, generator)
+        expected = network(clip)
+        try:
+            found = exported.logits(clip)
+        except Exception as error:  # of whatever runs the file
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"{path}: the exported network fails on clips of shape {shape} ({reason}); "
+                "nothing was written; --fixed_size may help"
+            ) from error
+        logits.append(expected)
+        differences.append((found - expected).abs().max())
+    difference, every = torch.stack(differences).max().item(), torch.cat(logits)
+    largest = every.abs().max().item()
+    if not difference <= tolerance * max(1.0, largest):
+        raise ConfigError(
+            f"{path}: the exported network's logits differ by {difference:.1e} from PyTorch's, "
+            f"which reach {largest:.3g}; that is beyond the tolerance {tolerance:g} (--tolerance); "
+            "nothing was written"
+        )
+    return {
+        "clips": [list(shape) for shape in shapes],
+        "max_difference": difference,
+        "largest_logit": largest,
+        "logits_range": (every.amax(0) - every.amin(0)).max().item(),
+        "tolerance": tolerance,
+    }
+
+
+def _format(out: Path, format: str | None) -> str:
+    """The format that was asked for, or that the file's suffix says.
+
+    Raises:
+        ConfigError: There is no such, or the suffix is of another.
+    """
+    if format is not None and format not in FORMATS:
+        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+    found = next((name for name, suffixes in FORMATS.items() if out.suffix in suffixes), None)
+    if found is None or format not in (None, found):
+        formats = {format: FORMATS[format]} if format else FORMATS
+        endings = "; ".join(f"{' or '.join(ends)} for {name}" for name, ends in formats.items())
+        raise ConfigError(f"{out}: must end in {endings}")
+    return found
+
+
+def _choose(checkpoint: dict[str, Any], weights: Weights, path: str | os.PathLike[str]) -> Weights:
+    """Put the weights that are wanted into `state_dict`; say which they are.
+
+    Lightning's weight averaging saves the averaged ones there, those trained under another name.
+    """
+    raw = checkpoint.get("current_model_state")
+    saved = (checkpoint.get(DESCRIPTION) or {}).get("weights")
+    if weights == "raw" and saved == "averaged":
+        raise CheckpointError(f"{path}: holds averaged weights alone: export raw ones of the .ckpt")
+    if raw is None:
+        return "averaged" if saved == "averaged" else "raw"
+    if weights == "raw":
+        checkpoint["state_dict"] = raw
+    return weights
+
+
+def _metrics(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint tells of how good it is."""
+    if "callbacks" not in checkpoint:
+        return (checkpoint.get(DESCRIPTION) or {}).get("metrics") or {}
+    found: dict[str, Any] = {}
+    for key, state in checkpoint["callbacks"].items():
+        if not key.startswith("ModelCheckpoint") or not state.get("monitor"):
+            continue
+        scores = {"best": state.get("best_model_score"), "last": state.get("current_score")}
+        found[state["monitor"]] = {k: float(v) for k, v in scores.items() if v is not None}
+    found |= {key: checkpoint[key] for key in ("epoch", "global_step") if key in checkpoint}
+    return found
+
+
+def _versions(format: str) -> dict[str, Any]:
+    versions: dict[str, Any] = {"vidpool": vidpool.__version__, "torch": str(torch.__version__)}
+    if format == "onnx":
+        versions |= {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
+        versions["onnx_opset"] = OPSET
+    return versions
+
+
+def _save_program(
+    program: torch.export.ExportedProgram, path: Path, content: dict[str, Any]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, path, extra_files={EXTRA_FILE: json.dumps(content)})
+
+
+def _save_onnx(program: torch.export.ExportedProgram, path: Path, content: dict[str, Any]) -> None:
+    """Convert a program to ONNX's standard operators.
+
+    Raises:
+        ConfigError: There is no way to say one of its operators in ONNX.
+    """
+    import onnx
+
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            converted = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["clip"],
+                output_names=["logits"],
+                verbose=False,
+            )
+    except Exception as error:  # the converter raises what it likes
+        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(f"this network cannot be said in ONNX: {reason[0]}") from error
+    finally:
+        exporter.setLevel(level)
+    assert converted is not None
+    model = converted.model_proto
+    described = content[DESCRIPTION]
+    for value, shape in (
+        (model.graph.input[0], described["input"]["shape"]),
+        (model.graph.output[0], described["output"]["shape"]),
+    ):
+        for dim, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+            if isinstance(size, str):  # the tracer calls axes by numbers
+                dim.dim_param = size
+    del model.graph.value_info[:]  # which has these names too, and can be inferred
+    onnx.helper.set_model_props(model, {DESCRIPTION: json.dumps(content)})
+    foreign = {node.domain or node.op_type for node in model.graph.node if node.domain}
+    if foreign or model.functions:
+        raise ConfigError(f"this network needs operators beyond ONNX's own: {sorted(foreign)}")
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _shapes(name: str, channels: int, clip: Sequence[int], fixed: str) -> list[tuple[int, ...]]:
+    """Clips to compare with: two batch sizes, and another size that is odd and no square."""
+    shapes = [(n, channels, *clip) for n in ((1,) if "N" in fixed else (1, 2))]
+    if set("THW") <= set(fixed):
+        return shapes
+    shares = (3 / 4, 3 / 4, 5 / 8)
+    smallest = (1, *model_info(name).smallest)[-3:]  # pictures have no T
+    other = [
+        size if axis in fixed else max(least, int(size * share) | 1)
+        for axis, size, share, least in zip("THW", clip, shares, smallest, strict=True)
+    ]
+    return [*shapes, (2, channels, *other)]
+
+
+def _smooth_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Clips that differ from each other on the whole, as those of videos do, and in detail."""
+    n, c, *size = shape
+    coarse = torch.randn(n, c, 2, 3, 3, generator=generator)
+    fine = torch.randn(*shape, generator=generator)
+    return F.interpolate(coarse, size, mode="trilinear") + 0.3 * fine
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

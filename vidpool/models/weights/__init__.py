@@ -1,0 +1,1 @@
+"""Reading checkpoints of any origin and loading their weights into a network."""

@@ -1,0 +1,86 @@
+"""Reading frames of video files, each by its number and none of them wrong.
+
+    with open_video("clip.mp4") as video:
+        clip = video.frames(range(0, 64, 4), short_side=128)  # uint8, (16, 3, H, W)
+
+Every file that cannot be read raises :class:`vidpool.errors.VideoError`, whose message begins with
+the path.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from vidpool.errors import ConfigError
+from vidpool.video.base import Video
+from vidpool.video.decord_video import DecordVideo
+from vidpool.video.frames_db_video import FramesDbVideo
+from vidpool.video.picture_file import PICTURE_SUFFIXES, PictureFile
+from vidpool.video.pyav_video import PyAVVideo
+from vidpool.video.torchcodec_video import TorchCodecVideo
+
+__all__ = ["DECODERS", "Decoder", "Video", "open_video"]
+
+Decoder = Literal["auto", "pyav", "torchcodec", "decord", "frames_db"]
+DECODERS: dict[str, type[Video]] = {
+    "auto": PyAVVideo,
+    "pyav": PyAVVideo,
+    "torchcodec": TorchCodecVideo,
+    "decord": DecordVideo,
+    "frames_db": FramesDbVideo,
+}
+"""What ``open_video`` takes as ``decoder``; ``auto`` stands for one that returns no wrong frame."""
+
+
+@contextmanager
+def open_video(
+    path: str | os.PathLike[str],
+    decoder: str = "auto",
+    length: int | None = None,
+    fast: bool = False,
+    device: str = "cpu",
+) -> Iterator[Video]:
+    """Open a video for the length of a ``with`` block.
+
+    Open, read, leave: the video is to be neither kept nor pickled, and readers that stay open hold
+    much memory.
+
+    Args:
+        path: A file on disk, never read as a URL; for ``frames_db`` the folder of a video, which
+            ``auto`` knows by its ``frames.db``. ``auto`` also knows pictures, by their suffix.
+        decoder: A key of :data:`DECODERS`. ``decord`` and ``torchcodec`` return wrong frames of
+            some kinds of file, and warn when they meet one; ``frames_db`` reads frames that were
+            taken out beforehand (:class:`~vidpool.video.frames_db_video.FramesDbVideo`).
+        length: How many frames it has, where an index knows, which saves counting them; see
+            :class:`~vidpool.video.base.Video` for what happens if that is wrong.
+        fast: Leave out the loop filter, which costs exactness of pixels (`vidpool bench decode`
+            tells how much) but never of frame numbers. For ``auto`` and ``pyav``; does nothing for
+            codings without such a filter, as MPEG-4 Part 2.
+        device: For ``torchcodec``: ``cuda`` decodes on the GPU, and frames stay there.
+
+    Yields:
+        The open video. Using it after the block raises ``ValueError``.
+
+    Raises:
+        ConfigError: No decoder has this name, it is not installed, or it has not these options.
+        VideoError: The file is missing, empty, or holds no video that can be opened.
+    """
+    if decoder not in DECODERS:
+        raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
+    if fast and decoder not in ("auto", "pyav"):
+        raise ConfigError(f"fast decoding is for decoder 'auto' or 'pyav', not {decoder!r}")
+    kind = DECODERS[decoder]
+    # os.path, unlike pathlib, takes a path that cannot be for one that is not
+    if decoder == "auto" and os.path.isfile(os.path.join(path, "frames.db")):  # noqa: PTH113, PTH118
+        kind = FramesDbVideo
+    elif decoder == "auto" and str(path).lower().endswith(PICTURE_SUFFIXES):
+        kind = PictureFile
+    options: dict[str, Any] = {"fast": True} if fast and kind is PyAVVideo else {}
+    if device != "cpu":
+        if kind is not TorchCodecVideo:
+            raise ConfigError(f"device {device!r} is for decoder 'torchcodec', not {decoder!r}")
+        options["device"] = device
+    with closing(kind(Path(path), length, **options)) as video:
+        yield video

@@ -1,0 +1,200 @@
+"""Which packet of a file shows which frame, found without decoding.
+
+Two things tell: time stamps, and the kinds of pictures. Time stamps of AVI files with B-frames lie,
+and some codings have packets that show no frame; so they are used only where container and coding
+are known to give each frame shown a packet with its own time stamp. Every packet of MPEG-4 Part 2
+(XviD, DivX) names the kind of its picture, and B-frames are shown before the packet that they
+follow in the file. For other files there is no table: only decoding tells.
+"""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+
+from av.packet import Packet
+
+from vidpool.video.pyav_source import MP4, Source
+
+MATROSKA = "matroska,webm"
+TIMED_CONTAINERS = {MP4, MATROSKA, "mpegts", "flv"}
+TIMED_CODECS = {"h264", "hevc", "vp9", "av1"}
+
+VOP_START = b"\0\0\1\xb6"
+"""What a picture begins with in MPEG-4 Part 2; its kind lies in the next two bits."""
+INTRA, BIDIRECTIONAL = 0, 2
+EMPTY_VOP = 10
+"""Bytes from a picture's start that may hold no picture but only say so."""
+
+
+@dataclass(frozen=True)
+class StampTimes:
+    """When frames are shown, by their time stamps.
+
+    Attributes:
+        stamps: Time stamp of every frame shown, ascending and distinct.
+        time_base: The unit of time stamps, in seconds.
+        declared_rate: Frames per second as the file declares them.
+    """
+
+    stamps: list[int]
+    time_base: Fraction
+    declared_rate: Fraction | None
+
+    def begun_before(self, seconds: float) -> int:
+        """Return how many frames are first shown before a time, counted from the first one's."""
+        return bisect_left(self.stamps, self.stamps[0] + seconds / self.time_base)
+
+    def duration(self, length: int) -> float:
+        """Return for how many seconds the first ``length`` frames are shown.
+
+        The last of them counts for as long as frames last on average.
+        """
+        shown = (self.stamps[length - 1] - self.stamps[0]) * self.time_base
+        return float(shown + (1 / self.rate if self.rate else 0))
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames per second over the whole video, or what is declared for a single frame."""
+        if len(self.stamps) == 1:
+            return self.declared_rate
+        return (len(self.stamps) - 1) / ((self.stamps[-1] - self.stamps[0]) * self.time_base)
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """Which packet shows which frame. Packets are told by their position in the file.
+
+    Attributes:
+        numbers: Of every packet, the number of its frame; ``None`` for one that is not shown.
+        packets: Of every frame, its packet.
+        keys: Frames, ascending, at which decoding can begin such that they and all later frames
+            come out right. The first is 0.
+        key_packets: Of every one of them, the packet at which to begin.
+        complete: Whether the file holds all the packets that it declares, undamaged.
+        times: When frames are shown, if that is known.
+    """
+
+    numbers: list[int | None]
+    packets: list[int]
+    keys: list[int]
+    key_packets: list[int]
+    complete: bool
+    times: StampTimes | None = None
+
+    def key_packet(self, number: int) -> int:
+        """Return the packet at which to begin decoding for a frame."""
+        return self.key_packets[bisect_right(self.keys, number) - 1]
+
+
+def read_table(source: Source) -> FrameTable | None:
+    """Scan the packets of a stream; ``None`` where they do not tell which frame is whose."""
+    if source.container_name in TIMED_CONTAINERS and source.codec_name in TIMED_CODECS:
+        return _by_time(source)
+    if source.codec_name == "mpeg4" and source.pixel_format == "yuv420p":
+        return _by_kind(source)
+    return None
+
+
+def _by_time(source: Source) -> FrameTable | None:
+    """Sort packets by their time stamps; ``None`` where one is missing or repeated."""
+    stamps: list[int] = []
+    keys = set()
+    hidden = set()
+    damaged = False
+    for position, packet in enumerate(source.packets()):
+        if packet.pts is None:
+            return None
+        stamps.append(packet.pts)
+        damaged |= packet.is_corrupt
+        if packet.is_keyframe:
+            keys.add(position)
+        # edit lists hide frames by this flag
+        if packet.is_discard:
+            hidden.add(position)
+    order = sorted(range(len(stamps)), key=stamps.__getitem__)
+    shown = [stamps[position] for position in order if position not in hidden]
+    if len(set(shown)) < len(shown):
+        return None
+    # Matroska does not say how many frames it holds, but packets that break off are not handed out
+    whole = source.container_name == MATROSKA or len(stamps) == source.declared_packets
+    complete = whole and not damaged
+    return _table(
+        order, keys, hidden, complete, StampTimes(shown, source.time_base, source.declared_rate)
+    )
+
+
+def _by_kind(source: Source) -> FrameTable | None:
+    """Put packets of MPEG-4 Part 2 into the order in which they are shown.
+
+    ``None`` where a packet does not hold exactly one picture for sure, or B-frames come before the
+    two frames that they lie between.
+    """
+    order: list[int] = []
+    waiting: int | None = None  # the packet that is shown after the B-frames that follow it
+    keys = set()
+    hidden = set()
+    damaged = False
+    for position, packet in enumerate(source.packets()):
+        kind = _kind(packet)
+        if kind is None or (kind == BIDIRECTIONAL and not order):
+            return None
+        damaged |= packet.is_corrupt
+        if packet.is_discard:
+            hidden.add(position)
+        if kind == BIDIRECTIONAL:
+            order.append(position)
+            continue
+        if waiting is not None:
+            order.append(waiting)
+        waiting = position
+        if kind == INTRA:
+            keys.add(position)
+    if waiting is not None:
+        order.append(waiting)
+    complete = len(order) == source.declared_packets and not damaged
+    return _table(order, keys, hidden, complete)
+
+
+def _kind(packet: Packet) -> int | None:
+    """Return the kind of an MPEG-4 picture, or ``None`` if there may be none, or more than one."""
+    data = bytes(packet)
+    start = data.find(VOP_START)
+    if start < 0 or len(data) - start <= EMPTY_VOP or data.find(VOP_START, start + 4) >= 0:
+        return None
+    return data[start + 4] >> 6
+
+
+def _table(
+    order: list[int],
+    keys: set[int],
+    hidden: set[int],
+    complete: bool,
+    times: StampTimes | None = None,
+) -> FrameTable | None:
+    """Number the packets.
+
+    Args:
+        order: All packets in the order in which their frames are shown.
+        keys: Those at which decoding can begin.
+        hidden: Those whose frames are not shown.
+        complete: See :class:`FrameTable`.
+        times: See :class:`FrameTable`.
+
+    Returns:
+        The table; ``None`` if no frame is shown, frames are shown before the first key frame, or
+        key frames lie in another order than they are shown in.
+    """
+    numbers: list[int | None] = [None] * len(order)
+    packets: list[int] = []
+    key_numbers: list[int] = []
+    key_packets: list[int] = []
+    for position in order:
+        if position in keys:
+            key_numbers.append(len(packets))
+            key_packets.append(position)
+        if position not in hidden:
+            numbers[position] = len(packets)
+            packets.append(position)
+    if not packets or not key_numbers or key_numbers[0] or key_packets != sorted(key_packets):
+        return None
+    return FrameTable(numbers, packets, key_numbers, key_packets, complete, times)

@@ -1,0 +1,170 @@
+"""Decoding with PyAV, such that no frame is a wrong one."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidpool.errors import VideoError
+from vidpool.video.base import Video, require_file, scaled_size
+from vidpool.video.pyav_access import CountedFrames, TabledFrames
+from vidpool.video.pyav_source import Source
+from vidpool.video.pyav_table import FrameTable, StampTimes, read_table
+
+# loader workers share the cores already; before version 17, PyAV had one thread and no choice
+ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+class PyAVVideo(Video):
+    """A video read by PyAV, in one thread.
+
+    Of several video streams it reads the one that FFmpeg holds to be the best: the default one, or
+    else the one with the highest bit rate. Where time stamps or the kinds of pictures tell which
+    packet shows which frame, frames are found by that, otherwise by counting from the start: see
+    :mod:`vidpool.video.pyav_table`.
+
+    A file cut short is read up to where it ends. Damage in the middle fails on the frames it hits.
+
+    Args:
+        path: The file.
+        length: As for :class:`~vidpool.video.base.Video`.
+        fast: See :func:`vidpool.video.open_video`.
+    """
+
+    def __init__(self, path: Path, length: int | None = None, fast: bool = False) -> None:
+        super().__init__(path, length)
+        require_file(path)
+        self._source = Source(path, fast)
+        self._converter = Converter(path)
+
+    @cached_property
+    def _table(self) -> FrameTable | None:
+        return read_table(self._source)
+
+    @property
+    def stamps(self) -> StampTimes | None:
+        """Time stamps of all frames, where they can be trusted."""
+        self._require_open()
+        return self._times()
+
+    @property
+    def cut_from(self) -> int | None:
+        """See :class:`~vidpool.video.base.Video`."""
+        length = len(self)
+        if not self._source.breaks_off:
+            return None
+        declared = self._source.declared_packets
+        if self._table is not None:  # not every packet need be shown
+            declared += len(self._table.packets) - len(self._table.numbers)
+        return declared if declared > length else None
+
+    @cached_property
+    def _access(self) -> TabledFrames | CountedFrames:
+        if self._table is None:
+            return CountedFrames(self._source, self._known_length)
+        return TabledFrames(self._source, self._table, self._known_length)
+
+    def _count(self) -> int:
+        return len(self._access)
+
+    def _average_rate(self) -> float:
+        times = self._times()
+        rate = times.rate if times else self._source.declared_rate
+        if not rate:
+            raise VideoError(f"{self.path}: does not say its frame rate")
+        return float(rate)
+
+    def _times(self) -> StampTimes | None:
+        return self._table.times if self._table else None
+
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
+        # a stream may change its picture size on the way, but a clip has one
+        size = scaled_size(*self._source.picture_size, short_side)
+        for index, frame in zip(indices, self._access.read(indices), strict=True):
+            yield self._converter.convert(index, frame, size)
+
+    def _release(self) -> None:
+        if "_access" in self.__dict__:  # nothing is read only to be let go of
+            self._access.close()
+        self._source.close()
+
+
+class Converter:
+    """Makes RGB pictures of the frames of a video.
+
+    Args:
+        path: What the frames are from, for errors.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reformatter = VideoReformatter()
+        self._matrix: list[int] | None = None
+        self._looked_for_matrix = False
+
+    def convert(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
+        """Scale a frame, and turn it as the video's rotation tag says.
+
+        Args:
+            index: The frame's number, for errors.
+            frame: Of any pixel format.
+            size: Height and width before turning.
+
+        Returns:
+            uint8, shape ``(H, W, 3)``, or ``(W, H, 3)`` after a quarter turn.
+
+        Raises:
+            VideoError: There is no way from its pixel format to RGB.
+        """
+        height, width = size
+        try:
+            rgb = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD)
+            if not self._looked_for_matrix:
+                self._matrix = display_matrix(frame)
+                self._looked_for_matrix = True
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"{self._path}: frame {index} cannot be converted to RGB: {error.strerror}"
+            ) from error
+        picture = rgb.to_ndarray()
+        return torch.from_numpy(upright(picture, self._matrix) if self._matrix else picture)
+
+
+def display_matrix(frame: av.VideoFrame) -> list[int] | None:
+    """Return how a frame is to be turned, or ``None``: a point (x, y) goes to (ax + cy, bx + dy).
+
+    Unlike ``VideoFrame.rotation``, the matrix tells a mirrored picture from one turned by 180
+    degrees.
+
+    Returns:
+        ``[a, b, c, d]``.
+    """
+    # A frame whose side data were looked at stays in memory until the garbage collector comes, so
+    # that is done with a small one. PyAV's annotation leaves out all side data but motion vectors.
+    small = frame.reformat(2, 2, "gray", **ONE_THREAD)
+    matrix = cast("Mapping[str, bytes]", small.side_data).get("DISPLAYMATRIX")
+    if matrix is None:
+        return None
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    return [a, b, c, d]
+
+
+def upright(picture: NDArray[Any], matrix: list[int]) -> NDArray[Any]:
+    """Turn and mirror a picture (H, W, 3) as a display matrix says.
+
+    Angles between the quarter turns go to the nearest.
+    """
+    a, b, c, d = matrix
+    if abs(b) > abs(a):
+        picture = picture.swapaxes(0, 1)
+        flip_x, flip_y = c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    return picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1].copy()
