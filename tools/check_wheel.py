@@ -48,10 +48,12 @@ def check(wheel: Path, wanted: str) -> str:
         torch = f"torch=={wanted}" if wanted else "torch"
         subprocess.run([*pip, torch, *TEST_NEEDS], check=True)
         subprocess.run([*pip, "--no-deps", wheel], check=True)
-        shutil.copytree(ROOT / "tests/ops", folder / "tests")
-        (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow: long\n")
+        for part in ("ops", "helpers"):
+            shutil.copytree(ROOT / "tests" / part, folder / "tests" / part)
+        settings = "[pytest]\nmarkers = slow: long\npythonpath = tests/helpers\n"
+        (folder / "pytest.ini").write_text(settings)
         done = subprocess.run(
-            [python, "-m", "pytest", "-q", "-m", "not slow", "-k", f"not ({SKIPPED})", "tests"],
+            [python, "-m", "pytest", "-q", "-m", "not slow", "-k", f"not ({SKIPPED})", "tests/ops"],
             cwd=folder,
             env={**os.environ, "PATH": str(python.parent)},
             stdout=subprocess.PIPE,
