@@ -11,6 +11,7 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.training import ParsedFit, parse_fit
@@ -50,8 +51,10 @@ def main(verb: str, arguments: list[str]) -> int:
         clips = args.clips or _count_clips(fit)
         ranks = args.processes or _processes(settings["trainer"])
         warnings = recipe.check(clips, ranks)
-        training = forecast(recipe.schedule, recipe.epochs, clips, ranks, recipe.rate)
-        costs = _costs(settings["model"], [*training.shapes(), recipe.shape])
+        classifier = VideoClassifier(**{**settings["model"], "num_classes": CLASSES})
+        smallest = classifier.smallest_batches(recipe.schedule.shapes())
+        training = forecast(recipe.schedule, recipe.epochs, clips, ranks, recipe.rate, smallest)
+        costs = _costs(classifier.model, [*training.shapes(), recipe.shape])
     fixed = float(recipe.recipe_epochs) * clips * costs[recipe.shape]
     total = training.cost(costs.__getitem__)
 
@@ -152,9 +155,8 @@ def _processes(trainer: dict[str, Any]) -> int:
     return max(1, count) * trainer["num_nodes"]
 
 
-def _costs(settings: dict[str, Any], shapes: Sequence[ClipShape]) -> dict[ClipShape, int]:
+def _costs(network: nn.Module, shapes: Sequence[ClipShape]) -> dict[ClipShape, int]:
     """Multiply-adds of a clip of each shape, forward, of convolutions and linear layers."""
-    network = VideoClassifier(**{**settings, "num_classes": CLASSES}).model
     sizes = {(shape.frames, shape.crop, shape.crop) for shape in shapes}
     counts = {size: measure_cost(network, size).conv_linear for size in sizes}
     return {shape: counts[shape.frames, shape.crop, shape.crop] for shape in shapes}

@@ -104,6 +104,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         )
         self.batch_size = batch_size
         self.schedule: Schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)
+        # fewest clips, by shape, of an incomplete training batch; the classifier knows them
+        self.smallest_batches: dict[ClipShape, int] = {}
         self.eval_schedule = ConstantSchedule(
             ClipShape(frames, stride, crop),
             batch_size if eval_batch_size is None else eval_batch_size,

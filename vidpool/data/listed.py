@@ -217,6 +217,7 @@ class ListedDataModule(VideoDataModule):
             shuffle=shuffle,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
             labels=labels,
+            smallest=self.smallest_batches,
         )
         sampler.set_epoch(trainer.current_epoch if trainer else 0)
         return ScheduledLoader(

@@ -12,7 +12,7 @@ import random
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,7 @@ class ShardClips(IterableDataset[Batch]):
         shuffle: True in training.
         seed: Of the order and of the clips; the same on every rank.
         buffer: How many clips a process draws from when it shuffles.
+        smallest: See :class:`vidpool.data.schedule.ScheduledSampler`.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class ShardClips(IterableDataset[Batch]):
         shuffle: bool = True,
         seed: int = 0,
         buffer: int = 100,
+        smallest: Mapping[ClipShape, int] | None = None,
     ) -> None:
         self.shards = shards
         self.videos = range(videos)
@@ -109,6 +111,7 @@ class ShardClips(IterableDataset[Batch]):
             rank,
             shuffle=shuffle,
             seed=seed,
+            smallest=smallest,
         )
         # epoch, and steps that were made in it before: shared with processes that live on
         with torch.inference_mode(False):  # Lightning asks for loaders within it
@@ -398,6 +401,7 @@ class ShardDataModule(VideoDataModule):
             shuffle=shuffle,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
             buffer=self.shuffle_buffer,
+            smallest=self.smallest_batches,
         )
         # it knows its length, and shares the clips out
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")

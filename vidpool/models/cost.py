@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+# PyTorch has no public name for what its batch norms share
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
@@ -124,6 +127,36 @@ def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Co
         relu=everything.get(aten.relu, 0) + everything.get(aten.relu_, 0),
         recurrent=recurrent // 2,
     )
+
+
+def values_per_channel(model: nn.Module, size: Sequence[int], channels: int = 3) -> int | None:
+    """Return the fewest values per channel that a trained batch norm gets of one clip or picture.
+
+    Where it is 1, a batch of a single clip has no variance, and PyTorch refuses it in training.
+
+    Args:
+        model: Any network; it stays as it is and is not computed with. Its batch norms in
+            evaluation mode, such as frozen ones, do not count.
+        size: (T, H, W) of the clip, or (H, W) of the picture.
+        channels: Channels of either.
+
+    Returns:
+        T * H * W of the smallest input of these batch norms; None if there is none.
+
+    Raises:
+        ConfigError: If the network cannot take this size.
+    """
+    counts: list[int] = []
+
+    def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        counts.append(prod(inputs[0].shape[2:]))
+
+    empty = _without_data(model)
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.training:
+            empty.get_submodule(name).register_forward_pre_hook(count)
+    _forward(empty, size, channels)
+    return min(counts, default=None)
 
 
 def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> list[PoolingLayer]:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
-from vidpool.data.schedule import ScheduledSampler, mix_seeds
+from vidpool.data.schedule import ClipShape, ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import model_info
+from vidpool.models.cost import values_per_channel
 from vidpool.results import provenance
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
@@ -172,6 +174,7 @@ class VideoClassifier(pl.LightningModule):
         # of each stage's epoch: clips that were to be read, and what was wrong with bad ones
         self.requested = dict.fromkeys(STAGES, 0)
         self.bad: dict[str, list[str]] = {stage: [] for stage in STAGES}
+        self._told_of_batch = False
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W).
@@ -196,11 +199,49 @@ class VideoClassifier(pl.LightningModule):
         keep_frozen(self.model, self.frozen)
         return self
 
+    def smallest_batches(self, shapes: Iterable[ClipShape]) -> dict[ClipShape, int]:
+        """Return the fewest clips that batch norm can be trained on, by clip shape.
+
+        A batch of one clip is too small where a batch norm gets a single value per channel of it.
+
+        Args:
+            shapes: The shapes of training clips.
+
+        Returns:
+            2 for each shape whose batches need two clips; other shapes are not in it.
+        """
+        channels = (self.hparams["backbone_options"] or {}).get("in_channels", 3)
+        enough: list[ClipShape] = []
+        smallest = {}
+        for shape in sorted(shapes, key=lambda shape: shape.frames * shape.crop**2):
+            # maps do not shrink as clips grow, so that mostly one shape is tried
+            if any(one.frames <= shape.frames and one.crop <= shape.crop for one in enough):
+                continue
+            size = (
+                (shape.crop, shape.crop)
+                if self.takes_pictures
+                else (shape.frames,) + 2 * (shape.crop,)
+            )
+            try:
+                values = values_per_channel(self.model, size, channels)
+            except ConfigError:  # the first step fails for the same reason, and says it
+                continue
+            if values == 1:
+                smallest[shape] = 2
+            else:
+                enough.append(shape)
+        return smallest
+
     def setup(self, stage: str) -> None:
         """Take the data's description; say what trains at which rate; compile."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
+            if stage == "fit":
+                synchronized = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+                over_ranks = synchronized and self.trainer.world_size > 1
+                shapes = [] if over_ranks else datamodule.schedule.shapes()
+                datamodule.smallest_batches = self.smallest_batches(shapes)
         scaled = any(scale != 1 for scale in self.lr_scales.values())
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
             freeze = self.hparams["freeze"] or []
@@ -227,8 +268,18 @@ class VideoClassifier(pl.LightningModule):
         return self._new_optimizer()
 
     def on_train_epoch_start(self) -> None:
-        """Start the count of bad videos anew."""
+        """Start the count of bad videos anew; say once if an incomplete batch is left out."""
         self._count_anew("train")
+        sampler: ScheduledSampler | None = getattr(self.trainer.train_dataloader, "scheduled", None)
+        if sampler is None or self._told_of_batch or sampler.left_out < sampler.num_replicas:
+            return
+        self._told_of_batch = True
+        clips = "1 clip" if sampler.num_replicas == 1 else "1 clip on each process"
+        rank_zero_info(
+            f"the last batch of epoch {self.current_epoch} would be {clips}, which ends as a "
+            "single value per channel, of which batch norm has no statistics: such batches are "
+            f"left out. Of {sampler.total} clips, {sampler.total - sampler.left_out} are trained on"
+        )
 
     def on_train_start(self) -> None:
         """Let the present settings count: a resumed optimiser brings those of the old run."""
@@ -268,9 +319,9 @@ class VideoClassifier(pl.LightningModule):
         """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed.
 
         Raises:
-            ConfigError: The batch is a single clip, too small for batch norm.
+            ConfigError: The batch is too small for batch norm; the message says why.
         """
-        logits = self._logits_in_training(batch["clip"])
+        logits = self._logits_in_training(batch, batch_idx)
         label = batch["label"]
         target = batch.get("target", label)
         loss = F.cross_entropy(logits, target, label_smoothing=self.hparams["label_smoothing"])
@@ -401,17 +452,40 @@ class VideoClassifier(pl.LightningModule):
             clip = clip.squeeze(2)
         return clip.to(dtype=dtype, memory_format=self.memory_format)
 
-    def _logits_in_training(self, clip: Tensor) -> Tensor:
+    def _logits_in_training(self, batch: Batch, batch_idx: int) -> Tensor:
+        clip = batch["clip"]
         try:
             return self(clip)
         except ValueError as error:
             if "Expected more than 1 value per channel" not in str(error):
                 raise
             shape = " x ".join(map(str, clip.shape[2:]))
+            what, way_out = self._why_single(batch, batch_idx)
             raise ConfigError(
-                f"a batch of {len(clip)} clip of {shape} ends as a single value, of which batch "
-                "norm has no statistics: set data.batch_size to 2 or more, or data.crop higher"
+                f"{what} of {shape} ends as a single value per channel, of which batch norm has "
+                f"no statistics: {way_out}, or set data.crop higher"
             ) from error
+
+    def _why_single(self, batch: Batch, batch_idx: int) -> tuple[str, str]:
+        """What batch norm gets a single value of, and what can be done about it."""
+        count = len(batch["clip"])
+        if count > 1:  # of which sub-batch norm takes each by itself
+            return f"each of {count} clips", "set multigrid's sub_batch_norm to 2 or more"
+        what = "a batch of 1 clip"
+        requested = batch.get("requested", 1)
+        if requested > 1:
+            return (
+                f"{what} (the others of {requested} cannot be read)",
+                "set data.on_bad_video to substitute",
+            )
+        sampler = getattr(self.trainer.train_dataloader, "scheduled", None)
+        batches = [] if sampler is None else [step.batch_size for step in sampler.plan]
+        if len(batches) == 1 and sampler.total < 2 * sampler.num_replicas:
+            return what, "train on more videos"
+        if batches and batches[max(0, batch_idx - 1)] == 1:
+            return what, "set data.batch_size to 2 or more"
+        # of a loader that was given by itself, to which nobody said what the network needs
+        return what, "leave incomplete batches out, as trainer.fit(model, datamodule=...) does"
 
     def _averages(self) -> bool:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +78,12 @@ class Forecast:
 
 
 def forecast(
-    schedule: Schedule, epochs: int, clips: int, ranks: int, rate: Callable[[float], float]
+    schedule: Schedule,
+    epochs: int,
+    clips: int,
+    ranks: int,
+    rate: Callable[[float], float],
+    smallest: Mapping[ClipShape, int] | None = None,
 ) -> Forecast:
     """Go through a training without training.
 
@@ -88,11 +93,12 @@ def forecast(
         clips: Training clips of an epoch.
         ranks: Processes that share them.
         rate: The learning rate by the recipe's epochs, without the batch's factor.
+        smallest: The fewest clips of incomplete batches, see :func:`plan_epoch`.
     """
     names: dict[str, int] = {}
     columns = []
     for epoch in range(epochs):
-        plan = plan_epoch(schedule, epoch, clips, ranks)
+        plan = plan_epoch(schedule, epoch, clips, ranks, smallest=smallest)
         used = plan[-1].first + plan[-1].batch_size * ranks if plan else 1
         rows = []
         for step in plan:
