@@ -16,7 +16,7 @@ from vidpool.data.cpus import usable_cpus
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.sets.demo import make_demo
 from vidpool.data.upkeep.check import PROBLEMS, RECORDS, CheckedData, check_data
-from vidpool.data.upkeep.check_report import write_report
+from vidpool.data.upkeep.check_report import repeat_warnings, write_report
 from vidpool.data.upkeep.prepare import PrepareSettings, prepare
 from vidpool.data.upkeep.shard_writer import make_shards
 from vidpool.errors import ConfigError
@@ -68,7 +68,7 @@ def _add_check(what: Any) -> None:
         help="what is missing, broken or too short; makes the index that training uses",
         usage="%(prog)s --config FILE [--out DIR] [--workers N] [--data.OPTION VALUE]...",
         description="Look at every file of a data set: is it there, does it decode, how many "
-        "frames has it? Writes a report, a picture and an index file, which makes training start "
+        "frames has it, is it in two splits or under two labels? Writes a report, a picture and an index file, which makes training start "
         "faster and know broken files beforehand. A run that was interrupted goes on where it "
         "ended; a later one reads only what is new, has changed or could not be read.",
         epilog=f"{HELP}. Example: vidpool data check --config configs/data/hacs.yaml --workers 8",
@@ -103,6 +103,8 @@ def _check(args: argparse.Namespace) -> int:
         )
         raise
     Console().print(_overview(checked))
+    for warning in repeat_warnings(checked):
+        print(f"warning: {warning}".encode("utf-8", "backslashreplace").decode("utf-8"))
     for file in write_report(checked, folder):
         print(f"wrote {file}")
     print(f"wrote {index}; train with it: --data.index {index}")

@@ -111,7 +111,7 @@ class VidpoolCLI(LightningCLI):
         parser.add_lightning_class_args(self.trainer_class, "trainer")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Name of the run; the number of classes follows from the data."""
+        """Name of the run."""
         parser.add_argument("--run.name", default="default", help="Name of the run's folder.")
         parser.add_argument("--run.root", default="runs", help="Where the runs' folders lie.")
         parser.add_argument(
@@ -120,7 +120,15 @@ class VidpoolCLI(LightningCLI):
             default=15.0,
             help="How often last.ckpt is saved within an epoch; 0 is after every step, null not.",
         )
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Let the number of classes follow from the data; in evaluation from the checkpoint."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args`` without Lightning's warning that ``sys.argv`` says something else."""
@@ -154,7 +162,7 @@ class VidpoolCLI(LightningCLI):
             )
         saved = checkpoint.get("hyper_parameters", {})
         if self.config["subcommand"] != "fit":
-            for name in set(ARCHITECTURE) & saved.keys() - {"num_classes"}:
+            for name in set(ARCHITECTURE) & saved.keys():
                 settings["model"][name] = saved[name]
 
     def _resolve_last(self, settings: Namespace) -> str | None:
@@ -215,7 +223,8 @@ class VidpoolCLI(LightningCLI):
         warnings.filterwarnings("ignore", "The dirpath has changed from")
         if self.subcommand == "fit" and trainer.enable_checkpointing is not False:
             own = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
-            if all(isinstance(each, LastCheckpoint) for each in own):
+            validates = trainer.limit_val_batches != 0  # without it there is no best one
+            if validates and all(isinstance(each, LastCheckpoint) for each in own):
                 callbacks.append(
                     ModelCheckpoint(
                         filename="best",

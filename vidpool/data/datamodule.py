@@ -1,6 +1,7 @@
 """What all datamodules share, wherever their clips come from: shape, augmentation, views."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -11,7 +12,8 @@ from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
 from vidpool.data.decode import Decoder
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
-from vidpool.errors import ConfigError
+from vidpool.data.table import UNLABELLED
+from vidpool.errors import ConfigError, DataError
 
 Sampling = Literal["uniform", "class_balanced"]
 # of Kinetics-400's pixels, as torchvision's video models use them
@@ -119,11 +121,55 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         self.workers = min(8, usable_cpus()) if workers is None else workers
         self.worker_start = worker_start
         self.static = static
+        self.trained_classes: list[str] | None = None
 
     @property
     @abstractmethod
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their ids."""
+
+    def use_classes(self, names: Sequence[str] | None) -> None:
+        """Number classes as a trained network does; labels are matched with these by name.
+
+        Evaluation then needs neither training videos nor a video of every class.
+
+        Args:
+            names: Class names in the order of the network's ids; None for the data's own.
+        """
+        self.trained_classes = None if names is None else list(names)
+
+    def class_ids(self, own: Sequence[str]) -> list[int]:
+        """Return the id that counts of each class of the data, see :meth:`use_classes`.
+
+        Args:
+            own: Class names in the order of the data's own ids.
+
+        Returns:
+            An id for each; :data:`~vidpool.data.table.UNLABELLED` where the network does not know
+            the class.
+        """
+        if self.trained_classes is None:
+            return list(range(len(own)))
+        ids = {name: number for number, name in enumerate(self.trained_classes)}
+        return [ids.get(name, UNLABELLED) for name in own]
+
+    def unknown_classes(self, place: object, names: Sequence[str]) -> DataError:
+        """Make the error that tells of classes which the network was not trained on.
+
+        Args:
+            place: Where the videos are.
+            names: The classes.
+        """
+        known = self.trained_classes or []
+        named = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+        hint = "test on videos of its classes only, or give them its names"
+        if known == [str(number) for number in range(len(known))]:
+            hint = "it was imported without their names: see vidpool import --classes"
+        return DataError(
+            f"{place}: the checkpoint does not know {len(names)} of the data's classes: {named}. "
+            f"Its {len(known)} classes are {', '.join(map(repr, known[:5]))}"
+            f"{', …' if len(known) > 5 else ''}: {hint}"
+        )
 
     @property
     def num_classes(self) -> int:

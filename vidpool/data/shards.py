@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vidpool.data.augment.transforms import Augmentation
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, OnBadVideo, Preprocessing, TrainingClips
+from vidpool.data.listed import no_videos
 from vidpool.data.loader import outlive_signals
 from vidpool.data.schedule import (
     ClipRequest,
@@ -32,7 +33,7 @@ from vidpool.data.schedule import (
     ScheduledSampler,
     mix_seeds,
 )
-from vidpool.data.table import LabelledVideo
+from vidpool.data.table import UNLABELLED, LabelledVideo
 from vidpool.data.upkeep.shard_writer import CATALOGUE, PARTIAL, require_webdataset
 from vidpool.errors import ConfigError, DataError, VideoError
 
@@ -251,9 +252,15 @@ def _evaluation_clip(
     on_bad_video: OnBadVideo,
     static: bool,
     fast: bool,
+    ids: list[int],
+    unknown: DataError,
     video: LabelledVideo,
     request: ClipRequest,
 ) -> Batch:
+    if video.label != UNLABELLED:
+        video = video._replace(label=ids[video.label])
+        if video.label == UNLABELLED:  # the catalogue does not say which split has which class
+            raise unknown
     return EvaluationViews([video], preprocessing, decoder, on_bad_video, static, fast)[[request]]
 
 
@@ -354,7 +361,7 @@ class ShardDataModule(VideoDataModule):
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their ids."""
-        names: list[str] = self.catalogue["class_names"]
+        names: list[str] = self.trained_classes or self.catalogue["class_names"]
         return names
 
     def train_dataloader(self) -> ShardLoader:
@@ -372,6 +379,8 @@ class ShardDataModule(VideoDataModule):
 
     def _evaluation(self, split: Split, clips: int, crops: int) -> ShardLoader:
         preprocessing = replace(self.preprocessing, clips=clips, crops=crops)
+        own = self.catalogue["class_names"]
+        ids = self.class_ids(own)
         read = partial(
             _evaluation_clip,
             preprocessing,
@@ -379,6 +388,10 @@ class ShardDataModule(VideoDataModule):
             self.on_bad_video,
             self.static,
             self.fast,
+            ids,
+            self.unknown_classes(
+                self.folder, [name for name, id in zip(own, ids, strict=True) if id == UNLABELLED]
+            ),
         )
         return self._loader(split, clips, read, shuffle=False)
 
@@ -387,7 +400,7 @@ class ShardDataModule(VideoDataModule):
         split = split if there.get(split) else INSTEAD.get(split, split)
         shards = [Shard(self.folder / s["name"], s["videos"]) for s in there.get(split, [])]
         if not sum(shard.videos for shard in shards):
-            raise DataError(f"{self.folder}: the {split} split has no videos")
+            raise DataError(f"{self.folder}: {no_videos(split)}")
         trainer = self.trainer
         dataset = ShardClips(
             shards,

@@ -233,15 +233,22 @@ class VideoClassifier(pl.LightningModule):
         return smallest
 
     def setup(self, stage: str) -> None:
-        """Take the data's description; say what trains at which rate; compile."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if isinstance(datamodule, VideoDataModule):
+        """Take the data's description; say what trains at which rate; compile.
+
+        In evaluation the classes are those that the network was trained on: here where they are
+        known already, else when a checkpoint is loaded.
+        """
+        datamodule = self._datamodule()
+        if datamodule is not None and stage == "fit":
+            datamodule.use_classes(None)
             self.description = datamodule.describe()
-            if stage == "fit":
-                synchronized = getattr(self.trainer.strategy, "_layer_sync", None) is not None
-                over_ranks = synchronized and self.trainer.world_size > 1
-                shapes = [] if over_ranks else datamodule.schedule.shapes()
-                datamodule.smallest_batches = self.smallest_batches(shapes)
+            synchronized = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+            over_ranks = synchronized and self.trainer.world_size > 1
+            shapes = [] if over_ranks else datamodule.schedule.shapes()
+            datamodule.smallest_batches = self.smallest_batches(shapes)
+        elif datamodule is not None and self.description is not None:
+            datamodule.use_classes(self.description["class_names"])
+            self.description = datamodule.describe()
         scaled = any(scale != 1 for scale in self.lr_scales.values())
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
             freeze = self.hparams["freeze"] or []
@@ -353,6 +360,12 @@ class VideoClassifier(pl.LightningModule):
         self._log_scores("val")
         self._report_bad("val")
 
+    def on_test_start(self) -> None:
+        """Take the data's description where no checkpoint has brought one."""
+        datamodule = self._datamodule()
+        if self.description is None and datamodule is not None:
+            self.description = datamodule.describe()
+
     def on_test_epoch_start(self) -> None:
         """Make room for the scores of every video."""
         self._count_anew("test")
@@ -385,6 +398,8 @@ class VideoClassifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, of other classes, or of an average of weights.
 
+        In evaluation the data's labels are matched with the checkpoint's classes by name.
+
         Raises:
             CheckpointError: It does not fit; the message says in what, and how to fine-tune.
         """
@@ -410,7 +425,11 @@ class VideoClassifier(pl.LightningModule):
                 "or give the checkpoint as --model.init_from to start from the average"
             )
         found = checkpoint.get("vidpool")
-        if self.description and found and found["class_names"] != self.description["class_names"]:
+        datamodule = None if self._trainer is None else self._datamodule()
+        if found and datamodule is not None and not resuming:
+            datamodule.use_classes(found["class_names"])
+            self.description = datamodule.describe()
+        elif self.description and found and found["class_names"] != self.description["class_names"]:
             here, there = self.description["class_names"], found["class_names"]
             place = next(i for i in range(len(here)) if here[i] != there[i])
             unnamed = there == [str(number) for number in range(len(there))]
@@ -486,6 +505,10 @@ class VideoClassifier(pl.LightningModule):
             return what, "set data.batch_size to 2 or more"
         # of a loader that was given by itself, to which nobody said what the network needs
         return what, "leave incomplete batches out, as trainer.fit(model, datamodule=...) does"
+
+    def _datamodule(self) -> VideoDataModule | None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        return datamodule if isinstance(datamodule, VideoDataModule) else None
 
     def _averages(self) -> bool:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]

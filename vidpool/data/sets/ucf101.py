@@ -48,7 +48,7 @@ class UCF101DataModule(ListedDataModule):
         self._class_names = read_class_index(self.lists / "classInd.txt")
 
     @property
-    def class_names(self) -> list[str]:
+    def own_class_names(self) -> list[str]:
         """Names of the classes in the order of ``classInd.txt``."""
         return self._class_names
 
@@ -86,7 +86,7 @@ class UCF101DataModule(ListedDataModule):
                 status = Status.MISSING if on_disk is None else Status.UNKNOWN
                 builder.add_video(builder.add_file(found, on_disk or name, status), label)
             splits[kind] = (first, len(builder))
-        return Listing(self.class_names, builder.build(), splits)
+        return Listing(self._class_names, builder.build(), splits)
 
     def _find_lists(self) -> Path:
         places = [self.root / "ucfTrainTestlist", self.root.parent / "ucfTrainTestlist"]
