@@ -366,8 +366,10 @@ def test_fast_decoding_reaches_the_decoder(numbered, monkeypatch):
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_split_without_videos(split):
-    with pytest.raises(DataError, match=f"{split} split has no videos"):
+    with pytest.raises(DataError, match=f"{split} split has no videos") as caught:
         getattr(Videos([]), f"{split}_dataloader")()
+    told = "to train without validation set trainer.limit_val_batches to 0" in str(caught.value)
+    assert told == (split == "val")
 
 
 def test_ucf101_from_files_to_batches(numbered, tmp_path):

@@ -68,9 +68,10 @@ def _add_check(what: Any) -> None:
         help="what is missing, broken or too short; makes the index that training uses",
         usage="%(prog)s --config FILE [--out DIR] [--workers N] [--data.OPTION VALUE]...",
         description="Look at every file of a data set: is it there, does it decode, how many "
-        "frames has it, is it in two splits or under two labels? Writes a report, a picture and an index file, which makes training start "
-        "faster and know broken files beforehand. A run that was interrupted goes on where it "
-        "ended; a later one reads only what is new, has changed or could not be read.",
+        "frames has it, is it in two splits or under two labels? Writes a report, a picture and an "
+        "index file, which makes training start faster and know broken files beforehand. A run "
+        "that was interrupted goes on where it ended; a later one reads only what is new, has "
+        "changed or could not be read.",
         epilog=f"{HELP}. Example: vidpool data check --config configs/data/hacs.yaml --workers 8",
     )
     check.set_defaults(run=_check, takes_rest=True)

@@ -23,7 +23,7 @@ from vidpool.data.progress import bar_options
 from vidpool.data.sampling import clip_span
 from vidpool.data.table import Status, VideoTable
 from vidpool.data.upkeep.parallel import in_processes
-from vidpool.data.upkeep.repeats import Repeat, candidates, find_repeats, same_content
+from vidpool.data.upkeep.repeats import Repeat, find_repeats, same_content
 from vidpool.errors import DataError, VideoError
 
 RECORDS = "files.jsonl"
@@ -200,8 +200,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
             read += 1
             progress.advance(task)
         if len(listing.splits) > 1 or len(listing.class_names) > 1:
-            task = progress.add_task("comparing files of equal size", total=candidates(sizes))
-            content = same_content(table.path, sizes, workers, lambda n: progress.advance(task, n))
+            content = same_content(table.path, sizes, workers, progress)
             repeats = find_repeats(listing, content)
     checked = replace(table, frames=frames, status=status, span=span)
     listing = replace(listing, table=checked)

@@ -3,17 +3,20 @@
 import hashlib
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from vidpool.data.index import Listing, fingerprint
 from vidpool.data.table import UNLABELLED
 from vidpool.data.upkeep.parallel import in_processes
+from vidpool.errors import DataError
 
+_Job = tuple[Callable[[str], object], int, str]  # what digests a file, its number, its path
 SAMPLE = 16 * 2**10  # bytes that are read at three places of a file before all of it is
 
 
@@ -37,7 +40,7 @@ def same_content(
     path: Callable[[int], str],
     sizes: NDArray[np.int64],
     workers: int,
-    advance: Callable[[int], object] = lambda _: None,
+    progress: Progress | None = None,
 ) -> NDArray[np.int64]:
     """Find files of the same content; only files of equal size are read.
 
@@ -47,28 +50,29 @@ def same_content(
         path: Tells the path of a file by its number.
         sizes: Bytes of each file; files of 0 bytes are not compared.
         workers: Processes that read.
-        advance: Called with the number of files that were read.
+        progress: Where a bar shows how many files have been read.
 
     Returns:
         int64 (F,), for each file the number of the first one that has its content.
     """
     first = np.arange(len(sizes))
     groups = [group for group in _equal(sizes) if sizes[group[0]]]
-    for read in (sample_digest, fingerprint):
+    steps = (
+        ("comparing files of equal size", sample_digest),
+        ("reading likely copies", fingerprint),
+    )
+    for description, read in steps:
         digests: dict[int, object] = {}
-        paths = ((number, path(number)) for group in groups for number in group)
-        for number, digest in _digests(read, paths, workers):
+        jobs = [(read, number, path(number)) for group in groups for number in group]
+        bar = progress or Progress(disable=True)
+        for number, digest in bar.track(
+            _digests(jobs, workers), len(jobs), description=description
+        ):
             digests[number] = digest
-            advance(1)
         groups = [part for group in groups for part in _split(group, digests)]
     for group in groups:
         first[group] = min(group)
     return first
-
-
-def candidates(sizes: NDArray[np.int64]) -> int:
-    """Count the files that :func:`same_content` has to look into."""
-    return sum(len(group) for group in _equal(sizes) if sizes[group[0]])
 
 
 def find_repeats(listing: Listing, content: NDArray[np.int64]) -> list[Repeat]:
@@ -137,8 +141,9 @@ class _Overlaps:
         self._end = end
         for row in rows:
             if self._longest and end[self._longest[-1]] >= end[row]:
-                row = self._longest[-1]  # noqa: PLW2901
-            self._longest.append(row)
+                self._longest.append(self._longest[-1])
+            else:
+                self._longest.append(row)
 
     def find(self, start: float, end: float) -> int | None:
         before = bisect_left(self._starts, end)
@@ -162,21 +167,18 @@ def sample_digest(path: str) -> bytes:
     return digest.digest()
 
 
-def _digest(job: tuple[Callable[[str], object], int, str]) -> object:
+def _digest(job: _Job) -> object:
     read, _, path = job
     return read(path)
 
 
-def _digests(
-    read: Callable[[str], object], paths: Iterable[tuple[int, str]], workers: int
-) -> Iterator[tuple[int, object]]:
+def _digests(jobs: list[_Job], workers: int) -> Iterator[tuple[int, object]]:
     """The digest of each file, by number; of one that cannot be read an exception."""
-    jobs = [(read, number, path) for number, path in paths]
     if len(jobs) < 1000:  # processes would take longer to start
         for job in jobs:
             try:
                 yield job[1], _digest(job)
-            except Exception as error:  # noqa: BLE001 (as in_processes has it)
+            except (OSError, DataError) as error:
                 yield job[1], error
         return
     for job, result in in_processes(_digest, jobs, workers):
