@@ -499,7 +499,7 @@ class VideoClassifier(pl.LightningModule):
             )
         sampler = getattr(self.trainer.train_dataloader, "scheduled", None)
         batches = [] if sampler is None else [step.batch_size for step in sampler.plan]
-        if len(batches) == 1 and sampler.total < 2 * sampler.num_replicas:
+        if sampler is not None and len(batches) == 1 and sampler.total < 2 * sampler.num_replicas:
             return what, "train on more videos"
         if batches and batches[max(0, batch_idx - 1)] == 1:
             return what, "set data.batch_size to 2 or more"

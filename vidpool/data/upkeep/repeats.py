@@ -172,7 +172,7 @@ def _digest(job: _Job) -> object:
     return read(path)
 
 
-def _digests(jobs: list[_Job], workers: int) -> Iterator[tuple[int, object]]:
+def _digests(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[int, object]]:
     """The digest of each file, by number; of one that cannot be read an exception."""
     if len(jobs) < 1000:  # processes would take longer to start
         for job in jobs:
