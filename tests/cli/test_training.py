@@ -269,7 +269,7 @@ def test_classes_in_another_order_are_matched_by_name(recipe, trained, colours, 
         if file.name == "classInd.txt":
             text = text.replace("1 Red", "1 X").replace("2 Green", "2 Red").replace("X", "Green")
         elif file.name.startswith("train"):
-            text = re.sub(r"(?<=avi )[12]$", lambda n: str(3 - int(n[0])), text, flags=re.M)
+            text = re.sub(r"(?<= )[12]$", lambda n: str(3 - int(n[0])), text, flags=re.M)
         (lists / file.name).write_text(text)
     checkpoint = str(trained / "checkpoints/last.ckpt")
     command = ["--config", str(recipe), "--ckpt_path", checkpoint]

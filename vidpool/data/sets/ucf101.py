@@ -64,7 +64,7 @@ class UCF101DataModule(ListedDataModule):
             DataError: A list is missing, or names an unknown class.
         """
         index, *lists = self.annotation_files()
-        label_of = {name.casefold(): i for i, name in enumerate(self.class_names)}
+        label_of = {name.casefold(): i for i, name in enumerate(self._class_names)}
         builder = TableBuilder(str(self.root))
         folders = _names_in(self.root)
         files: dict[str, dict[str, str]] = {}
