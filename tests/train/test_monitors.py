@@ -21,7 +21,7 @@ def test_known_metrics_are_silent(recwarn):
 
 def test_unknown_metrics_are_named_with_those_there_are():
     watched = trainer(EarlyStopping("val_loss"), ModelCheckpoint(monitor="nothing like it"))
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="monitors") as warned:
         assert warn_of_unknown_monitors(watched, LOGGED) == ["val_loss", "nothing like it"]
     first, second = (str(warning.message) for warning in warned)
     assert "EarlyStopping monitors 'val_loss'" in first

@@ -224,7 +224,7 @@ class VideoClassifier(pl.LightningModule):
     @property
     def logged_metrics(self) -> list[str]:
         """Names of the metrics that training and validation log, for callbacks that monitor one."""
-        train = ["loss", *(name.removeprefix("train/") for name in self.train_accuracies)]
+        train = ["loss", *(str(name).removeprefix("train/") for name in self.train_accuracies)]
         both = [f"{stage}/{name}" for stage in ("val", "train") for name in [*train, "bad_clips"]]
         return [*both, "train/loss_step", "lr"]
 
