@@ -1,11 +1,49 @@
-"""Files that commands write: whole or not at all, and over nothing that is there."""
+"""Paths that users give, and files that commands write: complete or not at all."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from vidpool.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]+)\})")
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` and environment variables expanded, as a shell expands them.
+
+    A path that exists as it is written is returned unchanged, so that files whose names contain
+    ``$`` or begin with ``~`` stay within reach.
+
+    Args:
+        path: A path such as ``~/videos``, ``$DATA/ucf101`` or ``${DATA}/ucf101``.
+
+    Raises:
+        ConfigError: An environment variable in the path is not set.
+
+    Examples:
+        >>> import os
+        >>> os.environ["DATA"] = "/data"
+        >>> expand_path("$DATA/ucf101").as_posix()
+        '/data/ucf101'
+    """
+    text = os.fspath(path)
+    if not ("$" in text or text.startswith("~")) or os.path.lexists(text):
+        return Path(text)
+    for match in _VARIABLE.finditer(text):
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise ConfigError(
+                f"{text}: the environment variable {name} is not set; set it, or write the whole "
+                "path"
+            )
+    path = Path(os.path.expandvars(text))
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a name such as ~backup, where there is no user of this name
+        return path
 
 
 def check_output(out: str | os.PathLike[str], overwrite: bool, suffixes: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from vidpool.data.decode.picture_file import PICTURE_SUFFIXES
 from vidpool.data.sets.layouts import VIDEO_SUFFIXES
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.export.networks import load_network
+from vidpool.files import expand_path
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
         DataError: A folder holds neither.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(expand_path, paths):
         if not path.is_dir():
             found.append(path)
             continue

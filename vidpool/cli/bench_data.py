@@ -26,7 +26,6 @@ from vidpool.data.table import LabelledVideo
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, write_results
 
-WIDE = 100  # columns of the table where no terminal says how many there are
 FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no config says
 
 
@@ -101,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(threads)
 
     machine = describe(args.device)
-    console = wide_console(WIDE)
+    console = wide_console()
     console.print(f"{machine['device_name']}, {cpus} CPUs", markup=False, highlight=False)
     console.print(_stage_table(results))
     console.print(_rate_table(results, workers))

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.cli.output import wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.cpus import usable_cpus
@@ -103,7 +103,7 @@ def _check(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         raise
-    Console().print(_overview(checked))
+    wide_console().print(_overview(checked))
     for warning in repeat_warnings(checked):
         print(f"warning: {warning}".encode("utf-8", "backslashreplace").decode("utf-8"))
     for file in write_report(checked, folder):

@@ -5,12 +5,11 @@ import csv
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from vidpool.cli.output import new_file
+from vidpool.cli.output import new_file, wide_console
 from vidpool.data.decode import DECODERS
 from vidpool.files import written_whole
 from vidpool.predict import Prediction, find_videos, predict
@@ -47,7 +46,7 @@ def main(verb: str, arguments: list[str]) -> int:
         ):
             predictions.append(prediction)
             progress.advance(task)
-    Console().print(_table(predictions))
+    wide_console().print(_table(predictions))
     if output:
         with written_whole(output) as file:
             write_predictions(file, predictions)

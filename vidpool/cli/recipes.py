@@ -1,7 +1,7 @@
 """Recipes made of parts: a config file may begin with ``base: [part.yaml, …]``.
 
 The parts are read before the file itself, in order, so that later values win. Paths are relative
-to the file that names them; parts may have parts.
+to the file that names them, or begin with ``~`` or an environment variable; parts may have parts.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from vidpool.errors import ConfigError
+from vidpool.files import expand_path
 
 OPTIONS = ("-c", "--config")
 
@@ -37,7 +38,7 @@ def expand_bases(arguments: list[str], section: str | None = None) -> list[str]:
         path = value if equals else next(rest, None)
         if path is None:
             raise ConfigError(f"{option} needs the path of a config file")
-        for config in _parts(Path(path), (), section):
+        for config in _parts(expand_path(path), (), section):
             expanded += ["--config", config]
     return expanded
 
@@ -63,7 +64,9 @@ def _parts(path: Path, within: tuple[Path, ...], section: str | None) -> list[st
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: base must be a list of paths, got {bases!r}")
     inside = (*within, path.resolve())
-    parts = [part for base in bases for part in _parts(path.parent / base, inside, section)]
+    parts = [
+        part for base in bases for part in _parts(path.parent / expand_path(base), inside, section)
+    ]
     if section is not None:
         content = {section: content[section]} if section in content else {}
     return [*parts, yaml.safe_dump(content, sort_keys=False)] if content else parts

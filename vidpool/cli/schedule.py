@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from vidpool.cli.output import PICTURES, new_file
+from vidpool.cli.output import PICTURES, new_file, wide_console
 from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
@@ -24,7 +24,6 @@ from vidpool.train.forecast import Forecast, forecast, forecast_figure
 from vidpool.train.multigrid import Multigrid
 from vidpool.train.optim import lr_factor
 
-WIDE = 132  # columns of the table where no terminal says how many there are
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\
 example:
@@ -58,9 +57,7 @@ def main(verb: str, arguments: list[str]) -> int:
     fixed = float(recipe.recipe_epochs) * clips * costs[recipe.shape]
     total = training.cost(costs.__getitem__)
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDE)
+    console = wide_console()
     console.print(_table(training, costs, total))
     for line in (
         f"{training.epochs} epochs of {clips} clips on {ranks} "

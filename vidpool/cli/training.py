@@ -4,6 +4,7 @@ import errno
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +19,19 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vidpool.cli.datamodules import VideoDataModule
+from vidpool.cli.lightning import (
+    NetworkSummary,
+    constructor_errors,
+    instantiate,
+    missing_package,
+    silence_noise,
+    unknown_monitor,
+)
 from vidpool.cli.ranks import end_with_parent, what_was_lost
 from vidpool.cli.recipes import expand_bases
 from vidpool.cli.slurm import current_job, keep_metrics, left_behind, sign
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
+from vidpool.files import expand_path
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
@@ -42,6 +52,7 @@ def main(verb: str, arguments: list[str]) -> int:
     # distributed training starts its other processes with this command line
     sys.argv = [sys.argv[0], verb, *arguments]
     end_with_parent()
+    silence_noise()
     try:
         _make_cli(VidpoolCLI, verb, arguments)
     except MisconfigurationException as error:
@@ -56,10 +67,15 @@ def main(verb: str, arguments: list[str]) -> int:
             "with --ckpt_path last"
         ) from error
     except RuntimeError as error:
-        lost = what_was_lost(error)
-        if lost is None:
+        told = what_was_lost(error) or unknown_monitor(error)
+        if told is None:
             raise
-        raise VidpoolError(lost) from error
+        raise VidpoolError(told) from error
+    except ImportError as error:  # of callbacks and accelerators, after they were made
+        told = missing_package(error)
+        if told is None:
+            raise
+        raise ConfigError(told) from error
     return 0
 
 
@@ -133,6 +149,14 @@ class VidpoolCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args`` without Lightning's warning that ``sys.argv`` says something else."""
         self.config = parser.parse_args(args)
+        settings = self.config[self.config["subcommand"]]
+        for section, name in ((settings.run, "root"), (settings, "ckpt_path")):
+            if section.get(name) is not None:
+                section[name] = str(expand_path(section[name]))
+
+    def before_instantiate_classes(self) -> None:
+        """Have every class that the settings name report its errors to the user."""
+        self.parser.add_instantiator(instantiate, object)
 
     def _parse_ckpt_path(self) -> None:
         """Decide what a checkpoint's own settings mean.
@@ -191,6 +215,8 @@ class VidpoolCLI(LightningCLI):
 
         if trainer.enable_progress_bar is not False and lacks(pl.callbacks.ProgressBar):
             callbacks.append(RunProgressBar())
+        if trainer.enable_model_summary is not False and lacks(pl.callbacks.ModelSummary):
+            callbacks.append(NetworkSummary())
         run = self._get(self.config, "run")
         if self.folder is None:
             folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
@@ -239,7 +265,8 @@ class VidpoolCLI(LightningCLI):
         # precise batch norm needs the averaged weights in their place
         callbacks.sort(key=lambda each: not isinstance(each, WeightAveraging))
         trainer.callbacks = callbacks
-        return super().instantiate_trainer(**kwargs)
+        with constructor_errors("Lightning cannot run this"):
+            return super().instantiate_trainer(**kwargs)
 
 
 class ParsedFit(VidpoolCLI):
@@ -274,6 +301,10 @@ class ParsedFit(VidpoolCLI):
 class RunProgressBar(RichProgressBar):
     """Lightning's rich bar without the run's number, of which it shows the last letters."""
 
+    def __init__(self) -> None:
+        # rich would wrap the bar at 80 columns in a pipe or file
+        super().__init__(console_kwargs={} if sys.stdout.isatty() else {"width": 120})
+
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
@@ -289,17 +320,25 @@ def _make(folder: Path) -> None:
 
 
 def new_run_folder(parent: Path, verb: str) -> Path:
-    """Make ``parent/verb_0``, or the first of ``verb_1``, … that does not exist."""
+    """Make ``parent/verb_0``, or the first of ``verb_1``, … that does not exist.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
     number = 0
-    while True:
-        folder = parent / f"{verb}_{number}"
-        if not folder.exists():
-            try:
-                _make(folder)
-                return folder
-            except FileExistsError:  # another run was faster
-                pass
-        number += 1
+    try:
+        while True:
+            folder = parent / f"{verb}_{number}"
+            if not folder.exists():
+                with suppress(FileExistsError):  # another run was faster
+                    _make(folder)
+                    return folder
+            number += 1
+    except OSError as error:
+        raise ConfigError(
+            f"{parent}: the run's folder cannot be made here ({error.strerror}); set run.root to a "
+            "folder that can be written to"
+        ) from error
 
 
 def _with_safe_checkpoints(plugins: Any) -> list[Any]:

@@ -20,6 +20,7 @@ from vidpool.data.loader import ScheduledLoader
 from vidpool.data.schedule import Schedule, ScheduledSampler
 from vidpool.data.table import UNLABELLED, Status, VideoTable
 from vidpool.errors import DataError
+from vidpool.files import expand_path
 
 Split = Literal["train", "val", "test"]
 # where a data set has no such split, or no labels in it
@@ -43,7 +44,8 @@ class ListedDataModule(VideoDataModule):
     test videos are not there or have no labels is tested on its validation videos.
 
     Args:
-        root: The folder that the videos lie in.
+        root: The folder that the videos lie in. In this and all other paths, ``~`` and environment
+            variables are expanded.
         index: An index file, or none.
         **options: See :class:`vidpool.data.datamodule.VideoDataModule`.
 
@@ -53,8 +55,8 @@ class ListedDataModule(VideoDataModule):
 
     def __init__(self, root: str, index: str | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.root = Path(root)
-        self.index = None if index is None else Path(index)
+        self.root = expand_path(root)
+        self.index = None if index is None else expand_path(index)
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root}: no such folder; data.init_args.root must name the folder that holds "

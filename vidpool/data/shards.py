@@ -36,6 +36,7 @@ from vidpool.data.schedule import (
 from vidpool.data.table import UNLABELLED, LabelledVideo
 from vidpool.data.upkeep.shard_writer import CATALOGUE, PARTIAL, require_webdataset
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import expand_path
 
 Split = Literal["train", "val", "test"]
 INSTEAD: dict[Split, Split] = {"val": "test", "test": "val"}
@@ -354,7 +355,7 @@ class ShardDataModule(VideoDataModule):
             )
         if shuffle_buffer < 1:
             raise ConfigError(f"shuffle_buffer must be at least 1, got {shuffle_buffer}")
-        self.folder = Path(shards)
+        self.folder = expand_path(shards)
         self.shuffle_buffer = shuffle_buffer
         self.catalogue = _read_catalogue(self.folder)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
+from vidpool.files import expand_path
 from vidpool.models.checkpoint import DESCRIPTION
 from vidpool.train.loading import best_device, load_classifier
 
@@ -47,7 +48,7 @@ def load_network(path: str | os.PathLike[str], device: str = "auto") -> Network:
         CheckpointError: The file cannot be read or was not made by vidpool.
         ConfigError: The device cannot be used, or a package is missing.
     """
-    path = Path(path)
+    path = expand_path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     if path.suffix == ".onnx":

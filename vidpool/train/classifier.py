@@ -27,6 +27,7 @@ from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
+from vidpool.train.monitors import warn_of_unknown_monitors
 from vidpool.train.network import build, exchange_pooling
 from vidpool.train.optim import (
     LRSchedule,
@@ -259,10 +260,21 @@ class VideoClassifier(pl.LightningModule):
             compile_network(self.model)
 
     def on_fit_start(self) -> None:
-        """Start from ``init_from``, unless resuming: before this Lightning does not say which."""
+        """Start from ``init_from``, unless resuming: before this Lightning does not say which.
+
+        Warns of callbacks that monitor a metric which is not among :attr:`logged_metrics`.
+        """
+        warn_of_unknown_monitors(self.trainer, self.logged_metrics)
         if self.hparams["init_from"] and self.trainer.ckpt_path is None:
             names = self.description["class_names"] if self.description else None
             load_init(self.model, self.hparams["init_from"], names)
+
+    @property
+    def logged_metrics(self) -> list[str]:
+        """Names of the metrics that training and validation log, for callbacks that monitor one."""
+        train = ["loss", *(str(name).removeprefix("train/") for name in self.train_accuracies)]
+        both = [f"{stage}/{name}" for stage in ("val", "train") for name in [*train, "bad_clips"]]
+        return [*both, "train/loss_step", "lr"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; :meth:`on_train_batch_start` sets its learning rate.

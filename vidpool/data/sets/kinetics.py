@@ -67,7 +67,7 @@ class Kinetics700DataModule(AnnotatedDataModule):
     @cached_property
     def _files(self) -> dict[str | None, Path]:
         """The annotation file of each split; of ``None`` if there is one for all."""
-        folder = Path(self.annotations)
+        folder = self.annotations
         if not folder.is_dir():
             return {None: folder}
         found: dict[str | None, Path] = {}

@@ -9,6 +9,7 @@ from vidpool.data.listed import ListedDataModule
 from vidpool.data.table import Status, TableBuilder
 from vidpool.data.upkeep.prepare import prepared_name
 from vidpool.errors import ConfigError, DataError
+from vidpool.files import expand_path
 
 
 class UCF101DataModule(ListedDataModule):
@@ -44,7 +45,7 @@ class UCF101DataModule(ListedDataModule):
         if split not in (1, 2, 3):
             raise ConfigError(f"UCF-101 has the splits 1, 2 and 3, got split={split}")
         self.split = split
-        self.lists = Path(lists) if lists is not None else self._find_lists()
+        self.lists = expand_path(lists) if lists is not None else self._find_lists()
         self._class_names = read_class_index(self.lists / "classInd.txt")
 
     @property

@@ -18,6 +18,7 @@ from vidpool.data.sets.annotations import open_text
 from vidpool.data.sets.layouts import VIDEO_SUFFIXES, find_videos
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
+from vidpool.files import expand_path
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "start", "end")
@@ -63,7 +64,7 @@ class VideoFolderDataModule(ListedDataModule):
 
     def __init__(self, root: str, lists: str | None = None, **options: Any) -> None:
         super().__init__(root=root, **options)
-        self.lists = self.root if lists is None else Path(lists)
+        self.lists = self.root if lists is None else expand_path(lists)
         if not self.lists.is_dir():
             raise DataError(
                 f"{self.lists}: no such folder; data.init_args.lists must name the folder with "
