@@ -4,7 +4,7 @@ import logging
 import os
 import unicodedata
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -62,7 +62,20 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float) -> Non
                 f"{_replacement(untold[0])}. Install a font for them, on Debian or Ubuntu: "
                 f"apt install {' '.join(_packages(untold))}"
             )
-    figure.savefig(path, dpi=dpi)
+    with _no_messages_of_weights():
+        figure.savefig(path, dpi=dpi)
+
+
+@contextmanager
+def _no_messages_of_weights() -> Iterator[None]:
+    """Keep Matplotlib from telling that a font has no regular weight, but a similar one."""
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _axises(figure: Figure) -> Iterator[Axis]:
@@ -118,13 +131,18 @@ def _find_families(missing: set[str]) -> tuple[list[str], set[str]]:
 
 
 def _known_fonts() -> dict[str, str]:
-    """Files of the upright regular fonts that Matplotlib knows, by family."""
-    fonts: dict[str, str] = {}
-    for font in font_manager.fontManager.ttflist:
-        regular = font.style == "normal" and font.weight in (400, "normal", "regular", "book")
-        if regular and not any(name in font.name for name in _NOT_FOR_TEXT):
-            fonts.setdefault(font.name, font.fname)
-    return fonts
+    """Files of the upright fonts that Matplotlib knows, by family; of the most regular weight."""
+    fonts = [
+        (abs(_weight(font.weight) - 400), font)
+        for font in font_manager.fontManager.ttflist
+        if font.style == "normal" and not any(name in font.name for name in _NOT_FOR_TEXT)
+    ]
+    fonts.sort(key=lambda pair: pair[0], reverse=True)
+    return {font.name: font.fname for _, font in fonts}
+
+
+def _weight(weight: str | int) -> int:
+    return font_manager.weight_dict[weight] if isinstance(weight, str) else weight
 
 
 def _installed_fonts() -> dict[str, str]:
