@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vidpool"
-FREE = {"colours", "errors", "files", "results", "__init__"}  # what every part may import
+FREE = {
+    "colours",
+    "errors",
+    "figures",
+    "files",
+    "results",
+    "__init__",
+}  # what every part may import
 BEFORE = {
     "ops": set(),
     "nn": {"ops"},
@@ -23,6 +30,7 @@ BEFORE = {
     "__main__": {"cli"},
     "colours": set(),
     "errors": set(),
+    "figures": set(),
     "files": set(),
     "results": set(),
     "__init__": set(),

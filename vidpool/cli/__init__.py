@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from vidpool import __version__
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``VIDPOOL_TRACEBACK=1`` to see where they come from.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names that it cannot encode are shown escaped
+            stream.reconfigure(errors="backslashreplace")
     verbs = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="vidpool",

@@ -20,6 +20,7 @@ from vidpool.data.upkeep.check_report import repeat_warnings, write_report
 from vidpool.data.upkeep.prepare import PrepareSettings, prepare
 from vidpool.data.upkeep.shard_writer import make_shards
 from vidpool.errors import ConfigError
+from vidpool.files import printable
 
 MOST_NAMED = 20  # bad files that are printed
 
@@ -210,9 +211,8 @@ def _tell(what: str, bad: list[str]) -> int:
     """Print some of the bad files; return the exit status."""
     if bad:
         print(f"{len(bad)} {what}:", file=sys.stderr)
-    # names need not be in UTF-8
     for text in bad[:MOST_NAMED]:
-        print("  " + text.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)
+        print(f"  {printable(text)}", file=sys.stderr)
     if len(bad) > MOST_NAMED:
         print(f"  … and {len(bad) - MOST_NAMED} more", file=sys.stderr)
     return 1 if bad else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from vidpool.cli.yaml_texts import load_yaml
 from vidpool.errors import ConfigError
 from vidpool.files import expand_path
 
@@ -48,7 +49,7 @@ def _parts(path: Path, within: tuple[Path, ...], section: str | None) -> list[st
     if path.resolve() in within:
         raise ConfigError(f"{path}: this config is a base of itself")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         named = f" (a base of {within[-1]})" if within else ""
         raise ConfigError(f"{path}: no such config file{named}") from None

@@ -17,6 +17,7 @@ from vidpool.cli.output import PICTURES, new_file, wide_console
 from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
+from vidpool.figures import save_figure
 from vidpool.files import written_whole
 from vidpool.models.cost import measure_cost
 from vidpool.train.classifier import VideoClassifier
@@ -76,7 +77,7 @@ def main(verb: str, arguments: list[str]) -> int:
             "multiply-adds of fixed clips"
         )
         with written_whole(plot) as file:
-            forecast_figure(training, title).savefig(file, dpi=120)
+            save_figure(forecast_figure(training, title), file, dpi=120)
         print(f"wrote {plot}")
     return 0
 

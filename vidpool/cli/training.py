@@ -30,8 +30,9 @@ from vidpool.cli.lightning import (
 from vidpool.cli.ranks import end_with_parent, what_was_lost
 from vidpool.cli.recipes import expand_bases
 from vidpool.cli.slurm import current_job, keep_metrics, left_behind, sign
+from vidpool.cli.yaml_texts import read_all_names
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
-from vidpool.files import expand_path
+from vidpool.files import expand_path, is_utf8
 from vidpool.models.checkpoint import load_checkpoint
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished
 from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
@@ -86,6 +87,7 @@ def parse_fit(arguments: list[str]) -> "ParsedFit":
 
 def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
     usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
+    read_all_names()
     return cls(
         VideoClassifier,
         VideoDataModule,
@@ -231,10 +233,14 @@ class VidpoolCLI(LightningCLI):
         trainer.default_root_dir = trainer.default_root_dir or str(folder)
         if trainer.logger is None:
             place = {"save_dir": run.root, "name": run.name, "version": folder.name}
-            trainer.logger = [
-                TensorBoardLogger(**place, default_hp_metric=False),
-                CSVLogger(**place),
-            ]
+            trainer.logger = [CSVLogger(**place)]
+            if is_utf8(folder):
+                trainer.logger.insert(0, TensorBoardLogger(**place, default_hp_metric=False))
+            else:
+                rank_zero_info(
+                    f"{folder}: TensorBoard cannot write here, since the name is not UTF-8; "
+                    "metrics.csv contains the metrics"
+                )
             # the two loggers share it
             warnings.filterwarnings(
                 "ignore", "Experiment logs directory .* exists and is not empty"

@@ -84,7 +84,8 @@ def _load_program(path: Path, device: str) -> Network:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.load(path, extra_files=extra)
+            with path.open("rb") as file:  # a path must be UTF-8
+                program = torch.export.load(file, extra_files=extra)
     except Exception as error:  # what reading raises depends on the file's bytes
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: cannot be read as a torch.export program ({reason})") from (
@@ -123,7 +124,7 @@ def _load_onnx(path: Path, device: str) -> Network:
     options.log_severity_level = 4  # what goes wrong is raised
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers)
     except Exception as error:  # its errors have no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: cannot be read as an ONNX file ({reason})") from error

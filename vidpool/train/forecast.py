@@ -12,6 +12,7 @@ from matplotlib.ticker import NullLocator
 from vidpool.colours import AMBER, BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import ClipShape, Schedule, plan_epoch
+from vidpool.figures import plain_text
 
 COLOURS = (BLUE, AMBER, GREEN, ORANGE, PINK, SKY, BLACK)
 MAX_DOTS = 12_000  # in a panel; more make a large file of what looks the same
@@ -188,7 +189,7 @@ def forecast_figure(training: Forecast, title: str) -> Figure:
     rates.set_yscale("log")
     for axes in panels.flat:
         axes.grid(alpha=0.3)
-    figure.suptitle(title)
+    figure.suptitle(plain_text(title))
     figure.legend(
         *crops.get_legend_handles_labels(),
         title="frames\n(drawn\nslightly\napart)",

@@ -1,6 +1,7 @@
 """Videos of one's own, by folders and by lists."""
 
 import math
+import os
 import time
 
 import pytest
@@ -266,3 +267,11 @@ def test_damaged_lists_are_refused_or_read(tree):
 @pytest.mark.slow
 def test_500_damaged_lists_are_refused_or_read(tree):
     check_mutations(tree, range(1000, 1500))
+
+
+def test_list_with_a_name_that_is_not_utf8(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).touch()
+    (tmp_path / "train.csv").write_bytes(b"path,label\ncaf\xe9.mp4,na\xefve\n")
+    listing = module(tmp_path).listing
+    assert listing.class_names == [os.fsdecode(b"na\xefve")]
+    assert listing.table[0].path == str(tmp_path / os.fsdecode(b"caf\xe9.mp4"))

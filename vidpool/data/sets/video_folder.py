@@ -206,7 +206,7 @@ def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Vi
     Raises:
         DataError: It cannot be understood; the message names the line.
     """
-    with open_text(path) as file:
+    with open_text(path, "surrogateescape") as file:  # as file names are
         rows = csv.reader(file, strict=True)
         at = {name: number for number, name in enumerate(COLUMNS)}
         width = len(COLUMNS)
@@ -237,8 +237,6 @@ def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Vi
                 yield _video(row, at, width, place)
         except csv.Error as error:
             raise DataError(f"{path}, line {rows.line_num}: is not CSV ({error})") from None
-        except UnicodeError as error:
-            raise DataError(f"{path}: is not UTF-8 text ({error})") from None
 
 
 def _columns(header: list[str], place: str) -> dict[str, int]:

@@ -3,7 +3,6 @@
 import csv
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +11,8 @@ from vidpool.colours import BLUE, GREEN, ORANGE
 from vidpool.data.upkeep.check import PROBLEMS, REPORT, USED, CheckedData
 from vidpool.data.upkeep.repeats import Repeat
 from vidpool.errors import DataError
+from vidpool.figures import plain_text, save_figure
+from vidpool.files import open_text
 
 COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 NAMED = 40  # more classes than these cannot be named beside their bars
@@ -44,8 +45,7 @@ def write_report(data: CheckedData, folder: Path) -> list[Path]:
 
 def _write(files: list[Path], data: CheckedData) -> None:
     names = [*data.listing.class_names, ""]
-    options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with files[0].open("w", **options) as problems, files[1].open("w", **options) as classes:
+    with open_text(files[0], "w") as problems, open_text(files[1], "w") as classes:
         by_video, by_class = csv.writer(problems), csv.writer(classes)
         by_video.writerow(["split", "class", "path", "start", "end", "problem", "message"])
         by_class.writerow(["split", "class", "listed", *PROBLEMS])
@@ -82,7 +82,7 @@ def _write(files: list[Path], data: CheckedData) -> None:
                     _told_repeat(repeat, data),
                 ]
             )
-    clips_figure(data).savefig(files[2], dpi=110)
+    save_figure(clips_figure(data), files[2], dpi=110)
 
 
 def repeat_warnings(data: CheckedData) -> list[str]:
@@ -171,7 +171,7 @@ def clips_figure(data: CheckedData) -> Figure:
                 label=f"{split} ({len(shown):,})",
             )
     if len(names) <= NAMED:
-        left.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
+        left.set_yticks(range(len(names)), [plain_text(name) for name in names])
         left.invert_yaxis()
         left.set_xlim(right=1.03 * left.get_xlim()[1])  # or its frame hides the hollow ends
         left.xaxis.get_major_locator().set_params(integer=True)

@@ -31,6 +31,7 @@ from vidpool.data.progress import bar_options
 from vidpool.data.sets.layouts import VIDEO_SUFFIXES, find_videos
 from vidpool.data.upkeep.parallel import in_processes
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import open_text
 
 ENCODER = {
     "preset": "veryfast",
@@ -158,7 +159,7 @@ def prepare(
     known = dict(_cut_short(log))
     names = Counter(prepared_name(name) for name in videos)
     with (
-        log.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        open_text(log, "w") as file,
         Progress(*Progress.get_default_columns(), MofNCompleteColumn(), **bar_options()) as bar,
     ):
         rows = csv.writer(file)
@@ -243,10 +244,7 @@ def _prepare_below(source: Path, target: Path, settings: PrepareSettings, name: 
 
 def _cut_short(log: Path) -> Iterator[tuple[str, str]]:
     """Videos, and the reason, that an earlier run's log says were cut short."""
-    with (
-        suppress(FileNotFoundError),
-        log.open(newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with suppress(FileNotFoundError), open_text(log) as file:
         for row in csv.reader(file):
             if len(row) == 2 and row[1].startswith(CUT_SHORT):
                 yield row[0], row[1]
