@@ -106,7 +106,7 @@ def _check(args: argparse.Namespace) -> int:
         raise
     wide_console().print(_overview(checked))
     for warning in repeat_warnings(checked):
-        print(f"warning: {warning}".encode("utf-8", "backslashreplace").decode("utf-8"))
+        print(f"warning: {warning}")
     for file in write_report(checked, folder):
         print(f"wrote {file}")
     print(f"wrote {index}; train with it: --data.index {index}")
