@@ -1,43 +1,50 @@
-"""A model that keeps the batches that Lightning gives it, and a trainer for it."""
+"""Run what may hang or crash in a process of its own."""
 
-import warnings
+import multiprocessing
+import queue
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-import pytorch_lightning as pl
-import torch
-from torch import nn
+import pytest
 
+LIMIT = 10
+"""Seconds of CPU time that a call may take."""
 
-class Watched(pl.LightningModule):
-    """Records the training batches, epoch by epoch, in `seen`."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.seen = {}
-
-    def training_step(self, batch):
-        self.seen.setdefault(self.current_epoch, []).append(batch)
-        return self.weight * 1.0
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
+HANG = 90
+"""Seconds until a call that gives no result is held to hang, on however busy a machine."""
 
 
-def watch(data, folder, **options):
-    """Train a `Watched` for three epochs on a loader or datamodule; return it and its trainer."""
-    model = Watched()
-    trainer = pl.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # few workers, many cores
-        trainer.fit(model, data)
-    return model, trainer
+def _run(function: Callable[[Any], Any], jobs: Sequence[Any], results: Any) -> None:
+    for job in jobs:
+        started = time.process_time()
+        try:
+            outcome = function(job)
+        except BaseException as error:
+            outcome = error
+        results.put((outcome, time.process_time() - started))
+
+
+def watched(function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+    """Yield ``function(job)`` for each job, or fail the test where one raises, hangs or crashes.
+
+    Args:
+        function: A function of a module that can be imported.
+        jobs: Its arguments; everything is pickled.
+    """
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    child = context.Process(target=_run, args=(function, jobs, results))
+    child.start()
+    try:
+        for job in jobs:
+            outcome, seconds = results.get(timeout=HANG)
+            if isinstance(outcome, BaseException):
+                pytest.fail(f"{job}: {type(outcome).__name__}: {outcome}")
+            assert seconds < LIMIT, (job, seconds)
+            yield outcome
+    except queue.Empty:
+        pytest.fail(f"{job}: a hang, or a crash (exit code {child.exitcode})")
+    finally:
+        child.kill()
+        child.join()

@@ -44,7 +44,7 @@ class Source:
 
     def __init__(self, path: Path, fast: bool = False) -> None:
         self.path = path
-        self._damaged = False  # since `begin`
+        self._spoilt = False  # whether the decoder cannot begin elsewhere as if it were new
         self._fast = fast
         self._container, self._stream = self._open()
         self._at_start = True
@@ -127,7 +127,8 @@ class Source:
     def begin(self, strict: bool = True) -> None:
         """Make ready to decode from another packet.
 
-        After damage that takes a new decoder: what one holds shows in how it conceals damage.
+        That takes a new decoder after damage, since what one holds shows in how it conceals
+        damage, and after packets with a new header of the codec, which a decoder keeps.
 
         Args:
             strict: Whether any error in a packet makes it fail, also one that the decoder could
@@ -135,14 +136,14 @@ class Source:
         """
         if self._strict is None:
             self._set_up(strict)
-        elif self._damaged or strict is not self._strict:
+        elif self._spoilt or strict is not self._strict:
             container, stream = self._open()
             self._codec = stream.codec_context
             container.close()
             self._set_up(strict)
         else:
             self.flush()
-        self._damaged = False
+        self._spoilt = False
 
     def flush(self) -> None:
         """Forget what was decoded."""
@@ -161,12 +162,13 @@ class Source:
         if skip is not self._skips and self._can_skip:
             self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
             self._skips = skip
+        self._spoilt |= packet is not None and has_new_header(packet)
         try:
             frames = self._codec.decode(packet)
         except av.FFmpegError:
-            self._damaged = True
+            self._spoilt = True
             return None
-        self._damaged |= any(frame.is_corrupt for frame in frames)
+        self._spoilt |= any(frame.is_corrupt for frame in frames)
         return frames
 
     @cached_property
@@ -262,3 +264,8 @@ class Source:
             # The IndexError is PyAV's, where a damaged transport stream seems to begin another
             # stream.
             return
+
+
+def has_new_header(packet: Packet) -> bool:
+    """Return whether a header of the codec comes with a packet, in place of the container's."""
+    return packet.has_sidedata("new_extradata")

@@ -14,7 +14,7 @@ from fractions import Fraction
 from av.packet import Packet
 
 from vidpool.data.decode.pyav_keys import decodes_alone
-from vidpool.data.decode.pyav_source import MP4, Source
+from vidpool.data.decode.pyav_source import MP4, Source, has_new_header
 
 MATROSKA = "matroska,webm"
 TIMED_CONTAINERS = {MP4, MATROSKA, "mpegts", "flv"}
@@ -100,14 +100,18 @@ def read_table(source: Source) -> FrameTable | None:
 
 
 def _by_time(source: Source) -> FrameTable | None:
-    """Sort packets by their time stamps; ``None`` where one is missing or repeated."""
+    """Sort packets by their time stamps.
+
+    ``None`` where one is missing or repeated, or the codec's header changes on the way, so that it
+    depends on earlier packets how one decodes.
+    """
     stamps: list[int] = []
     keys = set()
     hidden = set()
     damaged = False
     header = source.extradata
     for position, packet in enumerate(source.packets()):
-        if packet.pts is None:
+        if packet.pts is None or has_new_header(packet):
             return None
         stamps.append(packet.pts)
         damaged |= packet.is_corrupt
