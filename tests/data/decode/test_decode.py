@@ -447,16 +447,18 @@ def test_damaged_frames_do_not_depend_on_what_was_read_before(
             return None
 
     with open_video(path) as video:
-        length = len(video)
-    alone = []
-    for number in range(length):
+        chosen = chance.sample(range(len(video)), 20)
+    alone = {}
+    for number in chosen:
         with open_video(path) as video:
-            alone.append(read(video, number))
-    damaged = sum(frame is None for frame in alone)
-    assert 0 < damaged < length
+            alone[number] = read(video, number)
+    damaged = sum(frame is None for frame in alone.values())
+    assert damaged < len(chosen)
+    assert damaged or name == "vp9.webm"  # which takes most damage for other pictures
     for _ in range(2):
+        chance.shuffle(chosen)
         with open_video(path) as video:
-            for number in chance.sample(range(length), length):
+            for number in chosen:
                 found, expected = read(video, number), alone[number]
                 assert (found is None) == (expected is None), number
                 assert found is None or torch.equal(found, expected), number

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from decoding import SHARED, wild_files
-from watched import watched
+from guarded import guarded
 
 from vidpool.bench.decode import resident_bytes
 from vidpool.data.decode import open_video
@@ -89,7 +89,7 @@ def read_mutation(job: tuple[Path, int, Path]) -> tuple[str, int]:
 def fuzz(sources: list[Path], count: int, folder: Path) -> Counter[str]:
     """Read mutations; return how many could be read, and how many were refused."""
     jobs = [(sources[seed % len(sources)], seed, folder) for seed in range(count)]
-    outcomes = list(watched(read_mutation, jobs))
+    outcomes = list(guarded(read_mutation, jobs))
     for job, (outcome, _) in zip(jobs, outcomes, strict=True):
         assert outcome in ("error", "frames"), (job, outcome)
     warm = outcomes[len(outcomes) // 4][1]

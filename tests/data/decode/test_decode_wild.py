@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from decoding import wild_files
-from watched import watched
+from guarded import guarded
 
 from vidpool.data.decode import open_video
 from vidpool.data.decode.base import scaled_size
@@ -139,7 +139,7 @@ def table(outcomes: list[Outcome]) -> str:
 
 def compare_all(count: int, orders: int, most_pixels: float) -> list[Outcome]:
     jobs = [(path, count, orders, most_pixels) for path in wild_files()]
-    outcomes = [outcome for outcome in watched(compare, jobs) if outcome]
+    outcomes = [outcome for outcome in guarded(compare, jobs) if outcome]
     assert [(outcome.name, outcome.wrong) for outcome in outcomes if outcome.wrong] == []
     assert any(outcome.compared for outcome in outcomes)
     return outcomes

@@ -82,7 +82,7 @@ def write_pictures(path: Path, pictures: list[bytes], cover: bool = False) -> Pa
         stream = container.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 48, 36, "yuvj420p"
         if cover:
-            stream.disposition = av.stream.Disposition.attached_pic
+            stream.disposition = av.stream.Disposition.attached_pic.value
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
             silence.sample_rate = 16000
             container.mux(sound.encode(silence))

@@ -25,7 +25,7 @@ def _run(function: Callable[[Any], Any], jobs: Sequence[Any], results: Any) -> N
         results.put((outcome, time.process_time() - started))
 
 
-def watched(function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+def guarded(function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
     """Yield ``function(job)`` for each job, or fail the test where one raises, hangs or crashes.
 
     Args:
