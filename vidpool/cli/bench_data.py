@@ -133,14 +133,23 @@ def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
         subjects = []
         for name in files:
             clips = TrainingClips(
-                [LabelledVideo(name, 0)], data.augment, data.decoder, fast=data.fast
+                [LabelledVideo(name, 0)],
+                data.augment,
+                data.decoder,
+                fast=data.fast,
+                square_pixels=p.square_pixels,
             )
             subjects.append(Subject(Path(name).name, clips, data, p.shape, data.batch_size))
         return subjects
     if not isinstance(data, ListedDataModule):
         raise ConfigError(f"{type(data).__name__} has no files to draw clips of")
     clips = TrainingClips(
-        data.videos("train"), data.augment, data.decoder, data.on_bad_video, data.fast
+        data.videos("train"),
+        data.augment,
+        data.decoder,
+        data.on_bad_video,
+        data.fast,
+        p.square_pixels,
     )
     return [Subject(type(data).__name__, clips, data, p.shape, data.batch_size)]
 

@@ -47,6 +47,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             of large ones not all in every epoch.
         decoder: How videos are read, see :func:`vidpool.data.decode.open_video`.
         decode: ``exact``, or ``fast``: pixels that are not quite right, see there.
+        square_pixels: Scale frames to square pixels, where a file declares other ones, see there.
         on_bad_video: What to do about videos that are missing or cannot be read. ``error`` stops
             there. Else those known to be bad beforehand are left out, and of those found in
             training ``skip`` leaves the clip out and ``substitute`` puts another video's in its
@@ -77,6 +78,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         sampling: Sampling = "uniform",
         decoder: Decoder = "auto",
         decode: Literal["exact", "fast"] = "exact",
+        square_pixels: bool = False,
         on_bad_video: OnBadVideo = "error",
         max_bad_share: float = 0.1,
         workers: int | None = None,
@@ -99,10 +101,20 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             )
         if decode == "fast" and decoder not in ("auto", "pyav"):
             raise ConfigError(f"decode fast is for decoder auto or pyav, not {decoder}")
+        if square_pixels and decoder not in ("auto", "pyav"):
+            raise ConfigError(f"square_pixels is for decoder auto or pyav, not {decoder}")
         if not 0 <= max_bad_share <= 1:
             raise ConfigError(f"max_bad_share must lie within [0, 1], got {max_bad_share}")
         self.preprocessing = Preprocessing(
-            frames, stride, short_side, crop, test_clips, test_crops, tuple(mean), tuple(std)
+            frames,
+            stride,
+            short_side,
+            crop,
+            test_clips,
+            test_crops,
+            tuple(mean),
+            tuple(std),
+            square_pixels,
         )
         self.batch_size = batch_size
         self.schedule: Schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)

@@ -153,7 +153,14 @@ class ListedDataModule(VideoDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random, augmented clips."""
         videos = self.videos("train")
-        dataset = TrainingClips(videos, self.augment, self.decoder, self.on_bad_video, self.fast)
+        dataset = TrainingClips(
+            videos,
+            self.augment,
+            self.decoder,
+            self.on_bad_video,
+            self.fast,
+            self.preprocessing.square_pixels,
+        )
         balanced = self.sampling == "class_balanced"
         labels = torch.as_tensor(videos.label) if balanced else None
         return self._loader(dataset, self.schedule, shuffle=True, labels=labels)

@@ -242,9 +242,15 @@ def _read(read: Read, item: _Item, request: ClipRequest) -> Batch:
 
 
 def _training_clip(
-    augment: Augmentation, decoder: str, fast: bool, video: LabelledVideo, request: ClipRequest
+    augment: Augmentation,
+    decoder: str,
+    fast: bool,
+    square_pixels: bool,
+    video: LabelledVideo,
+    request: ClipRequest,
 ) -> Batch:
-    return TrainingClips([video], augment, decoder, fast=fast)[[replace(request, index=0)]]
+    clips = TrainingClips([video], augment, decoder, fast=fast, square_pixels=square_pixels)
+    return clips[[replace(request, index=0)]]
 
 
 def _evaluation_clip(
@@ -367,7 +373,13 @@ class ShardDataModule(VideoDataModule):
 
     def train_dataloader(self) -> ShardLoader:
         """Random, augmented clips."""
-        read = partial(_training_clip, self.augment, self.decoder, self.fast)
+        read = partial(
+            _training_clip,
+            self.augment,
+            self.decoder,
+            self.fast,
+            self.preprocessing.square_pixels,
+        )
         return self._loader("train", 1, read, shuffle=True)
 
     def val_dataloader(self) -> ShardLoader:

@@ -12,7 +12,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -25,6 +25,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
 from vidpool.data.cpus import usable_cpus
+from vidpool.data.decode import open_video
 from vidpool.data.decode.pyav_video import PyAVVideo
 from vidpool.data.folders import make_folder
 from vidpool.data.progress import bar_options
@@ -226,7 +227,8 @@ def prepare_video(
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with closing(PyAVVideo(Path(source))) as video, _unfinished(target) as unfinished:
+    with open_video(source, "pyav") as video, _unfinished(target) as unfinished:
+        assert isinstance(video, PyAVVideo)
         height, width = video.frames([0]).shape[-2:]
         if min(height, width) < 2:
             raise VideoError(
