@@ -278,6 +278,7 @@ def test_checkpointing_changes_nothing_but_the_memory(name):
     assert_same_state(again, model)
 
 
+@pytest.mark.usefixtures("bfloat16_convolutions")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_under_autocast_to_bfloat16(name):
     model = tiny(name, width=8)

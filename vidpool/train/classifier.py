@@ -21,6 +21,7 @@ from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import model_info
 from vidpool.results import provenance
+from vidpool.train.bfloat16 import check_bfloat16_convolutions
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
@@ -197,7 +198,13 @@ class VideoClassifier(pl.LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Take the data's description; say what trains at which rate; compile."""
+        """Take the data's description; say what trains at which rate; compile.
+
+        Raises:
+            ConfigError: The training is in bfloat16 on a CPU that computes it wrongly.
+        """
+        if stage == "fit":
+            self._check_precision()
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule):
             self.description = datamodule.describe()
@@ -370,6 +377,12 @@ class VideoClassifier(pl.LightningModule):
                 "classes give the checkpoint as --model.init_from instead of --ckpt_path"
             )
         self.description = self.description or found
+
+    def _check_precision(self) -> None:
+        precision = str(self.trainer.precision)
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        if on_cpu and precision.startswith("bf16") and not self.takes_pictures:
+            check_bfloat16_convolutions(precision)
 
     def _describe_run(self) -> dict[str, Any]:
         """What is tested, for ``run.json``."""
