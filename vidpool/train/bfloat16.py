@@ -73,7 +73,8 @@ def _convolve(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tens
     _fill_freed_memory()
     output = F.conv3d(x, weight, padding=[size // 2 for size in weight.shape[2:]])
     _fill_freed_memory()
-    return output.detach(), *torch.autograd.grad(output, (x, weight), gradient)
+    of_x, of_weight = torch.autograd.grad(output, (x, weight), gradient)
+    return output.detach(), of_x, of_weight
 
 
 def _fill_freed_memory() -> None:
