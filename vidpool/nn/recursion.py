@@ -57,7 +57,10 @@ def _cast_for_autocast(x: Tensor) -> Tensor:
     input's dtype: on CPUs without bfloat16 or float16 instructions, one that refuses them.
     """
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    # a device such as "meta" has no autocast
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
 
 
 def cycle_consistent(first: Tensor, second: Tensor) -> Tensor:
