@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 
 from vidpool.data.sets.demo import write_video
+from vidpool.train.bfloat16 import bfloat16_fault
 
 # without a deadline for each example, which tests of a busy machine miss
 settings.register_profile("patient", parent=settings.default, deadline=None)
@@ -29,6 +30,13 @@ def _own_seed():
     os.environ.pop("PL_GLOBAL_SEED", None)
     yield
     os.environ.pop("PL_GLOBAL_SEED", None)
+
+
+@pytest.fixture(scope="session")
+def bfloat16_convolutions():
+    """Skip where PyTorch computes bfloat16 3D convolutions wrongly on this CPU."""
+    if fault := bfloat16_fault():
+        pytest.skip(f"on this CPU, {fault}")
 
 
 @pytest.fixture(scope="session")

@@ -363,7 +363,9 @@ def test_an_undecodable_video_can_be_left_out_of_a_test(recipe, trained, colours
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
-def test_precisions_of_the_cpu(recipe, precision):
+def test_precisions_of_the_cpu(recipe, precision, request):
+    if precision.startswith("bf16"):
+        request.getfixturevalue("bfloat16_convolutions")
     assert fit(recipe, "--trainer.precision", precision) == 0
     rows = read_csv("runs/tiny/fit_0/metrics.csv")
     assert all(math.isfinite(float(row["train/loss"])) for row in rows if row["train/loss"])

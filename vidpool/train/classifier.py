@@ -23,6 +23,7 @@ from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import model_info
 from vidpool.models.cost import values_per_channel
 from vidpool.results import provenance
+from vidpool.train.bfloat16 import check_bfloat16_convolutions
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
@@ -238,7 +239,12 @@ class VideoClassifier(pl.LightningModule):
 
         In evaluation the classes are those that the network was trained on: here where they are
         known already, else when a checkpoint is loaded.
+
+        Raises:
+            ConfigError: The training is in bfloat16 on a CPU that computes it wrongly.
         """
+        if stage == "fit":
+            self._check_precision()
         datamodule = self._datamodule()
         if datamodule is not None and stage == "fit":
             datamodule.use_classes(None)
@@ -452,6 +458,12 @@ class VideoClassifier(pl.LightningModule):
                 "classes give the checkpoint as --model.init_from instead of --ckpt_path"
             )
         self.description = self.description or found
+
+    def _check_precision(self) -> None:
+        precision = str(self.trainer.precision)
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        if on_cpu and precision.startswith("bf16") and not self.takes_pictures:
+            check_bfloat16_convolutions(precision)
 
     def _describe_run(self) -> dict[str, Any]:
         """What is tested, for ``run.json``."""
