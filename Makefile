@@ -50,6 +50,7 @@ $(VENV)/.%: pyproject.toml setup.py $(CSRC)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "vidpool needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(RUN)/python -m pip install --quiet 'torch>=2.11'  # before what is built against it
+	# first, since the kernels are built against it; together, since pip would fetch another torch
+	$(RUN)/python -m pip install --quiet 'torch>=2.11' 'torchvision>=0.26'
 	$(RUN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@

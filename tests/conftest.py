@@ -14,6 +14,7 @@ from numbered_set import LABELS, LENGTHS
 
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.table import LabelledVideo
+from vidpool.train.bfloat16 import bfloat16_fault
 
 # without a deadline for each example, which tests of a busy machine miss
 settings.register_profile("patient", parent=settings.default, deadline=None)
@@ -37,6 +38,13 @@ def _own_seed():
     os.environ.pop("PL_GLOBAL_SEED", None)
     yield
     os.environ.pop("PL_GLOBAL_SEED", None)
+
+
+@pytest.fixture(scope="session")
+def bfloat16_convolutions():
+    """Skip where PyTorch computes bfloat16 3D convolutions wrongly on this CPU."""
+    if fault := bfloat16_fault():
+        pytest.skip(f"on this CPU, {fault}")
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import ClipShape
 from vidpool.models import create_model
 from vidpool.nn import swap_pooling
+from vidpool.train.bfloat16 import bfloat16_fault
 
 CLASSES, STEPS, SEED = 100, 10, 0
 NETWORKS = {"r3d_50": {}, "srtg_r2plus1d_50": {}}
@@ -169,6 +170,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; --device cpu --tiny makes a dry run")
     device = options.device
+    if device == "cpu" and (fault := bfloat16_fault()):
+        parser.error(f"on this CPU, {fault}")
     networks = TINY if options.tiny else NETWORKS
     cases = shapes(8, 32, 2) if options.tiny else shapes(16, 224, options.batch)
     stopwatch = CudaStopwatch() if device == "cuda" else cpu_seconds

@@ -1,6 +1,5 @@
 """Results of a measurement as files: where they come from, everything as JSON, and a picture."""
 
-import json
 import re
 import shlex
 import sys
@@ -12,7 +11,8 @@ from matplotlib.figure import Figure
 
 from vidpool import __version__
 from vidpool.errors import ConfigError
-from vidpool.files import written_whole
+from vidpool.figures import save_figure
+from vidpool.files import json_text, written_whole
 
 
 def provenance(command: str | None = None, seed: int | None = None) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figu
     Raises:
         ConfigError: The folder cannot be written to, or is full.
     """
-    text = json.dumps({**about, "results": content}, indent=1, allow_nan=False, ensure_ascii=False)
+    text = json_text({**about, "results": content}, indent=1, allow_nan=False)
     # a list of numbers on one line: they would fill most of the file's lines
     text = re.sub(r"\[[\s\d.,e+-]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)
     try:
         with written_whole(path) as file:
-            file.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+            file.write_text(text + "\n", encoding="utf-8")
         with written_whole(path.with_suffix(".png")) as file:
-            picture.savefig(file, dpi=110)
+            save_figure(picture, file, dpi=110)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
     return [path, path.with_suffix(".png")]

@@ -241,7 +241,7 @@ def test_the_batch_file_starts_a_process_for_each_gpu(tmp_path):
     started = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert started.stdout.strip() == (
         "vidpool fit --config my recipe.yaml --data.batch_size 8 "
-        "--config configs/trainer/slurm.yaml --trainer.num_nodes 2 --trainer.devices 4"
+        "--config trainer/slurm --trainer.num_nodes 2 --trainer.devices 4"
     )
     options = [
         line.split(maxsplit=1)[1]

@@ -347,27 +347,32 @@ def test_options_that_cannot_work_are_named(numbered, option, value, named):
         Videos(numbered, **{option: value})
 
 
-def test_fast_decoding_reaches_the_decoder(numbered, monkeypatch):
+def test_options_of_decoding_reach_the_decoder(numbered, monkeypatch):
     asked = []
 
-    def opening(path, decoder, length, fast):
-        asked.append((decoder, fast))
-        return open_video(path, decoder, length, fast)
+    def opening(path, decoder, length, fast, square_pixels):
+        asked.append((decoder, fast, square_pixels))
+        return open_video(path, decoder, length, fast, square_pixels=square_pixels)
 
     monkeypatch.setattr("vidpool.data.dataset.open_video", opening)
-    for decode in ("exact", "fast"):
-        data = Videos(numbered, decode=decode, batch_size=5)
+    for decode, square in (("exact", False), ("fast", True)):
+        data = Videos(numbered, decode=decode, square_pixels=square, batch_size=5)
         next(iter(data.train_dataloader()))
         next(iter(data.val_dataloader()))
-    assert asked == [("auto", False)] * 10 + [("auto", True)] * 10
+        assert data.describe()["preprocessing"]["square_pixels"] is square
+    assert asked == [("auto", False, False)] * 10 + [("auto", True, True)] * 10
     with pytest.raises(ConfigError, match="decode fast is for decoder auto or pyav, not decord"):
         Videos(numbered, decode="fast", decoder="decord")
+    with pytest.raises(ConfigError, match="square_pixels is for decoder auto or pyav, not decord"):
+        Videos(numbered, square_pixels=True, decoder="decord")
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_split_without_videos(split):
-    with pytest.raises(DataError, match=f"{split} split has no videos"):
+    with pytest.raises(DataError, match=f"{split} split has no videos") as caught:
         getattr(Videos([]), f"{split}_dataloader")()
+    told = "to train without validation set trainer.limit_val_batches to 0" in str(caught.value)
+    assert told == (split == "val")
 
 
 def test_ucf101_from_files_to_batches(numbered, tmp_path):

@@ -246,9 +246,9 @@ def test_every_video_may_stand_in(numbered, broken):
 def test_a_broken_data_set_is_an_error_after_ten_more_tries(broken, monkeypatch):
     tried = []
 
-    def opening(path, *options):
+    def opening(path, *arguments, **options):
         tried.append(path)
-        return open_video(path, *options)
+        return open_video(path, *arguments, **options)
 
     monkeypatch.setattr("vidpool.data.dataset.open_video", opening)
     dataset = TrainingClips(broken, WHOLE, on_bad_video="substitute")
@@ -335,6 +335,23 @@ def test_preprocessing_comes_back_from_plain_values():
     assert values["mean"] == [0.5, 0.5, 0.5]
     assert SIX_VIEWS.shape == ClipShape(4, 2, 64)
     hash(Preprocessing.from_dict(values))
+    del values["square_pixels"]  # checkpoints of earlier versions
+    assert Preprocessing.from_dict(values) == SIX_VIEWS
+
+
+def test_views_have_square_pixels_where_the_checkpoint_says_so(numbered, monkeypatch):
+    asked = []
+
+    def opening(path, *arguments, square_pixels):
+        asked.append(square_pixels)
+        return open_video(path, *arguments, square_pixels=square_pixels)
+
+    monkeypatch.setattr("vidpool.data.dataset.open_video", opening)
+    for square in (False, True):
+        preprocessing = replace(SIX_VIEWS, square_pixels=square)
+        read_views(numbered[0].path, preprocessing)
+        EvaluationViews(numbered, preprocessing)[[request(0)]]
+    assert asked == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from vidpool.data.schedule import (
     ScheduledSampler,
     Step,
     class_balanced_order,
+    plan_epoch,
 )
 from vidpool.errors import ConfigError
 
@@ -105,6 +106,29 @@ def test_training_uses_a_clip_once_at_most_and_leaves_out_few(size, schedule, wo
     assert size - len(indices) < world
     assert all(request.counted for request in requests)
     assert len({request.seed for request in requests}) == len(requests)
+
+
+@given(sizes, schedules, worlds, epochs, st.integers(1, 3))
+def test_an_incomplete_batch_that_is_too_small_is_left_out(size, schedule, world, epoch, fewest):
+    usual = plan_epoch(schedule, epoch, size, world)
+    expected = usual
+    if len(usual) > 1:
+        last = usual[-1]
+        wanted = schedule.step(epoch, len(usual) - 1, last.first / size).batch_size
+        if last.batch_size < min(wanted, fewest):
+            expected = usual[:-1]
+    smallest = {step.shape: fewest for step in usual}
+    plain = samplers(size, schedule, world, shuffle=True, epoch=epoch)
+    careful = samplers(size, schedule, world, shuffle=True, epoch=epoch, smallest=smallest)
+    for one, other in zip(plain, careful, strict=True):
+        assert other.plan == expected
+        assert list(other) == list(one)[: len(expected)]
+        used = sum(step.batch_size for step in expected) * world
+        assert other.left_out == size - used
+    # only the shapes that are named need more than one clip; evaluation leaves nothing out
+    assert plan_epoch(schedule, epoch, size, world, smallest={ClipShape(9, 9, 9): 3}) == usual
+    (first, *_) = samplers(size, schedule, world, shuffle=False, smallest=smallest)
+    assert first.plan == plan_epoch(schedule, 0, size, world, fill_up=True)
 
 
 @given(sizes, schedules, worlds, epochs)

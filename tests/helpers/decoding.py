@@ -27,6 +27,12 @@ def shared_file(name: str) -> Path:
     return path
 
 
+def wild_files() -> list[Path]:
+    """The files of other projects' test suites; the test is skipped where they are not."""
+    folder = shared_file("wild")
+    return sorted(path for path in folder.glob("*/*") if path.is_file())
+
+
 def wrong_frames(video: Video, first: int = 0, clip: int = 8) -> list[tuple[int, int]]:
     """Ask for every frame, in random order and in clips; return (asked, got) where they differ."""
     asked = random.Random(0).sample(range(len(video)), len(video))

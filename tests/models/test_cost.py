@@ -6,7 +6,7 @@ from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.models import create_model
-from vidpool.models.cost import measure_cost, pooling_layers
+from vidpool.models.cost import measure_cost, pooling_layers, values_per_channel
 from vidpool.nn import swap_pooling
 
 
@@ -96,6 +96,28 @@ def test_the_model_stays_as_it_is():
     assert isinstance(model.pool, nn.MaxPool3d)
     assert not model.pool._forward_hooks
     assert model(torch.randn(2, 3, 8, 12, 20)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "mfnet", "i3d"])
+def test_values_that_batch_norm_gets_of_a_clip(name):
+    network = create_model(name, num_classes=2)
+    sizes = []
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.register_forward_pre_hook(lambda _, x: sizes.append(x[0][0, 0].numel()))
+    network(torch.randn(2, 3, 4, 32, 32))
+    assert values_per_channel(network, (4, 32, 32)) == min(sizes)
+    assert values_per_channel(network, (2, 16, 16)) == 1
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        network(torch.randn(1, 3, 2, 16, 16))
+
+
+def test_batch_norms_that_are_not_trained_need_no_values():
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.MaxPool2d(4), nn.BatchNorm2d(3))
+    assert values_per_channel(network, (4, 8)) == 2
+    network[2].eval()
+    assert values_per_channel(network, (4, 8)) == 32
+    assert values_per_channel(network.eval(), (4, 8)) is None
 
 
 def test_a_size_that_cannot_be_is_an_error_that_names_it():

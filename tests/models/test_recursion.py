@@ -114,15 +114,17 @@ def test_consistency_of_close_steps_in_half_precision(dtype):
     assert cycle_consistent(steps, steps[:, :1].expand(1, 3, 64)).tolist() == [False]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("gate", [False, True])
-def test_autocast_to_bfloat16(gate):
+def test_under_autocast(gate, half, dtype):
     torch.manual_seed(0)
     block = SqueezeRecursion(8, gate=gate)
     x = torch.rand(2, 8, 4, 3, 3)
     expected = block(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        output = block(x.bfloat16().requires_grad_())
-    assert output.dtype == torch.bfloat16
+    with torch.autocast("cpu", half):
+        output = block(x.to(dtype).requires_grad_())
+    assert output.dtype == dtype
     torch.testing.assert_close(output.float(), expected, atol=2e-2, rtol=5e-2)
     output.sum().backward()
     if not gate:

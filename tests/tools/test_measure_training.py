@@ -18,6 +18,7 @@ def tool():
     return module
 
 
+@pytest.mark.usefixtures("bfloat16_convolutions")
 def test_a_dry_run_measures_every_shape(tool, tmp_path, monkeypatch):
     some = [(2, 8, 32), (6, 4, 22)]  # all of them take long
     monkeypatch.setattr(tool, "shapes", lambda *_: some)
@@ -51,6 +52,7 @@ def test_a_dry_run_measures_every_shape(tool, tmp_path, monkeypatch):
         tool.main(command)
 
 
+@pytest.mark.usefixtures("bfloat16_convolutions")
 def test_what_there_was_no_time_for_is_listed(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "losses", lambda *_: "there")
     out = tmp_path / "training.json"

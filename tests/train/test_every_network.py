@@ -117,6 +117,7 @@ def test_three_steps_on_demo_clips(name, demo):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bfloat16_convolutions")
 @pytest.mark.parametrize("name", VIDEO)
 def test_ten_steps_in_bfloat16(name, demo):
     assert_trains(name, demo, 10, "bf16-mixed")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidpool.bench.numbered_video import trim
 from vidpool.errors import ConfigError, VideoError
-from vidpool.video import open_video
+from vidpool.video import Video, open_video
 from vidpool.video.base import scaled_size
 
 
@@ -425,6 +425,43 @@ def test_damage_in_the_middle(written: Callable[[str], Path], tmp_path: Path) ->
         with pytest.raises(VideoError, match=r"frame \d+ cannot be decoded"):
             video.frames(range(COUNT))
         assert numbers(video.frames([2, 50])) == [2, 50]
+
+
+@pytest.mark.parametrize(
+    "name", ["gop12.mp4", "hevc.mp4", "vp9.webm", "many_keys.avi", "h264.avi", "mpeg2.mpg"]
+)
+def test_damaged_frames_do_not_depend_on_what_was_read_before(
+    written: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    data = bytearray(written(name).read_bytes())
+    chance = random.Random(name)
+    for _ in range(12):
+        data[chance.randrange(len(data) // 4, len(data) * 3 // 4)] ^= 1 << chance.randrange(8)
+    path = tmp_path / name
+    path.write_bytes(data)
+
+    def read(video: Video, number: int) -> Tensor | None:
+        try:
+            return video.frames([number])
+        except VideoError:
+            return None
+
+    with open_video(path) as video:
+        chosen = chance.sample(range(len(video)), 20)
+    alone = {}
+    for number in chosen:
+        with open_video(path) as video:
+            alone[number] = read(video, number)
+    damaged = sum(frame is None for frame in alone.values())
+    assert damaged < len(chosen)
+    assert damaged or name == "vp9.webm"  # which takes most damage for other pictures
+    for _ in range(2):
+        chance.shuffle(chosen)
+        with open_video(path) as video:
+            for number in chosen:
+                found, expected = read(video, number), alone[number]
+                assert (found is None) == (expected is None), number
+                assert found is None or torch.equal(found, expected), number
 
 
 @pytest.mark.parametrize("name", ["gop12.mkv", "stream.ts", "many_keys.avi", "gop250.mkv"])

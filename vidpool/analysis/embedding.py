@@ -29,6 +29,8 @@ from vidpool.data.dataset import Preprocessing
 from vidpool.data.table import VideoTable
 from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import ConfigError, DataError
+from vidpool.figures import plain_text
+from vidpool.files import open_text
 from vidpool.train.classifier import VideoClassifier
 
 COMPONENTS = 50  # of PCA, as in section S5
@@ -199,7 +201,9 @@ def embedding_figure(
     for i, label in enumerate(present):
         own = embedding.points[(found.label == label).numpy()]
         x, y = own.T
-        axes.scatter(x, y, s=14, color=palette(i), label=class_names[label], linewidths=0)
+        axes.scatter(
+            x, y, s=14, color=palette(i), label=plain_text(class_names[label]), linewidths=0
+        )
     thumbnails = _around(embedding)
     for place, centre, video in zip(thumbnails, embedding.centres, embedding.closest, strict=True):
         picture = found.thumbnails[int(video)]
@@ -221,13 +225,13 @@ def embedding_figure(
     axes.set(xticks=[], yticks=[])
     if len(present) <= LEGEND:
         figure.legend(loc="outside right upper", fontsize=9, markerscale=1.6)
-    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+    figure.suptitle(plain_text(title), fontsize=11)
     return figure
 
 
 def write_points(path: Path, embedding: Embedding, found: Features, class_names: list[str]) -> Path:
     """Write a CSV with a row for each video: its file, class, place and cluster."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open_text(path, "w") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "class", "x", "y", "cluster"])
         for i, (x, y) in enumerate(embedding.points):

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from vidpool.analysis.published import TABLE_S1, ErrorCounts
 from vidpool.colours import BLUE, ORANGE
 from vidpool.errors import ConfigError, DataError
+from vidpool.figures import plain_text
+from vidpool.files import open_text
 
 SMALL = 25
 """Fewer disagreements than this are few for chi-square; the exact test counts there."""
@@ -102,7 +104,7 @@ def read_predictions(file: Path) -> dict[tuple[str, ...], tuple[str, bool]]:
             )
     samples: dict[tuple[str, ...], tuple[str, bool]] = {}
     try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as text:
+        with open_text(file) as text:
             rows = csv.DictReader(text)
             missing = [name for name in NEEDED if name not in (rows.fieldnames or ())]
             if missing:
@@ -255,7 +257,7 @@ def contingency_figure(counts: Contingency, names: tuple[str, str], test: McNema
             text = "not known" if count is None else f"{count:,}\n{share:.1%}"
             tone = "white" if share > 0.5 else "black"
             axes.text(column, row, text, ha="center", va="center", color=tone, fontsize=14)
-    a, b = (name.replace("$", r"\$") for name in names)  # else it would be TeX
+    a, b = map(plain_text, names)
     axes.set_xticks([0, 1], ["right", "wrong"])
     axes.set_yticks([0, 1], ["right", "wrong"], rotation=90, va="center")
     axes.set(xlabel=f"B: {b}", ylabel=f"A: {a}")

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from vidpool.analysis.pooled import LEARNED
 from vidpool.analysis.similarity import Setting
 from vidpool.data.datasets.demo import write_video
+from vidpool.figures import plain_text
 
 ANIMATIONS = ("gif", "mp4", "webp")
 SHOWN = 3
@@ -150,7 +151,7 @@ def _sheet(
     width = names + sum(widths) + gap * len(widths)
     height = 0.5 + sum(above) + high * len(rows)
     figure = Figure(figsize=(width, height))
-    figure.suptitle(_no_tex(title), fontsize=12, y=1 - 0.08 / height, va="top")
+    figure.suptitle(plain_text(title), fontsize=12, y=1 - 0.08 / height, va="top")
     top = 0.45
     for (name, pictures), space in zip(rows.items(), above, strict=True):
         top += space
@@ -158,7 +159,7 @@ def _sheet(
         figure.text(
             (names - 0.08) / width,
             1 - (top + high / 2) / height,
-            _no_tex(name),
+            plain_text(name),
             ha="right",
             va="center",
             fontsize=10,
@@ -254,7 +255,3 @@ def _outline(axes: Axes, region: Region) -> None:
         axes.add_patch(
             Rectangle(corner, region.side, region.side, fill=False, color=colour, lw=line)
         )
-
-
-def _no_tex(text: str) -> str:
-    return text.replace("$", r"\$")

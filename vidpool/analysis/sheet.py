@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vidpool.figures import plain_text
+
 LINE = 0.17  # inches of a line of a name
 BESIDE = 2.0  # inches for the names of rows
 
@@ -43,7 +45,7 @@ def draw_sheet(
         hspace=gap / side,
     )
     figure.suptitle(
-        title.replace("$", r"\$"),  # else it would be TeX
+        plain_text(title),
         x=0.1 / width,
         y=1 - 0.1 / height,
         ha="left",
@@ -58,9 +60,9 @@ def draw_sheet(
             for spine in axes.spines.values():
                 spine.set_visible(False)
             if above[i]:
-                axes.set_title(above[i][j].replace("$", r"\$"), fontsize=9, pad=3)
+                axes.set_title(plain_text(above[i][j]), fontsize=9, pad=3)
             if beside and j == 0:
-                name = beside[i].replace("$", r"\$")
+                name = plain_text(beside[i])
                 axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     return figure
 

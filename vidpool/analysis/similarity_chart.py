@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from vidpool.analysis.published import SIMILARITY_KERNELS
 from vidpool.analysis.similarity import MEASURES, Mean, Setting
 from vidpool.colours import BLUE, GREEN, GREY, ORANGE
+from vidpool.figures import plain_text
 
 COLOURS = (BLUE, ORANGE, GREEN, GREY)
 LARGEST = {"SSIM": 1.01, "PSNR": 70}
@@ -77,7 +78,7 @@ def similarity_chart(
         axes.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(names)), list(names.values()))
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.suptitle(title.replace("$", r"\$"))
+    figure.suptitle(plain_text(title))
     handles, labels = panels[0].get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i])  # by k
     figure.legend(

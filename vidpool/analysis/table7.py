@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from matplotlib.figure import Figure
 from vidpool.analysis.published import ACTION_SETS, TABLE_7, Published
 from vidpool.colours import BLUE, ORANGE
 from vidpool.errors import ConfigError, DataError
+from vidpool.figures import plain_text
+from vidpool.files import read_json
 from vidpool.models.cost import Cost, measure_cost
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.report import RUN
@@ -174,7 +175,7 @@ def method_of(network: dict[str, Any]) -> str:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -267,9 +268,9 @@ def table_7_figure(methods: Sequence[Method], data_sets: Sequence[str]) -> Figur
             color=BLUE,
             label="measured",
         )
-        axes.set(title=data_set.replace("$", r"\$"), xlabel="top-1, %")
+        axes.set(title=plain_text(data_set), xlabel="top-1, %")
         axes.grid(alpha=0.3)
-    panels[0].set_yticks(range(len(methods)), [m.name.replace("$", r"\$") for m in methods])
+    panels[0].set_yticks(range(len(methods)), [plain_text(m.name) for m in methods])
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     shown = [row.name for row in methods if row.runs]
     for text in panels[0].get_yticklabels():

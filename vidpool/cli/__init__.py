@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
 
 from vidpool import __version__
 from vidpool.errors import StoppedError, VidpoolError
@@ -40,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``VIDPOOL_TRACEBACK=1`` to see where they come from.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names that it cannot encode are shown escaped
+            stream.reconfigure(errors="backslashreplace")
     verbs = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="vidpool",
@@ -52,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"vidpool {__version__}")
     parser.add_argument("verb", choices=VERBS, metavar="VERB", help=argparse.SUPPRESS)
     verb: str = parser.parse_args(arguments[:1]).verb
+    arguments = [_expand_tilde(argument) for argument in arguments]
     module, _ = VERBS[verb]
     try:
         run: Callable[[str, list[str]], int] = import_module(module).main
@@ -68,6 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"vidpool {verb}: error: {told}", file=sys.stderr)
         return 1
+
+
+def _expand_tilde(argument: str) -> str:
+    """Expand ``~/`` after ``--option=`` too, where shells leave it."""
+    option, equals, value = argument.rpartition("=")
+    if value.startswith("~/") and (not equals or option.startswith("--")):
+        return f"{option}{equals}{Path(value).expanduser()}"
+    return argument
 
 
 def _told(error: BaseException | None) -> str | None:

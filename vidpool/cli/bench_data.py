@@ -26,7 +26,6 @@ from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, write_results
 
-WIDE = 100  # columns of the table where no terminal says how many there are
 FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no config says
 
 
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(threads)
 
     machine = describe(args.device)
-    console = wide_console(WIDE)
+    console = wide_console()
     console.print(f"{machine['device_name']}, {cpus} CPUs", markup=False, highlight=False)
     console.print(_stage_table(results))
     console.print(_rate_table(results, workers))
@@ -133,14 +132,23 @@ def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
         subjects = []
         for name in files:
             clips = TrainingClips(
-                [LabelledVideo(name, 0)], data.augment, data.decoder, fast=data.fast
+                [LabelledVideo(name, 0)],
+                data.augment,
+                data.decoder,
+                fast=data.fast,
+                square_pixels=p.square_pixels,
             )
             subjects.append(Subject(Path(name).name, clips, data, p.shape, data.batch_size))
         return subjects
     if not isinstance(data, ListedDataModule):
         raise ConfigError(f"{type(data).__name__} has no files to draw clips of")
     clips = TrainingClips(
-        data.videos("train"), data.augment, data.decoder, data.on_bad_video, data.fast
+        data.videos("train"),
+        data.augment,
+        data.decoder,
+        data.on_bad_video,
+        data.fast,
+        p.square_pixels,
     )
     return [Subject(type(data).__name__, clips, data, p.shape, data.batch_size)]
 

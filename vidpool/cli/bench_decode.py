@@ -29,7 +29,6 @@ from vidpool.cli.output import output_of, wide_console
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, write_results
 
-WIDE = 110  # columns of the table where no terminal says how many there are
 MIB = 2**20
 
 
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.keep or temporary)
         results, memory = _measure_all([Path(f) for f in args.files], kinds, folder, args)
     machine = describe("cpu")
-    console = wide_console(WIDE)
+    console = wide_console()
     console.print(f"{machine['device_name']}, one thread", markup=False, highlight=False)
     console.print(_table(results))
     for result in results:

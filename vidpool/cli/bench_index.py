@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from vidpool.bench.index import HACS_ROWS, STARTS, WORKERS, IndexResult, measure_index
 from vidpool.bench.index_chart import growth_chart
 from vidpool.bench.machine import describe
-from vidpool.cli.output import add_output, output_of
+from vidpool.cli.output import add_output, output_of, wide_console
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, write_results
 
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             progress.advance(task)
     machine = describe("cpu")
     print(f"{machine['device_name']}, {WORKERS} loader processes")
-    Console().print(_table(results))
+    wide_console().print(_table(results))
     if output is not None:
         about = {**provenance(args.command), **machine, "workers": WORKERS}
         content = [asdict(result) for result in results]

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
+from vidpool.cli.output import wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.datasets.demo import make_demo
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.prepare.check import PROBLEMS, RECORDS, CheckedData, check_data
-from vidpool.data.prepare.check_report import write_report
+from vidpool.data.prepare.check_report import repeat_warnings, write_report
 from vidpool.data.prepare.transcode import PrepareSettings, prepare
 from vidpool.data.shards.writer import make_shards
 from vidpool.errors import ConfigError
+from vidpool.files import printable
 
 MOST_NAMED = 20  # bad files that are printed
 
@@ -68,9 +69,10 @@ def _add_check(what: Any) -> None:
         help="what is missing, broken or too short; makes the index that training uses",
         usage="%(prog)s --config FILE [--out DIR] [--workers N] [--data.OPTION VALUE]...",
         description="Look at every file of a data set: is it there, does it decode, how many "
-        "frames has it? Writes a report, a picture and an index file, which makes training start "
-        "faster and know broken files beforehand. A run that was interrupted goes on where it "
-        "ended; a later one reads only what is new, has changed or could not be read.",
+        "frames has it, is it in two splits or under two labels? Writes a report, a picture and an "
+        "index file, which makes training start faster and know broken files beforehand. A run "
+        "that was interrupted goes on where it ended; a later one reads only what is new, has "
+        "changed or could not be read.",
         epilog=f"{HELP}. Example: vidpool data check --config data/hacs --workers 8",
     )
     check.set_defaults(run=_check, takes_rest=True)
@@ -102,7 +104,9 @@ def _check(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         raise
-    Console().print(_overview(checked))
+    wide_console().print(_overview(checked))
+    for warning in repeat_warnings(checked):
+        print(f"warning: {warning}")
     for file in write_report(checked, folder):
         print(f"wrote {file}")
     print(f"wrote {index}; train with it: --data.index {index}")
@@ -207,9 +211,8 @@ def _tell(what: str, bad: list[str]) -> int:
     """Print some of the bad files; return the exit status."""
     if bad:
         print(f"{len(bad)} {what}:", file=sys.stderr)
-    # names need not be in UTF-8
     for text in bad[:MOST_NAMED]:
-        print("  " + text.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)
+        print(f"  {printable(text)}", file=sys.stderr)
     if len(bad) > MOST_NAMED:
         print(f"  … and {len(bad) - MOST_NAMED} more", file=sys.stderr)
     return 1 if bad else 0

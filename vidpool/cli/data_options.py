@@ -4,6 +4,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from vidpool.cli.datamodules import VideoDataModule
 from vidpool.cli.recipes import OPTIONS, expand_bases
+from vidpool.cli.yaml_texts import read_all_names
 from vidpool.errors import ConfigError
 
 HELP = "`--config FILE` and `--data.OPTION VALUE` as `vidpool fit` takes them"
@@ -33,6 +34,7 @@ def make_datamodule(verb: str, arguments: list[str]) -> VideoDataModule:
 
 
 def _parse(verb: str, arguments: list[str]) -> tuple[ArgumentParser, Namespace]:
+    read_all_names()
     parser = ArgumentParser(
         prog=f"vidpool {verb}", usage=f"vidpool {verb} --config FILE [--data.OPTION VALUE]..."
     )

@@ -1,4 +1,4 @@
-"""Where results go: files that must not replace others unasked, and a wide enough console."""
+"""Where results go: files that must not replace others unasked, and the console for tables."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from vidpool.errors import ConfigError
-from vidpool.files import check_output
+from vidpool.files import check_output, expand_path
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
-WIDE = 132  # columns of tables where no terminal says how many there are
+UNLIMITED = 10_000  # columns; tables in files and pipes are as wide as their content
 
 
 def new_file(
@@ -29,7 +29,7 @@ def new_file(
     Raises:
         ConfigError: It has another suffix, has no folder to lie in, or is there.
     """
-    path = Path(name)
+    path = expand_path(name)
     if path.suffix not in suffixes:
         raise ConfigError(f"{path}: {option} must end in {', '.join(suffixes)}")
     for file in (path, *map(path.with_suffix, beside)):
@@ -60,9 +60,9 @@ def add_output(add: Callable[..., Any], what: str) -> None:
     add("--overwrite", action="store_true", help="replace these files")
 
 
-def wide_console(width: int = WIDE) -> Console:
-    """A console for tables, wide also where no terminal says how many columns there are."""
+def wide_console() -> Console:
+    """Return a console for tables, which are not cut or wrapped unless a terminal is too narrow."""
     console = Console()
     if not console.is_terminal:
-        console.width = max(console.width, width)
+        console.width = UNLIMITED
     return console

@@ -2,16 +2,16 @@
 
 import argparse
 import csv
-import json
+import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
-from vidpool.cli.output import new_file
-from vidpool.files import written_whole
+from vidpool.cli.output import new_file, wide_console
+from vidpool.errors import ConfigError
+from vidpool.files import open_text, printable, write_json, written_whole
 from vidpool.inference.predictor import Prediction, find_videos, predict
 from vidpool.video import DECODERS
 
@@ -40,19 +40,48 @@ def main(verb: str, arguments: list[str]) -> int:
         output = new_file("--output", args.output, (".json", ".csv"), args.overwrite)
     videos = find_videos(args.videos)
     predictions: list[Prediction] = []
-    with Progress(transient=True) as progress:
-        task = progress.add_task("predicting", total=len(videos))
-        for prediction in predict(
-            args.ckpt_path, videos, args.top, args.clips, args.crops, args.decoder, args.device
-        ):
-            predictions.append(prediction)
-            progress.advance(task)
-    Console().print(_table(predictions))
+    try:
+        with Progress(transient=True) as progress:
+            task = progress.add_task("predicting", total=len(videos))
+            for prediction in predict(
+                args.ckpt_path, videos, args.top, args.clips, args.crops, args.decoder, args.device
+            ):
+                predictions.append(prediction)
+                progress.advance(task)
+    finally:  # those made before an error or Ctrl-C are not lost
+        if predictions:
+            _show(predictions, len(videos), output)
+    return 1 if any(prediction.error for prediction in predictions) else 0
+
+
+def _show(predictions: list[Prediction], count: int, output: Path | None) -> None:
+    """Write predictions to the output file, if there is one, and print them.
+
+    Raises:
+        ConfigError: The output file cannot be written; the message tells where they are instead.
+    """
+    try:
+        if output:
+            _save(output, predictions)
+    finally:
+        wide_console().print(_table(predictions))
     if output:
+        of = f" ({len(predictions)} of {count} files)" if len(predictions) < count else ""
+        print(f"wrote {output}{of}")
+
+
+def _save(output: Path, predictions: list[Prediction]) -> None:
+    try:
         with written_whole(output) as file:
             write_predictions(file, predictions)
-        print(f"wrote {output}")
-    return 1 if any(prediction.error for prediction in predictions) else 0
+    except OSError as error:
+        problem = f"{output}: cannot be written ({error.strerror or error})"
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="vidpool_predict_")) / output.name
+            write_predictions(kept, predictions)
+        except OSError:
+            raise ConfigError(f"{problem}; the predictions are printed") from error
+        raise ConfigError(f"{problem}; the predictions are in {kept}") from error
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
@@ -67,9 +96,9 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
             }
             for p in predictions
         ]
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, content)
         return
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with open_text(path, "w") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "rank", "class", "probability", "error"])
         for p in predictions:
@@ -86,10 +115,10 @@ def _table(predictions: list[Prediction]) -> Table:
     table.add_column("probability", justify="right")
     for prediction in predictions:
         table.add_section()
-        name = escape(str(prediction.path))
+        name = Text(printable(str(prediction.path)))
         if prediction.error:
             reason = prediction.error.removeprefix(f"{prediction.path}: ")
-            table.add_row(name, f"[red]{escape(reason)}", "")
+            table.add_row(name, Text(printable(reason), "red"), "")
         for i, (label, probability) in enumerate(prediction.classes):
-            table.add_row("" if i else name, escape(label), f"{probability:.1%}")
+            table.add_row("" if i else name, Text(printable(label)), f"{probability:.1%}")
     return table

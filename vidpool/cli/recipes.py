@@ -4,7 +4,7 @@
 
 A config file may begin with ``base: [part.yaml, …]``. The parts are read before the file itself, in
 order, so that later values win. Their paths are relative to the file that names them, or names of
-shipped files; parts may have parts.
+shipped files; ``~`` and environment variables are expanded. Parts may have parts.
 """
 
 from difflib import get_close_matches
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import yaml
 
+from vidpool.cli.yaml_texts import load_yaml
 from vidpool.errors import ConfigError
+from vidpool.files import expand_path
 
 OPTIONS = ("-c", "--config")
 SUFFIX = ".yaml"
@@ -31,8 +33,9 @@ def find_config(name: str, base_of: Path | None = None) -> Path:
     Raises:
         ConfigError: There is no such file; the message suggests names of shipped files.
     """
+    path = expand_path(name)
     for folder in (Path() if base_of is None else base_of.parent, shipped_configs()):
-        for file in (folder / name, folder / f"{name}{SUFFIX}"):
+        for file in (folder / path, folder / f"{path}{SUFFIX}"):
             if file.is_file():
                 return file
     near = get_close_matches(name.removesuffix(SUFFIX), config_names(), n=3)
@@ -88,7 +91,7 @@ def _parts(path: Path, within: tuple[Path, ...], section: str | None) -> list[st
     if path.resolve() in within:
         raise ConfigError(f"{path}: this config is a base of itself")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:

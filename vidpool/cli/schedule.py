@@ -11,11 +11,13 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from vidpool.cli.output import PICTURES, new_file
+from vidpool.cli.output import PICTURES, new_file, wide_console
 from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
+from vidpool.figures import save_figure
 from vidpool.files import written_whole
 from vidpool.models.cost import measure_cost
 from vidpool.train.callbacks.multigrid import Multigrid
@@ -23,7 +25,6 @@ from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
 from vidpool.train.optim import lr_factor
 
-WIDE = 132  # columns of the table where no terminal says how many there are
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\
 example:
@@ -50,14 +51,14 @@ def main(verb: str, arguments: list[str]) -> int:
         clips = args.clips or _count_clips(fit)
         ranks = args.processes or _processes(settings["trainer"])
         warnings = recipe.check(clips, ranks)
-        training = forecast(recipe.schedule, recipe.epochs, clips, ranks, recipe.rate)
-        costs = _costs(settings["model"], [*training.shapes(), recipe.shape])
+        classifier = VideoClassifier(**{**settings["model"], "num_classes": CLASSES})
+        smallest = classifier.smallest_batches(recipe.schedule.shapes())
+        training = forecast(recipe.schedule, recipe.epochs, clips, ranks, recipe.rate, smallest)
+        costs = _costs(classifier.model, [*training.shapes(), recipe.shape])
     fixed = float(recipe.recipe_epochs) * clips * costs[recipe.shape]
     total = training.cost(costs.__getitem__)
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDE)
+    console = wide_console()
     console.print(_table(training, costs, total))
     for line in (
         f"{training.epochs} epochs of {clips} clips on {ranks} "
@@ -76,7 +77,7 @@ def main(verb: str, arguments: list[str]) -> int:
             "multiply-adds of fixed clips"
         )
         with written_whole(plot) as file:
-            forecast_figure(training, title).savefig(file, dpi=120)
+            save_figure(forecast_figure(training, title), file, dpi=120)
         print(f"wrote {plot}")
     return 0
 
@@ -152,9 +153,8 @@ def _processes(trainer: dict[str, Any]) -> int:
     return max(1, count) * trainer["num_nodes"]
 
 
-def _costs(settings: dict[str, Any], shapes: Sequence[ClipShape]) -> dict[ClipShape, int]:
+def _costs(network: nn.Module, shapes: Sequence[ClipShape]) -> dict[ClipShape, int]:
     """Multiply-adds of a clip of each shape, forward, of convolutions and linear layers."""
-    network = VideoClassifier(**{**settings, "num_classes": CLASSES}).model
     sizes = {(shape.frames, shape.crop, shape.crop) for shape in shapes}
     counts = {size: measure_cost(network, size).conv_linear for size in sizes}
     return {shape: counts[shape.frames, shape.crop, shape.crop] for shape in shapes}

@@ -11,6 +11,7 @@ from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.schedule import ClipShape
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.transforms.contact_sheet import augmentation_sheet
+from vidpool.figures import save_figure
 
 
 def main(verb: str, arguments: list[str]) -> int:
@@ -54,6 +55,6 @@ def _augment(args: argparse.Namespace) -> int:
         own, decoder = Augmentation(**options.augment.as_dict()), options.decoder
     seeds = range(args.seed, args.seed + 3)
     figure = augmentation_sheet(args.video, shape, seeds, own, args.mix_with, decoder)
-    figure.savefig(out, dpi=100)
+    save_figure(figure, out, dpi=100)
     print(f"wrote {out}")
     return 0

@@ -8,6 +8,7 @@ import torch
 from rich import box
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 from torch.nn import functional as F
 
 from vidpool.analysis.activations import (
@@ -31,6 +32,7 @@ from vidpool.data.dataset import Preprocessing
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
+from vidpool.files import printable
 from vidpool.inference.loading import load_classifier
 from vidpool.results import provenance, write_results
 from vidpool.train.classifier import VideoClassifier
@@ -232,7 +234,7 @@ def _print(targets: list[Target], excited: list[Excited], class_names: list[str]
         table.add_column(name, justify="right")
     for target, made in zip(targets, excited, strict=True):
         table.add_row(
-            class_names[target.label],
+            Text(printable(class_names[target.label])),
             " ".join(map(str, target.kernels)),
             f"{made.before:.3g}",
             f"{made.after:.3g}",

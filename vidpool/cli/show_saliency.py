@@ -111,11 +111,11 @@ def run(args: argparse.Namespace) -> int:
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     frames = views[0].permute(1, 2, 3, 0)
-    title = f"{args.video}\n{class_names[label]}: {float(scores[label]):.1%}"
+    told = f"{class_names[label]}: {float(scores[label]):.1%}"
     if label != predicted:
-        title += f" (predicted: {class_names[predicted]}, {float(scores[predicted]):.1%})"
-    print(title.partition("\n")[2])
-    sheet = saliency_sheet(frames, positions, found, title)
+        told += f" (predicted: {class_names[predicted]}, {float(scores[predicted]):.1%})"
+    print(told)
+    sheet = saliency_sheet(frames, positions, found, f"{args.video}\n{told}")
     content = {
         "checkpoint": args.ckpt_path,
         "video": args.video,

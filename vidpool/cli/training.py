@@ -4,6 +4,7 @@ import errno
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,18 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from vidpool.cli.datamodules import VideoDataModule
+from vidpool.cli.lightning import (
+    NetworkSummary,
+    constructor_errors,
+    instantiate,
+    missing_package,
+    silence_noise,
+    unknown_monitor,
+)
 from vidpool.cli.recipes import expand_bases
+from vidpool.cli.yaml_texts import read_all_names
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
+from vidpool.files import expand_path, is_utf8
 from vidpool.models.weights.loading import load_checkpoint
 from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
 from vidpool.train.callbacks.requeue import RequeueBetweenBatches
@@ -42,6 +53,7 @@ def main(verb: str, arguments: list[str]) -> int:
     # distributed training starts its other processes with this command line
     sys.argv = [sys.argv[0], verb, *arguments]
     end_with_parent()
+    silence_noise()
     try:
         _make_cli(VidpoolCLI, verb, arguments)
     except MisconfigurationException as error:
@@ -56,10 +68,15 @@ def main(verb: str, arguments: list[str]) -> int:
             "with --ckpt_path last"
         ) from error
     except RuntimeError as error:
-        lost = what_was_lost(error)
-        if lost is None:
+        told = what_was_lost(error) or unknown_monitor(error)
+        if told is None:
             raise
-        raise VidpoolError(lost) from error
+        raise VidpoolError(told) from error
+    except ImportError as error:  # of callbacks and accelerators, after they were made
+        told = missing_package(error)
+        if told is None:
+            raise
+        raise ConfigError(told) from error
     return 0
 
 
@@ -70,6 +87,7 @@ def parse_fit(arguments: list[str]) -> "ParsedFit":
 
 def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
     usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
+    read_all_names()
     return cls(
         VideoClassifier,
         VideoDataModule,
@@ -111,7 +129,7 @@ class VidpoolCLI(LightningCLI):
         parser.add_lightning_class_args(self.trainer_class, "trainer")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Name of the run; the number of classes follows from the data."""
+        """Name of the run."""
         parser.add_argument("--run.name", default="default", help="Name of the run's folder.")
         parser.add_argument("--run.root", default="runs", help="Where the runs' folders lie.")
         parser.add_argument(
@@ -120,11 +138,27 @@ class VidpoolCLI(LightningCLI):
             default=15.0,
             help="How often last.ckpt is saved within an epoch; 0 is after every step, null not.",
         )
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Let the number of classes follow from the data; in evaluation from the checkpoint."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args`` without Lightning's warning that ``sys.argv`` says something else."""
         self.config = parser.parse_args(args)
+        settings = self.config[self.config["subcommand"]]
+        for section, name in ((settings.run, "root"), (settings, "ckpt_path")):
+            if section.get(name) is not None:
+                section[name] = str(expand_path(section[name]))
+
+    def before_instantiate_classes(self) -> None:
+        """Have every class that the settings name report its errors to the user."""
+        self.parser.add_instantiator(instantiate, object)
 
     def _parse_ckpt_path(self) -> None:
         """Decide what a checkpoint's own settings mean.
@@ -154,7 +188,7 @@ class VidpoolCLI(LightningCLI):
             )
         saved = checkpoint.get("hyper_parameters", {})
         if self.config["subcommand"] != "fit":
-            for name in set(ARCHITECTURE) & saved.keys() - {"num_classes"}:
+            for name in set(ARCHITECTURE) & saved.keys():
                 settings["model"][name] = saved[name]
 
     def _resolve_last(self, settings: Namespace) -> str | None:
@@ -183,6 +217,8 @@ class VidpoolCLI(LightningCLI):
 
         if trainer.enable_progress_bar is not False and lacks(pl.callbacks.ProgressBar):
             callbacks.append(RunProgressBar())
+        if trainer.enable_model_summary is not False and lacks(pl.callbacks.ModelSummary):
+            callbacks.append(NetworkSummary())
         run = self._get(self.config, "run")
         if self.folder is None:
             folder = new_run_folder(Path(run.root) / run.name, str(self.subcommand))
@@ -197,10 +233,14 @@ class VidpoolCLI(LightningCLI):
         trainer.default_root_dir = trainer.default_root_dir or str(folder)
         if trainer.logger is None:
             place = {"save_dir": run.root, "name": run.name, "version": folder.name}
-            trainer.logger = [
-                TensorBoardLogger(**place, default_hp_metric=False),
-                CSVLogger(**place),
-            ]
+            trainer.logger = [CSVLogger(**place)]
+            if is_utf8(folder):
+                trainer.logger.insert(0, TensorBoardLogger(**place, default_hp_metric=False))
+            else:
+                rank_zero_info(
+                    f"{folder}: TensorBoard cannot write here, since the name is not UTF-8; "
+                    "metrics.csv contains the metrics"
+                )
             # the two loggers share it
             warnings.filterwarnings(
                 "ignore", "Experiment logs directory .* exists and is not empty"
@@ -215,7 +255,8 @@ class VidpoolCLI(LightningCLI):
         warnings.filterwarnings("ignore", "The dirpath has changed from")
         if self.subcommand == "fit" and trainer.enable_checkpointing is not False:
             own = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
-            if all(isinstance(each, LastCheckpoint) for each in own):
+            validates = trainer.limit_val_batches != 0  # without it there is no best one
+            if validates and all(isinstance(each, LastCheckpoint) for each in own):
                 callbacks.append(
                     ModelCheckpoint(
                         filename="best",
@@ -230,7 +271,8 @@ class VidpoolCLI(LightningCLI):
         # precise batch norm needs the averaged weights in their place
         callbacks.sort(key=lambda each: not isinstance(each, WeightAveraging))
         trainer.callbacks = callbacks
-        return super().instantiate_trainer(**kwargs)
+        with constructor_errors("Lightning cannot run this"):
+            return super().instantiate_trainer(**kwargs)
 
 
 class ParsedFit(VidpoolCLI):
@@ -265,6 +307,10 @@ class ParsedFit(VidpoolCLI):
 class RunProgressBar(RichProgressBar):
     """Lightning's rich bar without the run's number, of which it shows the last letters."""
 
+    def __init__(self) -> None:
+        # rich would wrap the bar at 80 columns in a pipe or file
+        super().__init__(console_kwargs={} if sys.stdout.isatty() else {"width": 120})
+
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
@@ -280,17 +326,25 @@ def _make(folder: Path) -> None:
 
 
 def new_run_folder(parent: Path, verb: str) -> Path:
-    """Make ``parent/verb_0``, or the first of ``verb_1``, … that does not exist."""
+    """Make ``parent/verb_0``, or the first of ``verb_1``, … that does not exist.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
     number = 0
-    while True:
-        folder = parent / f"{verb}_{number}"
-        if not folder.exists():
-            try:
-                _make(folder)
-                return folder
-            except FileExistsError:  # another run was faster
-                pass
-        number += 1
+    try:
+        while True:
+            folder = parent / f"{verb}_{number}"
+            if not folder.exists():
+                with suppress(FileExistsError):  # another run was faster
+                    _make(folder)
+                    return folder
+            number += 1
+    except OSError as error:
+        raise ConfigError(
+            f"{parent}: the run's folder cannot be made here ({error.strerror}); set run.root to a "
+            "folder that can be written to"
+        ) from error
 
 
 def _with_safe_checkpoints(plugins: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """What all datamodules share, wherever their clips come from: shape, augmentation, views."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -9,8 +10,9 @@ import torch
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
+from vidpool.data.table import UNLABELLED
 from vidpool.data.transforms.augmentation import Augmentation, normalize
-from vidpool.errors import ConfigError
+from vidpool.errors import ConfigError, DataError
 from vidpool.video import Decoder
 
 Sampling = Literal["uniform", "class_balanced"]
@@ -45,6 +47,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             of large ones not all in every epoch.
         decoder: How videos are read, see :func:`vidpool.video.open_video`.
         decode: ``exact``, or ``fast``: pixels that are not quite right, see there.
+        square_pixels: Scale frames to square pixels, where a file declares other ones, see there.
         on_bad_video: What to do about videos that are missing or cannot be read. ``error`` stops
             there. Else those known to be bad beforehand are left out, and of those found in
             training ``skip`` leaves the clip out and ``substitute`` puts another video's in its
@@ -75,6 +78,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         sampling: Sampling = "uniform",
         decoder: Decoder = "auto",
         decode: Literal["exact", "fast"] = "exact",
+        square_pixels: bool = False,
         on_bad_video: OnBadVideo = "error",
         max_bad_share: float = 0.1,
         workers: int | None = None,
@@ -97,13 +101,25 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             )
         if decode == "fast" and decoder not in ("auto", "pyav"):
             raise ConfigError(f"decode fast is for decoder auto or pyav, not {decoder}")
+        if square_pixels and decoder not in ("auto", "pyav"):
+            raise ConfigError(f"square_pixels is for decoder auto or pyav, not {decoder}")
         if not 0 <= max_bad_share <= 1:
             raise ConfigError(f"max_bad_share must lie within [0, 1], got {max_bad_share}")
         self.preprocessing = Preprocessing(
-            frames, stride, short_side, crop, test_clips, test_crops, tuple(mean), tuple(std)
+            frames,
+            stride,
+            short_side,
+            crop,
+            test_clips,
+            test_crops,
+            tuple(mean),
+            tuple(std),
+            square_pixels,
         )
         self.batch_size = batch_size
         self.schedule: Schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)
+        # fewest clips, by shape, of an incomplete training batch; the classifier knows them
+        self.smallest_batches: dict[ClipShape, int] = {}
         self.eval_schedule = ConstantSchedule(
             ClipShape(frames, stride, crop),
             batch_size if eval_batch_size is None else eval_batch_size,
@@ -117,11 +133,55 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         self.workers = min(8, usable_cpus()) if workers is None else workers
         self.worker_start = worker_start
         self.static = static
+        self.trained_classes: list[str] | None = None
 
     @property
     @abstractmethod
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their ids."""
+
+    def use_classes(self, names: Sequence[str] | None) -> None:
+        """Number classes as a trained network does; labels are matched with these by name.
+
+        Evaluation then needs neither training videos nor a video of every class.
+
+        Args:
+            names: Class names in the order of the network's ids; None for the data's own.
+        """
+        self.trained_classes = None if names is None else list(names)
+
+    def class_ids(self, own: Sequence[str]) -> list[int]:
+        """Return the id that counts of each class of the data, see :meth:`use_classes`.
+
+        Args:
+            own: Class names in the order of the data's own ids.
+
+        Returns:
+            An id for each; :data:`~vidpool.data.table.UNLABELLED` where the network does not know
+            the class.
+        """
+        if self.trained_classes is None:
+            return list(range(len(own)))
+        ids = {name: number for number, name in enumerate(self.trained_classes)}
+        return [ids.get(name, UNLABELLED) for name in own]
+
+    def unknown_classes(self, place: object, names: Sequence[str]) -> DataError:
+        """Make the error that tells of classes which the network was not trained on.
+
+        Args:
+            place: Where the videos are.
+            names: The classes.
+        """
+        known = self.trained_classes or []
+        named = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+        hint = "test on videos of its classes only, or give them its names"
+        if known == [str(number) for number in range(len(known))]:
+            hint = "it was imported without their names: see vidpool import --classes"
+        return DataError(
+            f"{place}: the checkpoint does not know {len(names)} of the data's classes: {named}. "
+            f"Its {len(known)} classes are {', '.join(map(repr, known[:5]))}"
+            f"{', …' if len(known) > 5 else ''}: {hint}"
+        )
 
     @property
     def num_classes(self) -> int:

@@ -74,6 +74,8 @@ class Preprocessing:
         crops: Crops of a clip, 1 or 3.
         mean: Of each channel, in [0, 1].
         std: Of each channel, in [0, 1].
+        square_pixels: Whether frames are scaled to square pixels, see
+            :func:`vidpool.video.open_video`.
 
     Raises:
         ConfigError: A value cannot work.
@@ -87,6 +89,7 @@ class Preprocessing:
     crops: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    square_pixels: bool = False  # checkpoints of earlier versions do not say
 
     def __post_init__(self) -> None:
         self.shape.check()
@@ -130,6 +133,7 @@ class TrainingClips(Dataset[Batch]):
             batch smaller, unless nothing would be left of it; ``"substitute"`` takes another
             video's clip.
         fast: See :func:`vidpool.video.open_video`.
+        square_pixels: See there.
     """
 
     def __init__(
@@ -139,9 +143,11 @@ class TrainingClips(Dataset[Batch]):
         decoder: str = "auto",
         on_bad_video: OnBadVideo = "error",
         fast: bool = False,
+        square_pixels: bool = False,
     ) -> None:
         self.videos = videos
         self.augment = augment
+        self.square_pixels = square_pixels
         self.decoder = decoder
         self.on_bad_video = on_bad_video
         self.fast = fast
@@ -199,7 +205,13 @@ class TrainingClips(Dataset[Batch]):
         ) from last
 
     def _read_clip(self, video: LabelledVideo, shape: ClipShape) -> Tensor:
-        with open_video(video.path, self.decoder, video.length, self.fast) as opened:
+        with open_video(
+            video.path,
+            self.decoder,
+            video.length,
+            self.fast,
+            square_pixels=self.square_pixels,
+        ) as opened:
             span = span_of(opened, video)
             stride = self.augment.temporal_stride(shape.stride)
             where = span.start + random_clip(len(span), shape.frames, stride)
@@ -270,7 +282,9 @@ class EvaluationViews(Dataset[Batch]):
     def _read_crops(self, video: LabelledVideo, clip: int) -> Tensor:
         """The crops of one clip of a video, (crops, T, C, H, W)."""
         p = self.preprocessing
-        with open_video(video.path, self.decoder, video.length, self.fast) as opened:
+        with open_video(
+            video.path, self.decoder, video.length, self.fast, square_pixels=p.square_pixels
+        ) as opened:
             span = span_of(opened, video)
             where = span.start + clip_positions(len(span), p)[clip]
             if self.static:
@@ -306,7 +320,7 @@ def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -
         VideoError: The video cannot be decoded.
     """
     p = preprocessing
-    with open_video(path, decoder) as video:
+    with open_video(path, decoder, square_pixels=p.square_pixels) as video:
         where = clip_positions(len(video), p)
         # all at once: clips overlap, and the decoder goes through the video but once
         frames = video.frames(where.flatten().tolist(), p.short_side)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vidpool.data.table import FILE_COLUMNS, VIDEO_COLUMNS, Texts, VideoTable
 from vidpool.errors import DataError
+from vidpool.files import utf8_path
 
 FORMAT = "vidpool index"
 VERSION = "1"
@@ -166,7 +167,7 @@ def require_replaceable(path: Path, damaged_too: bool = False) -> None:
     if not path.exists():
         return
     try:
-        with safe_open(path, "pt") as file:
+        with utf8_path(path) as utf8, safe_open(utf8, "pt") as file:
             metadata = file.metadata() or {}
     except _NOT_READABLE as error:
         if damaged_too:
@@ -187,7 +188,7 @@ def _load(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
             "leave data.index out to do without"
         )
     try:
-        with safe_open(path, "pt") as file:
+        with utf8_path(path) as utf8, safe_open(utf8, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT or "version" not in metadata:
                 raise DataError(_NO_INDEX.format(path=path))

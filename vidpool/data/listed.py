@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,17 @@ from vidpool.data.loader import ScheduledLoader
 from vidpool.data.schedule import Schedule, ScheduledSampler
 from vidpool.data.table import UNLABELLED, Status, VideoTable
 from vidpool.errors import DataError
+from vidpool.files import expand_path
 
 Split = Literal["train", "val", "test"]
 # where a data set has no such split, or no labels in it
 INSTEAD: dict[Split, Split] = {"val": "test", "test": "val"}
+
+
+def no_videos(split: Split) -> str:
+    """Say that a split is empty; of ``val``, also how to train without it."""
+    way_out = "; to train without validation set trainer.limit_val_batches to 0"
+    return f"the {split} split has no videos{way_out * (split == 'val')}"
 
 
 class ListedDataModule(VideoDataModule):
@@ -36,7 +44,8 @@ class ListedDataModule(VideoDataModule):
     test videos are not there or have no labels is tested on its validation videos.
 
     Args:
-        root: The folder that the videos lie in.
+        root: The folder that the videos lie in. In this and all other paths, ``~`` and environment
+            variables are expanded.
         index: An index file, or none.
         **options: See :class:`vidpool.data.datamodule.VideoDataModule`.
 
@@ -46,8 +55,8 @@ class ListedDataModule(VideoDataModule):
 
     def __init__(self, root: str, index: str | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.root = Path(root)
-        self.index = None if index is None else Path(index)
+        self.root = expand_path(root)
+        self.index = None if index is None else expand_path(index)
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root}: no such folder; data.init_args.root must name the folder that holds "
@@ -110,27 +119,48 @@ class ListedDataModule(VideoDataModule):
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their ids."""
+        return self.trained_classes or self.own_class_names
+
+    @property
+    def own_class_names(self) -> list[str]:
+        """Names of the classes, in the order of the listing's own ids."""
         return self.listing.class_names
+
+    def use_classes(self, names: Sequence[str] | None) -> None:
+        """See :meth:`vidpool.data.datamodule.VideoDataModule.use_classes`."""
+        if names is None and self.trained_classes is not None:
+            self.__dict__.pop("listing", None)  # which may have been made without training videos
+        super().use_classes(names)
+        self._usable.clear()
 
     def videos(self, split: Split) -> VideoTable:
         """The videos of a split that are not known to be bad.
 
         Raises:
             DataError: There are none, or some have no label, or bad ones are not to be done
-                without.
+                without, or some are of a class that a network to be tested does not know.
         """
         if split not in self._usable:
             if split == "test" and self._test_is_unlabelled():
                 rank_zero_warn("the test videos have no labels: the val videos serve for testing")
                 self._usable[split] = self.videos("val")
             else:
-                self._usable[split] = self._labelled(split, self._without_bad(split))
+                self._usable[split] = self._numbered(
+                    self._labelled(split, self._without_bad(split))
+                )
         return self._usable[split]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random, augmented clips."""
         videos = self.videos("train")
-        dataset = TrainingClips(videos, self.augment, self.decoder, self.on_bad_video, self.fast)
+        dataset = TrainingClips(
+            videos,
+            self.augment,
+            self.decoder,
+            self.on_bad_video,
+            self.fast,
+            self.preprocessing.square_pixels,
+        )
         balanced = self.sampling == "class_balanced"
         labels = torch.as_tensor(videos.label) if balanced else None
         return self._loader(dataset, self.schedule, shuffle=True, labels=labels)
@@ -158,12 +188,24 @@ class ListedDataModule(VideoDataModule):
             f"{type(self).__name__}: {unlabelled} of the {len(videos)} {split} videos have no label"
         )
 
+    def _numbered(self, videos: VideoTable) -> VideoTable:
+        """The videos with the class ids that count, see :meth:`class_ids`."""
+        if self.trained_classes is None:
+            return videos
+        own = self.listing.class_names
+        new = torch.tensor(self.class_ids(own), dtype=torch.int32)
+        label = new[videos.label.long()]
+        unknown = videos.label[label == UNLABELLED].unique().tolist()
+        if unknown:
+            raise self.unknown_classes(self.root, [own[number] for number in unknown])
+        return replace(videos, label=label)
+
     def _without_bad(self, split: Split) -> VideoTable:
         there = self.listing.splits
         own = split if split in there else INSTEAD.get(split, split)
         listed = self.listing.split(own) if own in there else None
         if not listed:
-            raise DataError(f"{type(self).__name__}: the {split} split has no videos")
+            raise DataError(f"{type(self).__name__}: {no_videos(split)}")
         bad = listed.bad()
         count = int(bad.sum())
         if not count:
@@ -217,6 +259,7 @@ class ListedDataModule(VideoDataModule):
             shuffle=shuffle,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
             labels=labels,
+            smallest=self.smallest_batches,
         )
         sampler.set_epoch(trainer.current_epoch if trainer else 0)
         return ScheduledLoader(

@@ -145,6 +145,10 @@ class MultigridSchedule:
         steps = self.phase(epoch, used).steps
         return steps[step % len(steps)]
 
+    def shapes(self) -> list[ClipShape]:
+        """See :meth:`vidpool.data.schedule.Schedule.shapes`."""
+        return list(dict.fromkeys(step.shape for phase in self.phases for step in phase.steps))
+
     def recipe_epoch(self, epoch: float) -> float:
         """See :meth:`vidpool.data.schedule.Schedule.recipe_epoch`."""
         for (begin, recipe_begin), (end, recipe_end) in pairwise(self._marks):

@@ -5,7 +5,7 @@ into batches of :class:`ClipRequest`; the data set reads them. Plain training is
 schedule. Everything is a pure function of (seed, epoch, step), the same on every rank.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -73,6 +73,9 @@ class Schedule(Protocol):
             used: Share of the epoch's clips that the steps before it took, in [0, 1).
         """
 
+    def shapes(self) -> list[ClipShape]:
+        """Every shape that :meth:`step` may return, once."""
+
     def recipe_epoch(self, epoch: float) -> float:
         """Where in the recipe's own epochs, which the learning rate follows, training is.
 
@@ -91,11 +94,17 @@ class PlannedStep(NamedTuple):
 
 
 def plan_epoch(
-    schedule: Schedule, epoch: int, clips: int, ranks: int = 1, fill_up: bool = False
+    schedule: Schedule,
+    epoch: int,
+    clips: int,
+    ranks: int = 1,
+    fill_up: bool = False,
+    smallest: Mapping[ClipShape, int] | None = None,
 ) -> list[PlannedStep]:
     """The steps of an epoch.
 
-    Of the last, incomplete batch each rank gets the same number of clips.
+    Of the last, incomplete batch each rank gets the same number of clips. That batch is left out
+    where it would be smaller than ``smallest`` allows, unless the epoch has no other.
 
     Args:
         schedule: What to plan by.
@@ -103,6 +112,8 @@ def plan_epoch(
         clips: How many clips the epoch has.
         ranks: Processes that share them.
         fill_up: Whether the last batch is rounded up to a multiple of the ranks rather than down.
+        smallest: By clip shape, the fewest clips of a rank that an incomplete batch may have; 1 for
+            shapes that are not in it.
     """
     plan: list[PlannedStep] = []
     first = 0
@@ -111,6 +122,8 @@ def plan_epoch(
         left = clips - first
         if left < batch_size * ranks:
             batch_size = -(-left // ranks) if fill_up else left // ranks
+            if plan and batch_size < (smallest or {}).get(shape, 1):
+                break
         if batch_size == 0:
             break
         plan.append(PlannedStep(first, shape, batch_size, lr_factor))
@@ -138,6 +151,10 @@ class ConstantSchedule:
         """The same at every step."""
         return self._step
 
+    def shapes(self) -> list[ClipShape]:
+        """The one shape."""
+        return [self._step.shape]
+
     def recipe_epoch(self, epoch: float) -> float:
         """The epoch itself."""
         return epoch
@@ -151,8 +168,9 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     In training (``shuffle=True``) a clip is used at most once an epoch; of the last, incomplete
     batch each rank gets the same number of clips, so that at most ``num_replicas - 1`` are left
-    out. In evaluation every clip comes exactly once and in order; ranks that come out short are
-    filled up with clips that are not ``counted``, because all ranks must make the same steps.
+    out. Where that batch is smaller than ``smallest`` allows, all of it is left out. In evaluation
+    every clip comes exactly once and in order; ranks that come out short are filled up with clips
+    that are not ``counted``, because all ranks must make the same steps.
 
     With ``labels`` an epoch has as many clips as ever, but of each class as many as of any other,
     give or take one: videos of large classes are left out in turn, those of small ones come
@@ -167,6 +185,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         seed: Of the order and of the clips; the same on every rank.
         labels: int64 (len(dataset),), classes to be balanced in training; None takes clips as they
             are.
+        smallest: In training, the fewest clips of an incomplete batch, see :func:`plan_epoch`.
 
     Raises:
         ConfigError: There are labels without ``shuffle``, or not one for each clip.
@@ -181,6 +200,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         shuffle: bool = True,
         seed: int = 0,
         labels: Tensor | None = None,
+        smallest: Mapping[ClipShape, int] | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)
         self.schedule = schedule
@@ -190,6 +210,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         if labels is not None and len(labels) != self.total:
             raise ConfigError(f"there are {len(labels)} labels for {self.total} clips")
         self.labels = labels
+        self.smallest = smallest if shuffle else None
         self.skipped = 0
         self._plan: list[PlannedStep] | None = None
 
@@ -198,9 +219,22 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         """The steps of the present epoch."""
         if self._plan is None:
             self._plan = plan_epoch(
-                self.schedule, self.epoch, self.total, self.num_replicas, not self.shuffle
+                self.schedule,
+                self.epoch,
+                self.total,
+                self.num_replicas,
+                not self.shuffle,
+                self.smallest,
             )
         return self._plan
+
+    @property
+    def left_out(self) -> int:
+        """Number of clips, over all ranks, that are in no batch of the present epoch."""
+        used = (
+            self.plan[-1].first + self.plan[-1].batch_size * self.num_replicas if self.plan else 0
+        )
+        return max(0, self.total - used)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch, to its first step unless it is the present one."""

@@ -64,6 +64,10 @@ def restore(
             classifier.model.load_state_dict(checkpoint["state_dict"])
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
         class_names = description["class_names"]
+        classifier.description = {
+            "class_names": list(class_names),
+            "preprocessing": preprocessing.to_dict(),
+        }
     except (TypeError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this version of vidpool ({error})") from error
     return classifier.eval(), class_names, preprocessing

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
+from vidpool.files import expand_path
 from vidpool.inference.loading import best_device, load_classifier
 from vidpool.models.weights.loading import DESCRIPTION
 
@@ -47,7 +48,7 @@ def load_network(path: str | os.PathLike[str], device: str = "auto") -> Network:
         CheckpointError: The file cannot be read or was not made by vidpool.
         ConfigError: The device cannot be used, or a package is missing.
     """
-    path = Path(path)
+    path = expand_path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     if path.suffix == ".onnx":
@@ -83,7 +84,8 @@ def _load_program(path: Path, device: str) -> Network:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.load(path, extra_files=extra)
+            with path.open("rb") as file:  # a path must be UTF-8
+                program = torch.export.load(file, extra_files=extra)
     except Exception as error:  # what reading raises depends on the file's bytes
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: cannot be read as a torch.export program ({reason})") from (
@@ -122,7 +124,7 @@ def _load_onnx(path: Path, device: str) -> Network:
     options.log_severity_level = 4  # what goes wrong is raised
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers)
     except Exception as error:  # its errors have no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: cannot be read as an ONNX file ({reason})") from error

@@ -11,6 +11,7 @@ from vidpool.data.dataset import read_views
 from vidpool.data.datasets.layouts import VIDEO_SUFFIXES
 from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import expand_path
 from vidpool.inference.networks import load_network
 from vidpool.video.picture_file import PICTURE_SUFFIXES
 
@@ -39,7 +40,7 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
         DataError: A folder holds neither.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(expand_path, paths):
         if not path.is_dir():
             found.append(path)
             continue

@@ -13,7 +13,10 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+# PyTorch has no public name for what its batch norms share
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
@@ -105,25 +108,59 @@ def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Co
     # PyTorch 2.11 decomposes operators for whose overload there is no formula
     overloads = {operator.default: formula for operator, formula in formulas.items()}
     empty = _without_data(model)
+    recurrent_layers = {
+        name: _RecurrentLayer(module)
+        for name, module in empty.named_modules()
+        if isinstance(module, nn.RNNBase)
+    }
     counter = FlopCounterMode(display=False, custom_mapping=formulas | overloads)
     with counter:
         _forward(empty, size, channels)
     counts = counter.get_flop_counts()
     everything: dict[Any, int] = counts.get("Global", {})
     root = type(empty).__name__
-    recurrent = sum(
+    single_steps = sum(
         sum(counts.get(f"{root}.{name}" if name else root, {}).values())
-        for name, module in empty.named_modules()
-        if isinstance(module, nn.RNNBase)
+        for name in recurrent_layers
     )
     products = sum(count for operator, count in everything.items() if operator not in formulas)
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        products=(products - recurrent) // 2,
+        products=(products - single_steps) // 2,
         batch_norm=everything.get(aten.native_batch_norm, 0),
         relu=everything.get(aten.relu, 0) + everything.get(aten.relu_, 0),
-        recurrent=recurrent // 2,
+        recurrent=sum(layer.products for layer in recurrent_layers.values()),
     )
+
+
+def values_per_channel(model: nn.Module, size: Sequence[int], channels: int = 3) -> int | None:
+    """Return the fewest values per channel that a trained batch norm gets of one clip or picture.
+
+    Where it is 1, a batch of a single clip has no variance, and PyTorch refuses it in training.
+
+    Args:
+        model: Any network; it stays as it is and is not computed with. Its batch norms in
+            evaluation mode, such as frozen ones, do not count.
+        size: (T, H, W) of the clip, or (H, W) of the picture.
+        channels: Channels of either.
+
+    Returns:
+        T * H * W of the smallest input of these batch norms; None if there is none.
+
+    Raises:
+        ConfigError: If the network cannot take this size.
+    """
+    counts: list[int] = []
+
+    def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        counts.append(prod(inputs[0].shape[2:]))
+
+    empty = _without_data(model)
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.training:
+            empty.get_submodule(name).register_forward_pre_hook(count)
+    _forward(empty, size, channels)
+    return min(counts, default=None)
 
 
 def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> list[PoolingLayer]:
@@ -168,6 +205,29 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
         )
         for name, layer in (layers | called).items()
     ]
+
+
+class _RecurrentLayer:
+    """Run only the first step of a recurrent layer, and count the multiply-adds of all steps.
+
+    PyTorch unrolls recurrent layers on tensors without data, which would take seconds.
+
+    Args:
+        layer: The layer, whose forward pass is replaced.
+    """
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        self.products = 0
+        self._layer = layer
+        self._run = layer.forward
+        layer.forward = self._forward
+
+    def _forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        time = 1 if self._layer.batch_first and x.dim() == 3 else 0
+        output, state = self._run(x.narrow(time, 0, 1), state)
+        weights = (w for name, w in self._layer.named_parameters() if name.startswith("weight"))
+        self.products += x.shape[:-1].numel() * sum(weight.numel() for weight in weights)
+        return output.new_empty(*x.shape[:-1], output.shape[-1]), state
 
 
 def _without_data(model: nn.Module) -> nn.Module:

@@ -35,6 +35,8 @@ class SqueezeRecursion(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Weigh (N, C, T, H, W); shape and dtype stay."""
         squeezed = x.mean(dim=(3, 4)).permute(2, 0, 1)
+        if not torch.jit.is_scripting():
+            squeezed = _cast_for_autocast(squeezed)
         recurred, _ = self.lstm(squeezed)
         weights = recurred.permute(1, 2, 0)
         if self.gate:
@@ -45,6 +47,20 @@ class SqueezeRecursion(nn.Module):
     def extra_repr(self) -> str:
         """Return what `repr` shows beside the LSTM."""
         return f"gate={self.gate}"
+
+
+@torch.fx.wrap  # autocast's state is read when a traced network runs
+def _cast_for_autocast(x: Tensor) -> Tensor:
+    """Cast to the dtype that autocast computes in; without autocast, return x itself.
+
+    Autocast would cast the input of an LSTM only after PyTorch has chosen an implementation by the
+    input's dtype: on CPUs without bfloat16 or float16 instructions, one that refuses them.
+    """
+    device = x.device.type
+    # a device such as "meta" has no autocast
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
 
 
 def cycle_consistent(first: Tensor, second: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
 from vidpool.errors import CheckpointError
+from vidpool.files import expand_path
 from vidpool.models.weights.loading import MismatchError, load_weights, read_weights
 
 
@@ -31,7 +31,8 @@ def init_from(
         CheckpointError: There is no such file, or the backbone does not fit; then the message names
             the first key that differs.
     """
-    if not Path(path).is_file():
+    path = expand_path(path)
+    if not path.is_file():
         raise CheckpointError(
             f"{path}: no such checkpoint file; --model.init_from names the one to start from"
         )

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
-from vidpool.data.schedule import ScheduledSampler, mix_seeds
+from vidpool.data.schedule import ClipShape, ScheduledSampler, mix_seeds
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import model_info
+from vidpool.models.cost import values_per_channel
 from vidpool.results import provenance
+from vidpool.train.bfloat16 import check_bfloat16_convolutions
 from vidpool.train.checkpoint import init_from as load_init
 from vidpool.train.compiling import compile_network, mark
 from vidpool.train.finetuning import freeze_modules, keep_frozen, lr_scales, summary
 from vidpool.train.metrics import TOP_K, VideoScores, accuracies, confusion_matrix
+from vidpool.train.monitors import warn_of_unknown_monitors
 from vidpool.train.network import build, exchange_pooling
 from vidpool.train.optim import (
     LRSchedule,
@@ -172,6 +176,7 @@ class VideoClassifier(pl.LightningModule):
         # of each stage's epoch: clips that were to be read, and what was wrong with bad ones
         self.requested = dict.fromkeys(STAGES, 0)
         self.bad: dict[str, list[str]] = {stage: [] for stage in STAGES}
+        self._told_of_batch = False
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised clips (N, C, T, H, W).
@@ -196,10 +201,60 @@ class VideoClassifier(pl.LightningModule):
         keep_frozen(self.model, self.frozen)
         return self
 
+    def smallest_batches(self, shapes: Iterable[ClipShape]) -> dict[ClipShape, int]:
+        """Return the fewest clips that batch norm can be trained on, by clip shape.
+
+        A batch of one clip is too small where a batch norm gets a single value per channel of it.
+
+        Args:
+            shapes: The shapes of training clips.
+
+        Returns:
+            2 for each shape whose batches need two clips; other shapes are not in it.
+        """
+        channels = (self.hparams["backbone_options"] or {}).get("in_channels", 3)
+        enough: list[ClipShape] = []
+        smallest = {}
+        for shape in sorted(shapes, key=lambda shape: shape.frames * shape.crop**2):
+            # maps do not shrink as clips grow, so that mostly one shape is tried
+            if any(one.frames <= shape.frames and one.crop <= shape.crop for one in enough):
+                continue
+            size = (
+                (shape.crop, shape.crop)
+                if self.takes_pictures
+                else (shape.frames,) + 2 * (shape.crop,)
+            )
+            try:
+                values = values_per_channel(self.model, size, channels)
+            except ConfigError:  # the first step fails for the same reason, and says it
+                continue
+            if values == 1:
+                smallest[shape] = 2
+            else:
+                enough.append(shape)
+        return smallest
+
     def setup(self, stage: str) -> None:
-        """Take the data's description; say what trains at which rate; compile."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if isinstance(datamodule, VideoDataModule):
+        """Take the data's description; say what trains at which rate; compile.
+
+        In evaluation the classes are those that the network was trained on: here where they are
+        known already, else when a checkpoint is loaded.
+
+        Raises:
+            ConfigError: The training is in bfloat16 on a CPU that computes it wrongly.
+        """
+        if stage == "fit":
+            self._check_precision()
+        datamodule = self._datamodule()
+        if datamodule is not None and stage == "fit":
+            datamodule.use_classes(None)
+            self.description = datamodule.describe()
+            synchronized = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+            over_ranks = synchronized and self.trainer.world_size > 1
+            shapes = [] if over_ranks else datamodule.schedule.shapes()
+            datamodule.smallest_batches = self.smallest_batches(shapes)
+        elif datamodule is not None and self.description is not None:
+            datamodule.use_classes(self.description["class_names"])
             self.description = datamodule.describe()
         scaled = any(scale != 1 for scale in self.lr_scales.values())
         if stage == "fit" and (self.hparams["init_from"] or self.frozen or scaled):
@@ -211,10 +266,21 @@ class VideoClassifier(pl.LightningModule):
             compile_network(self.model)
 
     def on_fit_start(self) -> None:
-        """Start from ``init_from``, unless resuming: before this Lightning does not say which."""
+        """Start from ``init_from``, unless resuming: before this Lightning does not say which.
+
+        Warns of callbacks that monitor a metric which is not among :attr:`logged_metrics`.
+        """
+        warn_of_unknown_monitors(self.trainer, self.logged_metrics)
         if self.hparams["init_from"] and self.trainer.ckpt_path is None:
             names = self.description["class_names"] if self.description else None
             load_init(self.model, self.hparams["init_from"], names)
+
+    @property
+    def logged_metrics(self) -> list[str]:
+        """Names of the metrics that training and validation log, for callbacks that monitor one."""
+        train = ["loss", *(str(name).removeprefix("train/") for name in self.train_accuracies)]
+        both = [f"{stage}/{name}" for stage in ("val", "train") for name in [*train, "bad_clips"]]
+        return [*both, "train/loss_step", "lr"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; :meth:`on_train_batch_start` sets its learning rate.
@@ -227,8 +293,18 @@ class VideoClassifier(pl.LightningModule):
         return self._new_optimizer()
 
     def on_train_epoch_start(self) -> None:
-        """Start the count of bad videos anew."""
+        """Start the count of bad videos anew; say once if an incomplete batch is left out."""
         self._count_anew("train")
+        sampler: ScheduledSampler | None = getattr(self.trainer.train_dataloader, "scheduled", None)
+        if sampler is None or self._told_of_batch or sampler.left_out < sampler.num_replicas:
+            return
+        self._told_of_batch = True
+        clips = "1 clip" if sampler.num_replicas == 1 else "1 clip on each process"
+        rank_zero_info(
+            f"the last batch of epoch {self.current_epoch} would be {clips}, which ends as a "
+            "single value per channel, of which batch norm has no statistics: such batches are "
+            f"left out. Of {sampler.total} clips, {sampler.total - sampler.left_out} are trained on"
+        )
 
     def on_train_start(self) -> None:
         """Let the present settings count: a resumed optimiser brings those of the old run."""
@@ -268,9 +344,9 @@ class VideoClassifier(pl.LightningModule):
         """Cross-entropy of augmented clips; accuracy is of the main class where they are mixed.
 
         Raises:
-            ConfigError: The batch is a single clip, too small for batch norm.
+            ConfigError: The batch is too small for batch norm; the message says why.
         """
-        logits = self._logits_in_training(batch["clip"])
+        logits = self._logits_in_training(batch, batch_idx)
         label = batch["label"]
         target = batch.get("target", label)
         loss = F.cross_entropy(logits, target, label_smoothing=self.hparams["label_smoothing"])
@@ -301,6 +377,12 @@ class VideoClassifier(pl.LightningModule):
         """Log loss and accuracy over videos."""
         self._log_scores("val")
         self._report_bad("val")
+
+    def on_test_start(self) -> None:
+        """Take the data's description where no checkpoint has brought one."""
+        datamodule = self._datamodule()
+        if self.description is None and datamodule is not None:
+            self.description = datamodule.describe()
 
     def on_test_epoch_start(self) -> None:
         """Make room for the scores of every video."""
@@ -334,6 +416,8 @@ class VideoClassifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, of other classes, or of an average of weights.
 
+        In evaluation the data's labels are matched with the checkpoint's classes by name.
+
         Raises:
             CheckpointError: It does not fit; the message says in what, and how to fine-tune.
         """
@@ -359,7 +443,11 @@ class VideoClassifier(pl.LightningModule):
                 "or give the checkpoint as --model.init_from to start from the average"
             )
         found = checkpoint.get("vidpool")
-        if self.description and found and found["class_names"] != self.description["class_names"]:
+        datamodule = None if self._trainer is None else self._datamodule()
+        if found and datamodule is not None and not resuming:
+            datamodule.use_classes(found["class_names"])
+            self.description = datamodule.describe()
+        elif self.description and found and found["class_names"] != self.description["class_names"]:
             here, there = self.description["class_names"], found["class_names"]
             place = next(i for i in range(len(here)) if here[i] != there[i])
             unnamed = there == [str(number) for number in range(len(there))]
@@ -370,6 +458,12 @@ class VideoClassifier(pl.LightningModule):
                 "classes give the checkpoint as --model.init_from instead of --ckpt_path"
             )
         self.description = self.description or found
+
+    def _check_precision(self) -> None:
+        precision = str(self.trainer.precision)
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        if on_cpu and precision.startswith("bf16") and not self.takes_pictures:
+            check_bfloat16_convolutions(precision)
 
     def _describe_run(self) -> dict[str, Any]:
         """What is tested, for ``run.json``."""
@@ -401,17 +495,44 @@ class VideoClassifier(pl.LightningModule):
             clip = clip.squeeze(2)
         return clip.to(dtype=dtype, memory_format=self.memory_format)
 
-    def _logits_in_training(self, clip: Tensor) -> Tensor:
+    def _logits_in_training(self, batch: Batch, batch_idx: int) -> Tensor:
+        clip = batch["clip"]
         try:
             return self(clip)
         except ValueError as error:
             if "Expected more than 1 value per channel" not in str(error):
                 raise
             shape = " x ".join(map(str, clip.shape[2:]))
+            what, way_out = self._why_single(batch, batch_idx)
             raise ConfigError(
-                f"a batch of {len(clip)} clip of {shape} ends as a single value, of which batch "
-                "norm has no statistics: set data.batch_size to 2 or more, or data.crop higher"
+                f"{what} of {shape} ends as a single value per channel, of which batch norm has "
+                f"no statistics: {way_out}, or set data.crop higher"
             ) from error
+
+    def _why_single(self, batch: Batch, batch_idx: int) -> tuple[str, str]:
+        """What batch norm gets a single value of, and what can be done about it."""
+        count = len(batch["clip"])
+        if count > 1:  # of which sub-batch norm takes each by itself
+            return f"each of {count} clips", "set multigrid's sub_batch_norm to 2 or more"
+        what = "a batch of 1 clip"
+        requested = batch.get("requested", 1)
+        if requested > 1:
+            return (
+                f"{what} (the others of {requested} cannot be read)",
+                "set data.on_bad_video to substitute",
+            )
+        sampler = getattr(self.trainer.train_dataloader, "scheduled", None)
+        batches = [] if sampler is None else [step.batch_size for step in sampler.plan]
+        if sampler is not None and len(batches) == 1 and sampler.total < 2 * sampler.num_replicas:
+            return what, "train on more videos"
+        if batches and batches[max(0, batch_idx - 1)] == 1:
+            return what, "set data.batch_size to 2 or more"
+        # of a loader that was given by itself, to which nobody said what the network needs
+        return what, "leave incomplete batches out, as trainer.fit(model, datamodule=...) does"
+
+    def _datamodule(self) -> VideoDataModule | None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        return datamodule if isinstance(datamodule, VideoDataModule) else None
 
     def _averages(self) -> bool:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]

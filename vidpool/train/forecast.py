@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.ticker import NullLocator
 from vidpool.colours import AMBER, BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import ClipShape, Schedule, plan_epoch
+from vidpool.figures import plain_text
 
 COLOURS = (BLUE, AMBER, GREEN, ORANGE, PINK, SKY, BLACK)
 MAX_DOTS = 12_000  # in a panel; more make a large file of what looks the same
@@ -78,7 +79,12 @@ class Forecast:
 
 
 def forecast(
-    schedule: Schedule, epochs: int, clips: int, ranks: int, rate: Callable[[float], float]
+    schedule: Schedule,
+    epochs: int,
+    clips: int,
+    ranks: int,
+    rate: Callable[[float], float],
+    smallest: Mapping[ClipShape, int] | None = None,
 ) -> Forecast:
     """Go through a training without training.
 
@@ -88,11 +94,12 @@ def forecast(
         clips: Training clips of an epoch.
         ranks: Processes that share them.
         rate: The learning rate by the recipe's epochs, without the batch's factor.
+        smallest: The fewest clips of incomplete batches, see :func:`plan_epoch`.
     """
     names: dict[str, int] = {}
     columns = []
     for epoch in range(epochs):
-        plan = plan_epoch(schedule, epoch, clips, ranks)
+        plan = plan_epoch(schedule, epoch, clips, ranks, smallest=smallest)
         used = plan[-1].first + plan[-1].batch_size * ranks if plan else 1
         rows = []
         for step in plan:
@@ -182,7 +189,7 @@ def forecast_figure(training: Forecast, title: str) -> Figure:
     rates.set_yscale("log")
     for axes in panels.flat:
         axes.grid(alpha=0.3)
-    figure.suptitle(title)
+    figure.suptitle(plain_text(title))
     figure.legend(
         *crops.get_legend_handles_labels(),
         title="frames\n(drawn\nslightly\napart)",

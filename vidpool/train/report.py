@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vidpool.data.table import LabelledVideo
+from vidpool.figures import plain_text, save_figure
+from vidpool.files import open_text, write_json
 
 PREDICTIONS = "predictions.csv"
 PREDICTION_COLUMNS = (
@@ -44,14 +45,14 @@ def write_test_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / name for name in ("metrics.json", "per_class.csv", "confusion_matrix.png")]
-    files[0].write_text(json.dumps(metrics, indent=2) + "\n")
-    with files[1].open("w", newline="", encoding="utf-8") as file:
+    write_json(files[0], metrics)
+    with open_text(files[1], "w") as file:
         rows = csv.writer(file)
         rows.writerow(["class", "videos", "correct", "accuracy"])
         for i, name in enumerate(class_names):
             videos, correct = int(matrix[i].sum()), int(matrix[i, i])
             rows.writerow([name, videos, correct, f"{correct / videos:.4f}" if videos else ""])
-    confusion_figure(matrix, class_names).savefig(files[2], dpi=120)
+    save_figure(confusion_figure(matrix, class_names), files[2], dpi=120)
     return files
 
 
@@ -89,7 +90,7 @@ def write_predictions(
     # where classes are equal one of them is predicted, and the true one then comes after it
     ranks = ranks.where((ranks > 1) | (predicted == labels), 2)
     file = folder / PREDICTIONS
-    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as text:
+    with open_text(file, "w") as text:
         rows = csv.writer(text)
         rows.writerow(PREDICTION_COLUMNS)
         columns = (seen, labels, predicted, best, true[:, 0], ranks)
@@ -109,7 +110,7 @@ def write_predictions(
 def write_run(folder: Path, run: dict[str, Any]) -> Path:
     """Write ``run.json``, which says what was tested, on which data, and by which command."""
     file = folder / RUN
-    file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    write_json(file, run)
     return file
 
 
@@ -133,7 +134,7 @@ def list_bad_videos(folder: Path, epoch: int, stage: str, messages: list[str]) -
         rows.writerow(["epoch", "stage", "message"])
     rows.writerows([epoch, stage, message] for message in messages)
     # at one stroke, since several ranks may write
-    with file.open("a", newline="", encoding="utf-8", errors="surrogateescape") as added:
+    with open_text(file, "a") as added:
         added.write(text.getvalue())
     return file
 
@@ -156,7 +157,7 @@ def confusion_figure(matrix: Tensor, class_names: list[str]) -> Figure:
     axes.set(title=f"top-1 {accuracy:.1%}", xlabel="predicted class", ylabel="true class")
     if count <= MAX_LABELLED:
         size = 9 if count <= 30 else 6
-        shown = [name.replace("$", r"\$") for name in class_names]  # else it would be TeX
+        shown = [plain_text(name) for name in class_names]
         axes.set_xticks(range(count), shown, rotation=90, fontsize=size)
         axes.set_yticks(range(count), shown, fontsize=size)
     if count <= 20:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidpool.errors import ConfigError
-from vidpool.video.base import Video
+from vidpool.video.base import Video, decoding
 from vidpool.video.decord_video import DecordVideo
 from vidpool.video.frames_db_video import FramesDbVideo
 from vidpool.video.picture_file import PICTURE_SUFFIXES, PictureFile
@@ -41,6 +41,7 @@ def open_video(
     length: int | None = None,
     fast: bool = False,
     device: str = "cpu",
+    square_pixels: bool = False,
 ) -> Iterator[Video]:
     """Open a video for the length of a ``with`` block.
 
@@ -59,6 +60,9 @@ def open_video(
             tells how much) but never of frame numbers. For ``auto`` and ``pyav``; does nothing for
             codings without such a filter, as MPEG-4 Part 2.
         device: For ``torchcodec``: ``cuda`` decodes on the GPU, and frames stay there.
+        square_pixels: Scale the width of frames by the sample aspect ratio that the file declares,
+            as a player does, so that circles are round. By default frames have the pixels that are
+            coded, as with other decoders. For ``auto`` and ``pyav``.
 
     Yields:
         The open video. Using it after the block raises ``ValueError``.
@@ -66,21 +70,29 @@ def open_video(
     Raises:
         ConfigError: No decoder has this name, it is not installed, or it has not these options.
         VideoError: The file is missing, empty, or holds no video that can be opened.
+        ValueError: ``length`` is less than 1.
     """
+    if length is not None and length < 1:
+        raise ValueError(f"{path}: a video has at least 1 frame, not {length}")
     if decoder not in DECODERS:
         raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
-    if fast and decoder not in ("auto", "pyav"):
-        raise ConfigError(f"fast decoding is for decoder 'auto' or 'pyav', not {decoder!r}")
+    for option, value in (("fast", fast), ("square_pixels", square_pixels)):
+        if value and decoder not in ("auto", "pyav"):
+            raise ConfigError(f"{option} is for decoder 'auto' or 'pyav', not {decoder!r}")
     kind = DECODERS[decoder]
     # os.path, unlike pathlib, takes a path that cannot be for one that is not
     if decoder == "auto" and os.path.isfile(os.path.join(path, "frames.db")):  # noqa: PTH113, PTH118
         kind = FramesDbVideo
     elif decoder == "auto" and str(path).lower().endswith(PICTURE_SUFFIXES):
         kind = PictureFile
-    options: dict[str, Any] = {"fast": True} if fast and kind is PyAVVideo else {}
+    options: dict[str, Any] = {}
+    if kind is PyAVVideo:
+        options = {"fast": fast, "square_pixels": square_pixels}
     if device != "cpu":
         if kind is not TorchCodecVideo:
             raise ConfigError(f"device {device!r} is for decoder 'torchcodec', not {decoder!r}")
         options["device"] = device
-    with closing(kind(Path(path), length, **options)) as video:
+    with decoding(Path(path)):
+        video = kind(Path(path), length, **options)
+    with closing(video):
         yield video

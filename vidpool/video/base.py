@@ -4,6 +4,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional
 
-from vidpool.errors import ConfigError, VideoError
+from vidpool.errors import ConfigError, VideoError, VidpoolError
 
 INSTANT = 1e-6
 """Seconds by which times may differ and be the same: 0.3 is a little less than 3/10."""
@@ -63,8 +64,6 @@ class Video(ABC):
     """
 
     def __init__(self, path: Path, length: int | None = None) -> None:
-        if length is not None and length < 1:
-            raise ValueError(f"{path}: a video has at least 1 frame, not {length}")
         self.path = path
         self._known_length = length
         self._closed = False
@@ -77,7 +76,8 @@ class Video(ABC):
             ValueError: The video is closed.
         """
         self._require_open()
-        return self._count()
+        with decoding(self.path):
+            return self._count()
 
     @property
     def fps(self) -> float:
@@ -88,7 +88,8 @@ class Video(ABC):
             ValueError: The video is closed.
         """
         self._require_open()
-        return self._average_rate()
+        with decoding(self.path):
+            return self._average_rate()
 
     @property
     def cut_from(self) -> int | None:
@@ -125,16 +126,17 @@ class Video(ABC):
         self._require_open()
         if not 0 <= start < end:
             raise ValueError(f"{self.path}: no frames lie within {start} s and {end} s")
-        length = self._count()
-        times = self._times()
-        if times is None:
-            times = EvenTimes(self._average_rate())
-        duration = times.duration(length)
-        if start > duration - INSTANT:
-            raise VideoError(f"{self.path}: ends at {duration:.3f} s, before {start} s")
-        first = min(times.begun_before(start + INSTANT), length) - 1
-        stop = length if end > duration else min(times.begun_before(end - INSTANT), length)
-        return range(first, max(stop, first + 1))
+        with decoding(self.path):
+            length = self._count()
+            times = self._times()
+            if times is None:
+                times = EvenTimes(self._average_rate())
+            duration = times.duration(length)
+            if start > duration - INSTANT:
+                raise VideoError(f"{self.path}: ends at {duration:.3f} s, before {start} s")
+            first = min(times.begun_before(start + INSTANT), length) - 1
+            stop = length if end > duration else min(times.begun_before(end - INSTANT), length)
+            return range(first, max(stop, first + 1))
 
     def frames(self, indices: Iterable[int], short_side: int | None = None) -> Tensor:
         """Decode the frames with these numbers.
@@ -160,7 +162,7 @@ class Video(ABC):
             raise ValueError(f"{self.path}: no frame indices were given")
         if short_side is not None and short_side < 1:
             raise ConfigError(f"short_side must be at least 1, not {short_side}")
-        length = self._count()
+        length = len(self)
         for index in wanted:
             if not 0 <= index < length:
                 raise IndexError(f"{self.path}: no frame {index}; the video has {length} frames")
@@ -169,12 +171,13 @@ class Video(ABC):
             places.setdefault(index, []).append(place)
         distinct = sorted(places)
         clip: Tensor | None = None
-        for index, picture in zip(distinct, self._decode(distinct, short_side), strict=True):
-            picture = picture.permute(2, 0, 1)
-            if clip is None:
-                clip = picture.new_empty(len(wanted), *picture.shape)
-            for place in places[index]:
-                clip[place] = picture
+        with decoding(self.path):
+            for index, picture in zip(distinct, self._decode(distinct, short_side), strict=True):
+                picture = picture.permute(2, 0, 1)
+                if clip is None:
+                    clip = picture.new_empty(len(wanted), *picture.shape)
+                for place in places[index]:
+                    clip[place] = picture
         assert clip is not None
         return clip
 
@@ -192,8 +195,10 @@ class Video(ABC):
             ValueError: The video is closed.
         """
         self._require_open()
-        for picture in self._decode(list(range(self._count())), short_side):
-            yield picture.permute(2, 0, 1)
+        indices = list(range(len(self)))
+        with decoding(self.path):
+            for picture in self._decode(indices, short_side):
+                yield picture.permute(2, 0, 1)
 
     def close(self) -> None:
         """Let go of the file; closing twice does no harm."""
@@ -241,6 +246,26 @@ class Video(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Close what the decoder holds open."""
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Raise a ``VideoError`` for whatever a decoder raises.
+
+    What a decoder makes of a damaged or unusual file is not limited to its documented errors.
+
+    Args:
+        path: The file that is decoded.
+
+    Raises:
+        VideoError: Any exception was raised within the block that is not vidpool's own.
+    """
+    try:
+        yield
+    except VidpoolError:
+        raise
+    except Exception as error:
+        raise VideoError(f"{path}: cannot be decoded ({type(error).__name__}: {error})") from error
 
 
 def require_file(path: Path) -> None:

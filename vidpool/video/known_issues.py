@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vidpool.errors import VideoError
 from vidpool.video.pyav_source import Source
-from vidpool.video.pyav_table import FrameTable, read_table
+from vidpool.video.pyav_table import read_table
 
 AVI = "AVI with B-frames"
 AVI_KEYS = "AVI with B-frames and several key frames"
@@ -64,15 +64,6 @@ def _kinds(source: Source, among: set[str]) -> set[str]:
             found.add(AVI_KEYS)
         elif table and len(table.packets) < len(table.numbers):
             found.add(HIDDEN)
-        elif table and _has_open_groups(table) and not found:
+        elif table and table.leading and not found:
             found.add(OPEN)
     return found & among
-
-
-def _has_open_groups(table: FrameTable) -> bool:
-    """Whether frames come after a key frame in the file and are shown before it."""
-    return any(
-        packet > key_packet
-        for key, key_packet in zip(table.keys, table.key_packets, strict=True)
-        for packet in table.packets[max(0, key - 1) : key]
-    )

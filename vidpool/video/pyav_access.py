@@ -2,8 +2,10 @@
 
 from collections.abc import Generator, Iterator
 from functools import cached_property
+from itertools import chain
 
 import av
+from av.video.frame import PictureType
 
 from vidpool.errors import VideoError
 from vidpool.video.pyav_source import Source
@@ -16,11 +18,19 @@ LATE = 32
 """By how many frames a decoder may at most be behind the order in which frames are shown."""
 
 
+CONCEALED_OPENLY = {"h264", "mpeg4"}
+"""Codings whose decoders mark the frames in which they conceal damage."""
+
+
 class TabledFrames:
     """Frames found by decoding from a key frame to the packet that a table names.
 
     Each packet is given the number of its frame as its time stamp, and its frame comes out of the
     decoder with it. Pictures that nobody asked for and no other picture refers to are left out.
+
+    A frame depends on the packets from its key frame on and on nothing else. Where one of them is
+    damaged, the frames from there to the next key frame cannot be decoded: what a decoder makes up
+    for damage depends on what it decoded before.
     """
 
     def __init__(self, source: Source, table: FrameTable, length: int | None = None) -> None:
@@ -28,7 +38,7 @@ class TabledFrames:
         self._table = table
         self._known_length = length
         self._wanted: set[int] = set()
-        self._trusts_keys = True
+        self._keys = set(table.key_packets)
         self._begin(0)
 
     def __len__(self) -> int:
@@ -48,7 +58,7 @@ class TabledFrames:
         self._wanted = set(numbers)
         # what lies behind the decoder has come out of it, or may have been left out
         if any(self._table.packets[number] < self._position for number in numbers):
-            self._begin(self._start(numbers[0]))
+            self._begin(self._table.key_packet(numbers[0]))
         early: dict[int, av.VideoFrame] = {}
         for number in numbers:
             frame = early.pop(number, None) or self._find(number, early)
@@ -75,37 +85,33 @@ class TabledFrames:
             return held
         # a file that was cut short ends where its last group of pictures breaks off
         self._wanted = set(range(held))
-        last_key = self._table.keys[-1]
-        self._begin(self._table.key_packets[-1])
-        decoded = {number for number, _ in self._decoded}
-        end = next(number for number in range(last_key, held + 1) if number not in decoded)
-        if end > last_key:
-            return end
-        self._begin(0)
-        end = max((number for number, _ in self._decoded), default=-1) + 1
-        if end == 0:
-            raise VideoError(f"{self._source.path}: no frame of it decodes")
-        return end
+        for key in reversed(self._table.keys):
+            number = key
+            while number < held and self._find(number, {}) is not None:
+                number += 1
+            if number > key:
+                return number
+        raise VideoError(f"{self._source.path}: no frame of it decodes")
 
     def _find(self, number: int, early: dict[int, av.VideoFrame]) -> av.VideoFrame | None:
-        start = self._start(number)
+        key = self._table.key_packet(number)
+        first, strict = self._run
         # decoding on is faster than beginning anew, unless a key frame lies between
-        if start > self._position:
-            self._begin(start)
+        if key > self._position or not (strict or first == key):
+            self._begin(key)
         frame = self._decode_until(number, early)
-        if frame is None and self._trusts_keys:
-            # damage, or a key frame at which decoding cannot begin
-            self._trusts_keys = False
-            self._begin(0)
-            frame = self._decode_until(number, early)
+        # some errors, as in messages beside the pictures, do no harm to any
+        ways = (True, False) if self._source.codec_name in CONCEALED_OPENLY else (True,)
+        for strict in ways:
+            if frame is None and self._run != (key, strict):
+                self._begin(key, strict)
+                frame = self._decode_until(number, early)
         return frame
 
-    def _start(self, number: int) -> int:
-        return self._table.key_packet(number) if self._trusts_keys else 0
-
-    def _begin(self, packet: int) -> None:
+    def _begin(self, packet: int, strict: bool = True) -> None:
         self._position = packet
-        self._decoded = self._decode_from(packet)
+        self._run = (packet, strict)
+        self._decoded = self._decode_from(packet, strict)
 
     def _decode_until(self, number: int, early: dict[int, av.VideoFrame]) -> av.VideoFrame | None:
         for found, frame in self._decoded:
@@ -117,28 +123,55 @@ class TabledFrames:
                 early[found] = frame
         return None
 
-    def _decode_from(self, first: int) -> Generator[tuple[int, av.VideoFrame], None, None]:
-        source = self._source
-        source.flush()
+    def _decode_from(
+        self, first: int, strict: bool
+    ) -> Generator[tuple[int, av.VideoFrame], None, None]:
+        """Decode from a key frame to the end, or to the first damage."""
+        source, table = self._source, self._table
+        source.begin(strict)
         if first and source.codec_name == "mpeg4":
             # headers need not be repeated, and the decoder judges the encoder by them
             for packet in source.packets():
                 source.decode(packet)
                 break
             source.flush()
-        numbers = self._table.numbers
+        knows_before = False
         for packet in source.packets(first):
-            number = numbers[self._position]
+            position = self._position
             self._position += 1
+            knows_before |= position in self._keys and position > first
+            if position in table.leading and not knows_before:
+                continue
+            number = table.numbers[position]
             packet.pts = number
-            leave_out = self._trusts_keys and number not in self._wanted
-            yield from _numbered(source.decode(packet, leave_out))
-        yield from _numbered(source.decode(None))
+            frames = source.decode(packet, strict and number not in self._wanted)
+            whole, sound = self._sound(frames)
+            yield from sound
+            if not whole:
+                # what came before is still in the decoder, and nothing can be decoded from here
+                _, rest = self._sound(source.decode(None))
+                self._position = len(table.numbers)
+                yield from (
+                    (number, frame) for number, frame in rest if table.packets[number] < position
+                )
+                return
+        yield from self._sound(source.decode(None))[1]
 
-
-def _numbered(frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
-    # decoders make up frames without a time stamp where packets are lost
-    return ((frame.pts, frame) for frame in frames if frame.pts is not None)
+    def _sound(
+        self, frames: list[av.VideoFrame] | None
+    ) -> tuple[bool, list[tuple[int, av.VideoFrame]]]:
+        """Return whether all is well with frames, and those with their numbers that can be used."""
+        if frames is None:
+            return False, []
+        # decoders make up frames without a time stamp where packets are lost
+        numbered = [(frame.pts, frame) for frame in frames if frame.pts is not None]
+        packets = self._table.packets
+        damage = min(
+            (packets[number] for number, frame in numbered if frame.is_corrupt),
+            default=len(self._table.numbers),
+        )
+        sound = [(number, frame) for number, frame in numbered if packets[number] < damage]
+        return len(sound) == len(numbered), sound
 
 
 class CountedFrames:
@@ -146,13 +179,16 @@ class CountedFrames:
 
     The length takes a pass over the whole file. The first frames of that pass are kept, such that
     reading a clip of a short video does not decode it twice.
+
+    Frames from damage to the next key frame are counted, but cannot be read; the video ends with
+    the last frame that can.
     """
 
     def __init__(self, source: Source, length: int | None = None) -> None:
         self._source = source
         self._known_length = length
-        self._kept: list[av.VideoFrame] = []
-        self._frames: Iterator[av.VideoFrame] = iter(())
+        self._kept: list[av.VideoFrame | None] = []
+        self._frames: Iterator[av.VideoFrame | None] = iter(())
         self._position = -1
 
     def __len__(self) -> int:
@@ -167,10 +203,13 @@ class CountedFrames:
         """Decode the frames with these numbers, ascending and distinct.
 
         Raises:
-            VideoError: A frame that decoded before does no longer.
+            VideoError: A frame is damaged, or does not decode that did before.
         """
         for number in numbers:
-            yield self._kept[number] if number < len(self._kept) else self._find(number)
+            frame = self._kept[number] if number < len(self._kept) else self._find(number)
+            if frame is None:
+                raise VideoError(f"{self._source.path}: frame {number} cannot be decoded")
+            yield frame
 
     def close(self) -> None:
         """Let go of what is decoded."""
@@ -184,19 +223,35 @@ class CountedFrames:
         height, width = self._source.picture_size
         limit = KEPT_PIXELS // (height * width)
         length = 0
-        for length, frame in enumerate(self._source.frames(), start=1):
-            if length <= limit:
+        for number, frame in enumerate(self._decode()):
+            if number < limit:
                 self._kept.append(frame)
+            if frame is not None:
+                length = number + 1
         if length == 0:
             raise VideoError(f"{self._source.path}: no frame of it decodes")
         return length
 
-    def _find(self, number: int) -> av.VideoFrame:
+    def _find(self, number: int) -> av.VideoFrame | None:
         if not 0 <= self._position < number:
-            self._frames = self._source.frames()
+            self._frames = self._decode()
             self._position = -1
         for frame in self._frames:
             self._position += 1
             if self._position == number:
                 return frame
-        raise VideoError(f"{self._source.path}: frame {number} cannot be decoded")
+        return None
+
+    def _decode(self) -> Iterator[av.VideoFrame | None]:
+        """Decode all frames in the order in which they are shown; ``None`` stands for damage."""
+        source = self._source
+        # HEVC's decoder does not mark what it could not decode
+        source.begin(strict=source.codec_name == "hevc")
+        sound = True
+        for packet in chain(source.packets(), [None]):
+            frames = source.decode(packet)
+            sound &= frames is not None
+            for frame in frames or ():
+                alone = frame.key_frame and frame.pict_type == PictureType.I
+                sound = (sound or alone) and not frame.is_corrupt
+                yield frame if sound else None

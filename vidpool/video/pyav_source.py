@@ -11,6 +11,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from vidpool.errors import VideoError
@@ -43,13 +44,13 @@ class Source:
 
     def __init__(self, path: Path, fast: bool = False) -> None:
         self.path = path
+        self._spoilt = False  # whether the decoder cannot begin elsewhere as if it were new
+        self._fast = fast
         self._container, self._stream = self._open()
+        self._at_start = True
         # its codec context outlives the container, which may be opened again
         self._codec = self._stream.codec_context
-        # loader workers share the cores already: threads add work here and no speed
-        self._codec.thread_count = 1
-        if fast:
-            self._codec.options = {"skip_loop_filter": "all"}
+        self._strict: bool | None = None  # nothing has been decoded
         self._skips = False
         self._kept: list[Packet] | None = None
         self.picture_size = (self._stream.height, self._stream.width)
@@ -68,6 +69,16 @@ class Source:
         return self._codec.codec.canonical_name
 
     @property
+    def extradata(self) -> bytes | None:
+        """The codec's header in the container."""
+        return self._codec.extradata
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width of a pixel over its height, 1 where the file does not say."""
+        return self._stream.sample_aspect_ratio or Fraction(1)
+
+    @property
     def pixel_format(self) -> str | None:
         """FFmpeg's name for how pixels are coded, such as ``yuv420p``."""
         return self._codec.pix_fmt
@@ -80,8 +91,8 @@ class Source:
     @property
     def declared_packets(self) -> int:
         """How many packets the container says it holds; 0 where it does not say."""
-        if self.container_name == MP4 and hasattr(self._stream, "index_entries"):
-            # without those that an edit list leaves out altogether; PyAV has it from 17.0
+        if self.container_name == MP4:
+            # without those that an edit list leaves out altogether
             return len(self._stream.index_entries)
         return self._stream.frames
 
@@ -94,8 +105,7 @@ class Source:
                 header = file.read(8)  # RIFF, and how many bytes come after these
             return size < 8 + int.from_bytes(header[4:], "little")
         if self.container_name == MP4:
-            entries = getattr(self._stream, "index_entries", ())
-            return any(size < entry.pos + entry.size for entry in entries)
+            return any(size < entry.pos + entry.size for entry in self._stream.index_entries)
         return False
 
     @property
@@ -114,7 +124,32 @@ class Source:
         """
         yield from islice(self._from_file() if self._kept is None else self._kept, first, None)
 
-    def decode(self, packet: Packet | None, skip: bool = False) -> list[av.VideoFrame]:
+    def begin(self, strict: bool = True) -> None:
+        """Make ready to decode from another packet.
+
+        That takes a new decoder after damage, since what one holds shows in how it conceals
+        damage, and after packets with a new header of the codec, which a decoder keeps.
+
+        Args:
+            strict: Whether any error in a packet makes it fail, also one that the decoder could
+                conceal.
+        """
+        if self._strict is None:
+            self._set_up(strict)
+        elif self._spoilt or strict is not self._strict:
+            container, stream = self._open()
+            self._codec = stream.codec_context
+            container.close()
+            self._set_up(strict)
+        else:
+            self.flush()
+        self._spoilt = False
+
+    def flush(self) -> None:
+        """Forget what was decoded."""
+        self._codec.flush_buffers()
+
+    def decode(self, packet: Packet | None, skip: bool = False) -> list[av.VideoFrame] | None:
         """Decode a packet; ``None`` stands for the end.
 
         Args:
@@ -122,15 +157,19 @@ class Source:
             skip: Whether its picture may be left out if no other refers to it.
 
         Returns:
-            The frames that are ready, none where the packet does not decode.
+            The frames that are ready; ``None`` where the packet does not decode.
         """
         if skip is not self._skips and self._can_skip:
             self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
             self._skips = skip
+        self._spoilt |= packet is not None and has_new_header(packet)
         try:
-            return self._codec.decode(packet)
+            frames = self._codec.decode(packet)
         except av.FFmpegError:
-            return []
+            self._spoilt = True
+            return None
+        self._spoilt |= any(frame.is_corrupt for frame in frames)
+        return frames
 
     @cached_property
     def _can_skip(self) -> bool:
@@ -140,17 +179,6 @@ class Source:
             header = self._codec.extradata or b""
             return len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1
         return self.codec_name in SKIPPABLE
-
-    def flush(self) -> None:
-        """Make ready to decode from another packet."""
-        self._codec.flush_buffers()
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Decode all frames, in the order in which they are shown."""
-        self.flush()
-        for packet in self.packets():
-            yield from self.decode(packet)
-        yield from self.decode(None)
 
     def close(self) -> None:
         """Close the file."""
@@ -168,14 +196,37 @@ class Source:
         except av.FFmpegError as error:
             raise VideoError(f"{self.path}: cannot be opened: {error.strerror}") from error
         stream = container.streams.best("video")
-        if stream is None:
+        reason = self._reason_against(container, stream)
+        if reason:
             container.close()
-            raise VideoError(f"{self.path}: holds no video stream")
-        if stream.codec_context is None:
-            container.close()
-            raise VideoError(f"{self.path}: its video is coded in a way that FFmpeg does not know")
-        self._at_start = True
+            raise VideoError(f"{self.path}: {reason}")
         return container, cast(VideoStream, stream)
+
+    @staticmethod
+    def _reason_against(container: InputContainer, stream: Stream | None) -> str | None:
+        """Return why a stream cannot be read as a video, if so."""
+        name = container.format.name
+        if stream is None:
+            return "holds no video stream"
+        if stream.codec_context is None:
+            return "its video is coded in a way that FFmpeg does not know"
+        # FFmpeg holds that to be the best stream only if there is no video besides
+        if stream.disposition & Disposition.attached_pic:
+            return "holds no video stream, only an attached picture such as an album cover"
+        if name == "image2" or name.endswith("_pipe"):
+            return (
+                f"is a picture ({stream.codec_context.name}), not a video; decoder 'auto' reads "
+                "pictures, which it knows by their suffix"
+            )
+        return None
+
+    def _set_up(self, strict: bool) -> None:
+        # loader workers share the cores already: threads add work here and no speed
+        self._codec.thread_count = 1
+        options = {"skip_loop_filter": "all"} if self._fast else {}
+        self._codec.options = options | ({"err_detect": "explode"} if strict else {})
+        self._strict = strict
+        self._skips = False
 
     def _from_file(self) -> Iterator[Packet]:
         # not every container seeks to its very first packet, and opening anew takes 1 to 2 ms
@@ -213,3 +264,8 @@ class Source:
             # The IndexError is PyAV's, where a damaged transport stream seems to begin another
             # stream.
             return
+
+
+def has_new_header(packet: Packet) -> bool:
+    """Return whether a header of the codec comes with a packet, in place of the container's."""
+    return packet.has_sidedata("new_extradata")

@@ -13,7 +13,8 @@ from fractions import Fraction
 
 from av.packet import Packet
 
-from vidpool.video.pyav_source import MP4, Source
+from vidpool.video.pyav_keys import decodes_alone
+from vidpool.video.pyav_source import MP4, Source, has_new_header
 
 MATROSKA = "matroska,webm"
 TIMED_CONTAINERS = {MP4, MATROSKA, "mpegts", "flv"}
@@ -70,6 +71,8 @@ class FrameTable:
         keys: Frames, ascending, at which decoding can begin such that they and all later frames
             come out right. The first is 0.
         key_packets: Of every one of them, the packet at which to begin.
+        leading: Packets that come after a key frame's and are shown before it, or would be: they
+            may refer to what comes before the key frame.
         complete: Whether the file holds all the packets that it declares, undamaged.
         times: When frames are shown, if that is known.
     """
@@ -78,6 +81,7 @@ class FrameTable:
     packets: list[int]
     keys: list[int]
     key_packets: list[int]
+    leading: frozenset[int]
     complete: bool
     times: StampTimes | None = None
 
@@ -96,17 +100,22 @@ def read_table(source: Source) -> FrameTable | None:
 
 
 def _by_time(source: Source) -> FrameTable | None:
-    """Sort packets by their time stamps; ``None`` where one is missing or repeated."""
+    """Sort packets by their time stamps.
+
+    ``None`` where one is missing or repeated, or the codec's header changes on the way, so that it
+    depends on earlier packets how one decodes.
+    """
     stamps: list[int] = []
     keys = set()
     hidden = set()
     damaged = False
+    header = source.extradata
     for position, packet in enumerate(source.packets()):
-        if packet.pts is None:
+        if packet.pts is None or has_new_header(packet):
             return None
         stamps.append(packet.pts)
         damaged |= packet.is_corrupt
-        if packet.is_keyframe:
+        if packet.is_keyframe and decodes_alone(source.codec_name, bytes(packet), header):
             keys.add(position)
         # edit lists hide frames by this flag
         if packet.is_discard:
@@ -197,4 +206,13 @@ def _table(
             packets.append(position)
     if not packets or not key_numbers or key_numbers[0] or key_packets != sorted(key_packets):
         return None
-    return FrameTable(numbers, packets, key_numbers, key_packets, complete, times)
+    leading = []
+    latest = 0  # where in the order the latest key frame of the file so far lies
+    for position, place in sorted(zip(order, range(len(order)), strict=True)):
+        if position in keys:
+            latest = place
+        elif place < latest:
+            leading.append(position)
+    return FrameTable(
+        numbers, packets, key_numbers, key_packets, frozenset(leading), complete, times
+    )

@@ -1,6 +1,7 @@
 """Decoding with PyAV, such that no frame is a wrong one."""
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -8,18 +9,23 @@ from typing import Any, cast
 import av
 import numpy as np
 import torch
+from av.filter import Graph
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vidpool.errors import VideoError
-from vidpool.video.base import Video, require_file, scaled_size
+from vidpool.video.base import Video, decoding, require_file, scaled_size
 from vidpool.video.pyav_access import CountedFrames, TabledFrames
 from vidpool.video.pyav_source import Source
 from vidpool.video.pyav_table import FrameTable, StampTimes, read_table
 
-# loader workers share the cores already; before version 17, PyAV had one thread and no choice
-ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+MOST_OBLONG = 16
+"""The greatest sample aspect ratio that is believed; headers may be damaged."""
+
+SIDE_DATA_KINDS = 64
+"""More kinds of side data than there are in FFmpeg."""
 
 
 class PyAVVideo(Video):
@@ -30,19 +36,28 @@ class PyAVVideo(Video):
     packet shows which frame, frames are found by that, otherwise by counting from the start: see
     :mod:`vidpool.video.pyav_table`.
 
-    A file cut short is read up to where it ends. Damage in the middle fails on the frames it hits.
+    A file cut short is read up to where it ends. Damage in the middle fails on the frames it hits,
+    which may be all of them up to the next key frame.
 
     Args:
         path: The file.
         length: As for :class:`~vidpool.video.base.Video`.
         fast: See :func:`vidpool.video.open_video`.
+        square_pixels: See there.
     """
 
-    def __init__(self, path: Path, length: int | None = None, fast: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        length: int | None = None,
+        fast: bool = False,
+        square_pixels: bool = False,
+    ) -> None:
         super().__init__(path, length)
         require_file(path)
         self._source = Source(path, fast)
         self._converter = Converter(path)
+        self._square_pixels = square_pixels
 
     @cached_property
     def _table(self) -> FrameTable | None:
@@ -52,18 +67,20 @@ class PyAVVideo(Video):
     def stamps(self) -> StampTimes | None:
         """Time stamps of all frames, where they can be trusted."""
         self._require_open()
-        return self._times()
+        with decoding(self.path):
+            return self._times()
 
     @property
     def cut_from(self) -> int | None:
         """See :class:`~vidpool.video.base.Video`."""
         length = len(self)
-        if not self._source.breaks_off:
-            return None
-        declared = self._source.declared_packets
-        if self._table is not None:  # not every packet need be shown
-            declared += len(self._table.packets) - len(self._table.numbers)
-        return declared if declared > length else None
+        with decoding(self.path):
+            if not self._source.breaks_off:
+                return None
+            declared = self._source.declared_packets
+            if self._table is not None:  # not every packet need be shown
+                declared += len(self._table.packets) - len(self._table.numbers)
+            return declared if declared > length else None
 
     @cached_property
     def _access(self) -> TabledFrames | CountedFrames:
@@ -86,7 +103,13 @@ class PyAVVideo(Video):
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         # a stream may change its picture size on the way, but a clip has one
-        size = scaled_size(*self._source.picture_size, short_side)
+        height, width = self._source.picture_size
+        if self._square_pixels:
+            ratio = self._source.sample_aspect_ratio
+            if not 1 / MOST_OBLONG <= ratio <= MOST_OBLONG:
+                raise VideoError(f"{self.path}: declares pixels of {ratio} times their height")
+            width = max(1, round(width * ratio))
+        size = scaled_size(height, width, short_side)
         for index, frame in zip(indices, self._access.read(indices), strict=True):
             yield self._converter.convert(index, frame, size)
 
@@ -125,7 +148,8 @@ class Converter:
         """
         height, width = size
         try:
-            rgb = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD)
+            # loader workers share the cores already: threads add work here and no speed
+            rgb = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
             if not self._looked_for_matrix:
                 self._matrix = display_matrix(frame)
                 self._looked_for_matrix = True
@@ -148,12 +172,31 @@ def display_matrix(frame: av.VideoFrame) -> list[int] | None:
     """
     # A frame whose side data were looked at stays in memory until the garbage collector comes, so
     # that is done with a small one. PyAV's annotation leaves out all side data but motion vectors.
-    small = frame.reformat(2, 2, "gray", **ONE_THREAD)
-    matrix = cast("Mapping[str, bytes]", small.side_data).get("DISPLAYMATRIX")
+    small = frame.reformat(2, 2, "gray", threads=1)
+    try:
+        side_data = small.side_data
+    except ValueError:
+        side_data = _without_unknown(small).side_data
+    matrix = cast("Mapping[str, bytes]", side_data).get("DISPLAYMATRIX")
     if matrix is None:
         return None
     a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
     return [a, b, c, d]
+
+
+def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:
+    """Take away side data of kinds that PyAV has no name for, as it then shows none at all."""
+    graph = Graph()
+    filters = [
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
+        )
+    ]
+    for kind in set(range(SIDE_DATA_KINDS)) - {known.value for known in Type}:
+        filters.append(graph.add("sidedata", f"mode=delete:type={kind}"))
+    graph.link_nodes(*filters, graph.add("buffersink")).configure()
+    graph.vpush(frame)
+    return graph.vpull()
 
 
 def upright(picture: NDArray[Any], matrix: list[int]) -> NDArray[Any]:

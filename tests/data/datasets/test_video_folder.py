@@ -1,6 +1,7 @@
 """Videos of one's own, by folders and by lists."""
 
 import math
+import os
 import time
 
 import pytest
@@ -170,6 +171,18 @@ def test_headers_that_do_not_do(tree, head, message):
         module(tree).videos("train")
 
 
+def test_further_columns_are_ignored(tree):
+    path = tree / "train.csv"
+    expected = below(tree, module(tree).videos("train"))
+    rows = [line.rpartition(",") for line in path.read_text().splitlines()]
+    head = "fps,path,label,number,note,more\n"
+    path.write_text(head + "".join(f'10,{name},{label},3,"a, b",\n' for name, _, label in rows))
+    assert below(tree, module(tree).videos("train")) == expected
+    path.write_text(head + "10,x.mp4,a,3,b,c,d\n")
+    with pytest.raises(DataError, match="line 2: has 7 fields, but the header has 6"):
+        module(tree).videos("train")
+
+
 def test_a_header_below_a_blank_line(tree):
     path = tree / "train.csv"
     expected = below(tree, module(tree).videos("train"))
@@ -189,6 +202,41 @@ def test_nothing_there(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="has no training videos"):
         _ = module(tmp_path).class_names
+
+
+def make_empty(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_trained_network_needs_its_test_videos_only(tmp_path):
+    make_empty(tmp_path / "test" / "c" / "x.mp4", tmp_path / "test" / "a" / "y.mp4")
+    with pytest.raises(DataError, match="has no training videos"):
+        module(tmp_path).videos("test")
+    data = module(tmp_path)
+    data.use_classes(["d", "c", "b", "a"])
+    assert data.class_names == ["d", "c", "b", "a"]
+    for split in ("test", "val"):
+        assert below(tmp_path, data.videos(split)) == [("test/a/y.mp4", 3), ("test/c/x.mp4", 1)]
+    data.use_classes(["c", "b"])
+    with pytest.raises(DataError, match=r"does not know 1 of the data's classes: 'a'\. Its 2 clas"):
+        data.videos("test")
+    data.use_classes(None)
+    with pytest.raises(DataError, match="has no training videos"):
+        data.videos("test")
+
+
+def test_a_trained_network_needs_no_training_list(tmp_path):
+    make_empty(tmp_path / "x.mp4", tmp_path / "lists" / "y.txt")
+    lists = tmp_path / "lists"
+    for folder, options in ((tmp_path, {}), (lists, {"lists": str(lists)})):
+        write_csv(folder / "test.csv", None, [("x.mp4", "c"), ("x.mp4", "b", "1", "2")])
+        data = module(tmp_path, **options)
+        data.use_classes(["a", "b", "c"])
+        assert data.videos("test").label.tolist() == [2, 1]
+        with pytest.raises(DataError, match="the train split has no videos"):
+            data.videos("train")
 
 
 def check_mutations(tree, seeds):
@@ -219,3 +267,11 @@ def test_damaged_lists_are_refused_or_read(tree):
 @pytest.mark.slow
 def test_500_damaged_lists_are_refused_or_read(tree):
     check_mutations(tree, range(1000, 1500))
+
+
+def test_list_with_a_name_that_is_not_utf8(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).touch()
+    (tmp_path / "train.csv").write_bytes(b"path,label\ncaf\xe9.mp4,na\xefve\n")
+    listing = module(tmp_path).listing
+    assert listing.class_names == [os.fsdecode(b"na\xefve")]
+    assert listing.table[0].path == str(tmp_path / os.fsdecode(b"caf\xe9.mp4"))

@@ -21,9 +21,9 @@ from watched import Watched, watch
 from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
 from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, Step, mix_seeds
-from vidpool.data.shards import reader as shards
-from vidpool.data.shards import writer as shard_writer
 from vidpool.data.shards.reader import Shard, ShardClips, ShardDataModule, ShardLoader
+from vidpool.data.shards.reader import reader as shards
+from vidpool.data.shards.reader import writer as shard_writer
 from vidpool.data.shards.writer import make_shards
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError, DataError, VideoError

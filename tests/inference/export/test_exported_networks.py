@@ -1,5 +1,7 @@
 """Exported files that are damaged, or of somebody else."""
 
+import json
+import os
 import zipfile
 
 import pytest
@@ -68,3 +70,34 @@ def test_an_onnx_file_of_somebody_else(tmp_path):
 def test_no_such_file(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint file"):
         load_network(tmp_path / "x.onnx")
+
+
+def test_programs_and_classes_whose_names_are_not_utf8(tmp_path):
+    from vidpool.data.dataset import Preprocessing
+    from vidpool.inference.export.writing import _save_program
+
+    name = os.fsdecode(b"caf\xe9")
+    description = {
+        "class_names": [name],
+        "preprocessing": Preprocessing(4, 1, 36, 32, 1, 1, (0.5,) * 3, (0.5,) * 3).to_dict(),
+    }
+    program = torch.export.export(torch.nn.ReLU(), (torch.ones(1, 2),))
+    path = tmp_path / f"{name}.pt2"
+    _save_program(program, path, {"vidpool": description})
+    network = load_network(path, "cpu")
+    assert network.class_names == [name]
+    assert network.logits(torch.tensor([[-1.0, 1.0]])).tolist() == [[0, 1]]
+
+    onnx = pytest.importorskip("onnx")
+    value = [onnx.helper.make_tensor_value_info(each, 1, [1, 2]) for each in "xy"]
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", value[:1], value[1:]),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    onnx.helper.set_model_props(model, {"vidpool": json.dumps({"vidpool": description})})
+    onnx.save(model, path.with_suffix(".onnx"))
+    network = load_network(path.with_suffix(".onnx"), "cpu")
+    assert network.class_names == [name]
+    assert network.logits(torch.tensor([[-1.0, 1.0]])).tolist() == [[0, 1]]

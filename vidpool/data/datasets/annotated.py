@@ -14,6 +14,7 @@ from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
+from vidpool.files import expand_path
 
 LabelOrder = Literal["sorted", "first_appearance"]
 SPLITS = ("train", "val", "test")
@@ -46,7 +47,7 @@ class AnnotatedDataModule(ListedDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root=root, **options)
-        self.annotations = annotations
+        self.annotations = expand_path(annotations)
         self.layout = layout
         self.label_order = label_order
 

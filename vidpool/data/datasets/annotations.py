@@ -192,8 +192,12 @@ def _read_segments(path: Path) -> Iterator[Annotation]:
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
+def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     """Open a UTF-8 text for reading, with a progress bar if it is large.
+
+    Args:
+        path: The file.
+        errors: What becomes of bytes that are not UTF-8, see :func:`open`. Defaults to an error.
 
     Raises:
         DataError: It cannot be opened or read.
@@ -204,6 +208,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
             path,
             "r",
             encoding="utf-8-sig",
+            errors=errors,
             newline="",
             description=f"reading {path.name}",
             **bar_options(large),

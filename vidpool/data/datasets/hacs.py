@@ -19,7 +19,7 @@ class HACSDataModule(AnnotatedDataModule):
 
     def annotation_files(self) -> list[Path]:
         """The one annotation file."""
-        return [Path(self.annotations)]
+        return [self.annotations]
 
     def read_annotations(self) -> Iterator[Annotation]:
         """The positive clips of all splits.
@@ -27,4 +27,4 @@ class HACSDataModule(AnnotatedDataModule):
         Raises:
             DataError: The annotation file is missing or cannot be understood.
         """
-        return read_annotations(Path(self.annotations))
+        return read_annotations(self.annotations)

@@ -37,17 +37,27 @@ class Kinetics700DataModule(AnnotatedDataModule):
         """The clips of all splits, those for training first.
 
         Raises:
-            DataError: A file cannot be understood, or a label is not among those for training.
+            DataError: A file cannot be understood, or a label is not among those for training
+                (unless a network is tested, whose classes are known).
         """
         if None in self._files:
             yield from read_annotations(self._files[None])
             return
+        if "train" not in self._files and self.trained_classes is None:
+            raise DataError(
+                f"{self.annotations}: holds no train.csv, whose labels say the class ids (a CSV "
+                "file of another name may be given itself, if its column split tells the splits)"
+            )
         labels: set[str | None] = set()
         for split, path in self._files.items():
             for clip in read_annotations(path, split):
                 if split == "train":
                     labels.add(clip.label)
-                elif clip.label is not None and clip.label not in labels:
+                elif (
+                    self.trained_classes is None
+                    and clip.label is not None
+                    and clip.label not in labels
+                ):
                     raise DataError(
                         f"{path}: the label {clip.label!r} is not among those of "
                         f"{self._files['train']}"
@@ -57,7 +67,7 @@ class Kinetics700DataModule(AnnotatedDataModule):
     @cached_property
     def _files(self) -> dict[str | None, Path]:
         """The annotation file of each split; of ``None`` if there is one for all."""
-        folder = Path(self.annotations)
+        folder = self.annotations
         if not folder.is_dir():
             return {None: folder}
         found: dict[str | None, Path] = {}
@@ -77,9 +87,9 @@ class Kinetics700DataModule(AnnotatedDataModule):
                 )
             if paths:
                 found[split] = paths[0]
-        if "train" not in found:
+        if not found:
             raise DataError(
-                f"{folder}: holds no train.csv, whose labels say the class ids (a CSV file of "
-                "another name may be given itself, if its column split tells the splits)"
+                f"{folder}: holds no train.csv, val.csv or test.csv (a CSV file of another name "
+                "may be given itself, if its column split tells the splits)"
             )
         return found

@@ -9,6 +9,7 @@ from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.table import Status, TableBuilder
 from vidpool.errors import ConfigError, DataError
+from vidpool.files import expand_path
 
 
 class UCF101DataModule(ListedDataModule):
@@ -44,11 +45,11 @@ class UCF101DataModule(ListedDataModule):
         if split not in (1, 2, 3):
             raise ConfigError(f"UCF-101 has the splits 1, 2 and 3, got split={split}")
         self.split = split
-        self.lists = Path(lists) if lists is not None else self._find_lists()
+        self.lists = expand_path(lists) if lists is not None else self._find_lists()
         self._class_names = read_class_index(self.lists / "classInd.txt")
 
     @property
-    def class_names(self) -> list[str]:
+    def own_class_names(self) -> list[str]:
         """Names of the classes in the order of ``classInd.txt``."""
         return self._class_names
 
@@ -64,7 +65,7 @@ class UCF101DataModule(ListedDataModule):
             DataError: A list is missing, or names an unknown class.
         """
         index, *lists = self.annotation_files()
-        label_of = {name.casefold(): i for i, name in enumerate(self.class_names)}
+        label_of = {name.casefold(): i for i, name in enumerate(self._class_names)}
         builder = TableBuilder(str(self.root))
         folders = _names_in(self.root)
         files: dict[str, dict[str, str]] = {}
@@ -86,7 +87,7 @@ class UCF101DataModule(ListedDataModule):
                 status = Status.MISSING if on_disk is None else Status.UNKNOWN
                 builder.add_video(builder.add_file(found, on_disk or name, status), label)
             splits[kind] = (first, len(builder))
-        return Listing(self.class_names, builder.build(), splits)
+        return Listing(self._class_names, builder.build(), splits)
 
     def _find_lists(self) -> Path:
         places = [self.root / "ucfTrainTestlist", self.root.parent / "ucfTrainTestlist"]

@@ -18,6 +18,7 @@ from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
+from vidpool.files import expand_path
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "start", "end")
@@ -42,11 +43,13 @@ class VideoFolderDataModule(ListedDataModule):
     Where there is a ``train.csv``, the lists count instead, ``train.csv``, ``val.csv`` and
     ``test.csv``, with the columns ``path,label[,start,end]``. Paths are relative to ``root`` and
     may not lead out of it; ``start`` and ``end`` are seconds, and empty where the whole file is
-    meant. A header ``path,label`` is optional, and says the order of columns where it is there.
+    meant. A header ``path,label`` is optional. It says the order of columns where it is there, and
+    further columns are ignored.
 
     The classes are those of the training videos, sorted; labels that are all whole numbers are
     sorted as numbers. One of the splits val and test may be missing, the other serves for both
-    then.
+    then. Testing a checkpoint needs no training videos (and no ``train.csv``, where there are no
+    class folders either): the classes are the checkpoint's.
 
     Args:
         root: The folder below which the videos lie.
@@ -61,7 +64,7 @@ class VideoFolderDataModule(ListedDataModule):
 
     def __init__(self, root: str, lists: str | None = None, **options: Any) -> None:
         super().__init__(root=root, **options)
-        self.lists = self.root if lists is None else Path(lists)
+        self.lists = self.root if lists is None else expand_path(lists)
         if not self.lists.is_dir():
             raise DataError(
                 f"{self.lists}: no such folder; data.init_args.lists must name the folder with "
@@ -85,7 +88,8 @@ class VideoFolderDataModule(ListedDataModule):
 
         Raises:
             DataError: There is nothing to train with; a list cannot be understood; or a split has a
-                class that the training videos do not have.
+                class that the training videos do not have. To test a network, whose classes are
+                known (:meth:`use_classes`), there must be any video.
         """
         if self._lists:
             videos = {
@@ -94,12 +98,16 @@ class VideoFolderDataModule(ListedDataModule):
             }
         else:
             videos = self._in_folders()
-        if not videos.get("train"):
+        trained = self.trained_classes is not None
+        if not (any(videos.values()) if trained else videos.get("train")):
+            kind, split = ("test", "test") if trained else ("training", "train")
             raise DataError(
-                f"{self.root}: has no training videos; put them into {self.root / 'train'}/<class>,"
-                f" or list them in {self.lists / 'train.csv'} with lines path,label"
+                f"{self.root}: has no {kind} videos; put them into {self.root / split}/<class>,"
+                f" or list them in {self.lists / split}.csv with lines path,label"
             )
-        names = _in_order({video.label for video in videos["train"]})
+        # a network that is tested may know more or other classes: ids are matched later, by name
+        naming = videos.values() if trained else [videos["train"]]
+        names = _in_order({video.label for own in naming for video in own})
         label_of = {name: i for i, name in enumerate(names)}
         builder = TableBuilder(str(self.root))
         files: dict[tuple[str, str], int] = {}
@@ -126,11 +134,29 @@ class VideoFolderDataModule(ListedDataModule):
     @cached_property
     def _lists(self) -> dict[str, Path]:
         lists = {split: self.lists / f"{split}.csv" for split in SPLITS}
-        if not lists["train"].is_file():
-            if self.lists != self.root:
-                raise DataError(f"{lists['train']}: no such list")
+        there = {split: path for split, path in lists.items() if path.is_file()}
+        if not there and self.lists != self.root:
+            raise DataError(f"{lists['train']}: no such list")
+        # class folders count before lists that do not say what to train on
+        if "train" not in there and self.lists == self.root and self._split_folders:
             return {}
-        return {split: path for split, path in lists.items() if path.is_file()}
+        return there
+
+    @cached_property
+    def _split_folders(self) -> dict[str, Path]:
+        """The folder of each split."""
+        folders: dict[str, Path] = {}
+        for path in sorted(self.root.iterdir()):
+            split = SPLIT_NAMES.get(path.name.casefold())
+            if split is None or not path.is_dir():
+                continue
+            if split in folders:
+                raise DataError(
+                    f"{self.root}: both {folders[split].name} and {path.name} could be the "
+                    f"{split} split; data.init_args.root must name a folder with one of them"
+                )
+            folders[split] = path
+        return folders
 
     @cached_property
     def _tree(self) -> str:
@@ -145,21 +171,10 @@ class VideoFolderDataModule(ListedDataModule):
 
     def _in_folders(self) -> dict[str, list[_Video]]:
         videos: dict[str, list[_Video]] = {}
-        folders: dict[str, Path] = {}
-        for path in sorted(self.root.iterdir()):
-            split = SPLIT_NAMES.get(path.name.casefold())
-            if split is None or not path.is_dir():
-                continue
-            if split in folders:
-                raise DataError(
-                    f"{self.root}: both {folders[split].name} and {path.name} could be the "
-                    f"{split} split; data.init_args.root must name a folder with one of them"
-                )
-            folders[split] = path
         for split in SPLITS:
-            if split not in folders:
+            if split not in self._split_folders:
                 continue
-            folder = folders[split]
+            folder = self._split_folders[split]
             own, stray = [], 0
             others: Counter[str] = Counter()
             for entry in find_videos(folder, others, self.suffixes):
@@ -191,9 +206,10 @@ def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Vi
     Raises:
         DataError: It cannot be understood; the message names the line.
     """
-    with open_text(path) as file:
+    with open_text(path, "surrogateescape") as file:  # as file names are
         rows = csv.reader(file, strict=True)
         at = {name: number for number, name in enumerate(COLUMNS)}
+        width = len(COLUMNS)
         first = True
         try:
             for row in rows:
@@ -205,8 +221,9 @@ def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Vi
                     header = [field.strip().casefold() for field in row]
                     if "path" in header and "label" in header:
                         at = _columns(header, place)
+                        width = max(width, len(header))
                         continue
-                    video = _video(row, at, place)
+                    video = _video(row, at, width, place)
                     if (
                         not video.name.lower().endswith(suffixes)
                         and not (root / video.folder / video.name).exists()
@@ -217,11 +234,9 @@ def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Vi
                         )
                     yield video
                     continue
-                yield _video(row, at, place)
+                yield _video(row, at, width, place)
         except csv.Error as error:
             raise DataError(f"{path}, line {rows.line_num}: is not CSV ({error})") from None
-        except UnicodeError as error:
-            raise DataError(f"{path}: is not UTF-8 text ({error})") from None
 
 
 def _columns(header: list[str], place: str) -> dict[str, int]:
@@ -232,10 +247,15 @@ def _columns(header: list[str], place: str) -> dict[str, int]:
     return {name: header.index(name) for name in COLUMNS if name in header}
 
 
-def _video(row: list[str], at: dict[str, int], place: str) -> _Video:
+def _video(row: list[str], at: dict[str, int], width: int, place: str) -> _Video:
     fields = {name: row[number] for name, number in at.items() if number < len(row)}
-    if not {"path", "label"} <= fields.keys() or len(row) > max(len(COLUMNS), 1 + max(at.values())):
-        raise DataError(f"{place}: expected path,label or path,label,start,end, got {row!r}")
+    if width > len(COLUMNS) and len(row) > width:
+        raise DataError(f"{place}: has {len(row)} fields, but the header has {width}: {row!r}")
+    if not {"path", "label"} <= fields.keys() or len(row) > width:
+        raise DataError(
+            f"{place}: expected path,label or path,label,start,end, got {row!r} (further columns "
+            "need a header in the first line, which names path and label)"
+        )
     where = PurePosixPath(fields["path"])
     if where.is_absolute() or ".." in where.parts or not where.name or "\0" in fields["path"]:
         raise DataError(

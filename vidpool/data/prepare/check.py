@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vidpool.data.index import Listing, require_replaceable, write_index
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import in_processes
+from vidpool.data.prepare.repeats import Repeat, find_repeats, same_content
 from vidpool.data.progress import bar_options
 from vidpool.data.sampling import clip_span
 from vidpool.data.table import Status, VideoTable
@@ -72,6 +73,7 @@ class CheckedData:
         cut: Frames that a file had before it was cut short, by its number.
         needed: Frames that a clip reaches over; a shorter video repeats its last frame.
         read: How many files were opened by this run and not by an earlier one.
+        repeats: Videos that are in several splits, or under several labels.
     """
 
     listing: Listing
@@ -80,6 +82,7 @@ class CheckedData:
     cut: dict[int, int]
     needed: int
     read: int
+    repeats: list[Repeat] = field(default_factory=list)
 
     def problems(self, table: VideoTable) -> NDArray[np.int64]:
         """Which of :data:`PROBLEMS` each video of a table has, the first of them, by number.
@@ -150,6 +153,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
     fps = np.full(files, np.nan)
     errors: dict[int, str] = {}
     cut: dict[int, int] = {}
+    sizes = np.zeros(files, np.int64)
 
     def take(file: int, record: FileRecord) -> None:
         status[file] = Status.UNREADABLE if record.error else Status.READABLE
@@ -157,6 +161,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
         if record.error:
             errors[file] = record.error
             return
+        sizes[file] = record.stamp[0]
         if record.cut_from is not None:
             cut[file] = record.cut_from
         fps[file] = np.nan if record.fps is None else record.fps
@@ -176,6 +181,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
         TimeRemainingColumn(),
     )
     read = 0
+    repeats: list[Repeat] = []
     with notes, Progress(*columns, **bar_options()) as progress:
         task = progress.add_task("reading files", total=len(present))
         rest = []
@@ -193,11 +199,14 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
             notes.add(table, job, result)
             read += 1
             progress.advance(task)
+        if len(listing.splits) > 1 or len(listing.class_names) > 1:
+            content = same_content(table.path, sizes, workers, progress)
+            repeats = find_repeats(listing, content)
     checked = replace(table, frames=frames, status=status, span=span)
     listing = replace(listing, table=checked)
     write_index(index, listing, source, damaged_too)
     p = data.preprocessing
-    return CheckedData(listing, fps, errors, cut, clip_span(p.frames, p.stride), read)
+    return CheckedData(listing, fps, errors, cut, clip_span(p.frames, p.stride), read, repeats)
 
 
 def look_at(job: _Job) -> FileRecord:

@@ -3,14 +3,16 @@
 import csv
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from vidpool.colours import BLUE, GREEN, ORANGE
 from vidpool.data.prepare.check import PROBLEMS, REPORT, USED, CheckedData
+from vidpool.data.prepare.repeats import Repeat
 from vidpool.errors import DataError
+from vidpool.figures import plain_text, save_figure
+from vidpool.files import open_text
 
 COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 NAMED = 40  # more classes than these cannot be named beside their bars
@@ -43,8 +45,7 @@ def write_report(data: CheckedData, folder: Path) -> list[Path]:
 
 def _write(files: list[Path], data: CheckedData) -> None:
     names = [*data.listing.class_names, ""]
-    options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with files[0].open("w", **options) as problems, files[1].open("w", **options) as classes:
+    with open_text(files[0], "w") as problems, open_text(files[1], "w") as classes:
         by_video, by_class = csv.writer(problems), csv.writer(classes)
         by_video.writerow(["split", "class", "path", "start", "end", "problem", "message"])
         by_class.writerow(["split", "class", "listed", *PROBLEMS])
@@ -68,7 +69,56 @@ def _write(files: list[Path], data: CheckedData) -> None:
                         _told(problem, int(table.file[number]), int(table.span[number]), data),
                     ]
                 )
-    clips_figure(data).savefig(files[2], dpi=110)
+        for repeat in data.repeats:
+            video = data.listing.table[repeat.row]
+            by_video.writerow(
+                [
+                    _split_of(repeat.row, data),
+                    names[video.label],
+                    video.path,
+                    "" if video.start is None else video.start,
+                    "" if video.end is None else video.end,
+                    "two labels" if repeat.split is None else "two splits",
+                    _told_repeat(repeat, data),
+                ]
+            )
+    save_figure(clips_figure(data), files[2], dpi=110)
+
+
+def repeat_warnings(data: CheckedData) -> list[str]:
+    """Say how many videos are in two splits or under two labels, with the first of each kind."""
+    kinds: dict[tuple[str, str | None], list[Repeat]] = {}
+    splits = list(data.listing.splits)
+    for repeat in data.repeats:
+        split = _split_of(repeat.row, data)
+        # each pair of splits is told once, from the later one
+        if repeat.split is None:
+            kinds.setdefault(("", None), []).append(repeat)
+        elif splits.index(repeat.split) < splits.index(split):
+            kinds.setdefault((split, repeat.split), []).append(repeat)
+    warnings = []
+    for (split, other), repeats in sorted(kinds.items(), key=lambda kind: kind[0][0] == ""):
+        what = "videos are listed under two labels" if other is None else f"are in {other} too"
+        paths = sum(repeat.by_path for repeat in repeats)
+        video = data.listing.table[repeats[0].row]
+        warnings.append(
+            f"{len(repeats):,} {f'{split} videos ' if split else ''}{what} ({paths:,} by path, "
+            f"{len(repeats) - paths:,} by content), such as {video.path}: "
+            f"{_told_repeat(repeats[0], data)}"
+        )
+    return warnings
+
+
+def _told_repeat(repeat: Repeat, data: CheckedData) -> str:
+    other = data.listing.table[repeat.other]
+    name = "no label" if other.label < 0 else f"the label {data.listing.class_names[other.label]}"
+    what = "the same file" if repeat.by_path else f"{other.path} has the same content and"
+    return f"{what} is in {_split_of(repeat.other, data)} with {name}"
+
+
+def _split_of(row: int, data: CheckedData) -> str:
+    splits = data.listing.splits.items()
+    return next(name for name, (begin, end) in splits if begin <= row < end)
 
 
 def _told(problem: str, file: int, frames: int, data: CheckedData) -> str:
@@ -121,7 +171,7 @@ def clips_figure(data: CheckedData) -> Figure:
                 label=f"{split} ({len(shown):,})",
             )
     if len(names) <= NAMED:
-        left.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
+        left.set_yticks(range(len(names)), [plain_text(name) for name in names])
         left.invert_yaxis()
         left.set_xlim(right=1.03 * left.get_xlim()[1])  # or its frame hides the hollow ends
         left.xaxis.get_major_locator().set_params(integer=True)

@@ -12,7 +12,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -30,6 +30,8 @@ from vidpool.data.folders import make_folder
 from vidpool.data.parallel import in_processes
 from vidpool.data.progress import bar_options
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import open_text
+from vidpool.video import open_video
 from vidpool.video.pyav_video import PyAVVideo
 
 ENCODER = {
@@ -158,7 +160,7 @@ def prepare(
     known = dict(_cut_short(log))
     names = Counter(prepared_name(name) for name in videos)
     with (
-        log.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        open_text(log, "w") as file,
         Progress(*Progress.get_default_columns(), MofNCompleteColumn(), **bar_options()) as bar,
     ):
         rows = csv.writer(file)
@@ -220,7 +222,8 @@ def prepare_video(
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with closing(PyAVVideo(Path(source))) as video, _unfinished(target) as unfinished:
+    with open_video(source, "pyav") as video, _unfinished(target) as unfinished:
+        assert isinstance(video, PyAVVideo)
         height, width = video.frames([0]).shape[-2:]
         if min(height, width) < 2:
             raise VideoError(
@@ -238,10 +241,7 @@ def _prepare_below(source: Path, target: Path, settings: PrepareSettings, name: 
 
 def _cut_short(log: Path) -> Iterator[tuple[str, str]]:
     """Videos, and the reason, that an earlier run's log says were cut short."""
-    with (
-        suppress(FileNotFoundError),
-        log.open(newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with suppress(FileNotFoundError), open_text(log) as file:
         for row in csv.reader(file):
             if len(row) == 2 and row[1].startswith(CUT_SHORT):
                 yield row[0], row[1]

@@ -12,7 +12,7 @@ import random
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, OnBadVideo, Preprocessing, TrainingClips
+from vidpool.data.listed import no_videos
 from vidpool.data.loader import outlive_signals
 from vidpool.data.schedule import (
     ClipRequest,
@@ -32,9 +33,10 @@ from vidpool.data.schedule import (
     mix_seeds,
 )
 from vidpool.data.shards.writer import CATALOGUE, PARTIAL, require_webdataset
-from vidpool.data.table import LabelledVideo
+from vidpool.data.table import UNLABELLED, LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import expand_path
 
 Split = Literal["train", "val", "test"]
 INSTEAD: dict[Split, Split] = {"val": "test", "test": "val"}
@@ -76,6 +78,7 @@ class ShardClips(IterableDataset[Batch]):
         shuffle: True in training.
         seed: Of the order and of the clips; the same on every rank.
         buffer: How many clips a process draws from when it shuffles.
+        smallest: See :class:`vidpool.data.schedule.ScheduledSampler`.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class ShardClips(IterableDataset[Batch]):
         shuffle: bool = True,
         seed: int = 0,
         buffer: int = 100,
+        smallest: Mapping[ClipShape, int] | None = None,
     ) -> None:
         self.shards = shards
         self.videos = range(videos)
@@ -109,6 +113,7 @@ class ShardClips(IterableDataset[Batch]):
             rank,
             shuffle=shuffle,
             seed=seed,
+            smallest=smallest,
         )
         # epoch, and steps that were made in it before: shared with processes that live on
         with torch.inference_mode(False):  # Lightning asks for loaders within it
@@ -237,9 +242,15 @@ def _read(read: Read, item: _Item, request: ClipRequest) -> Batch:
 
 
 def _training_clip(
-    augment: Augmentation, decoder: str, fast: bool, video: LabelledVideo, request: ClipRequest
+    augment: Augmentation,
+    decoder: str,
+    fast: bool,
+    square_pixels: bool,
+    video: LabelledVideo,
+    request: ClipRequest,
 ) -> Batch:
-    return TrainingClips([video], augment, decoder, fast=fast)[[replace(request, index=0)]]
+    clips = TrainingClips([video], augment, decoder, fast=fast, square_pixels=square_pixels)
+    return clips[[replace(request, index=0)]]
 
 
 def _evaluation_clip(
@@ -248,9 +259,15 @@ def _evaluation_clip(
     on_bad_video: OnBadVideo,
     static: bool,
     fast: bool,
+    ids: list[int],
+    unknown: DataError,
     video: LabelledVideo,
     request: ClipRequest,
 ) -> Batch:
+    if video.label != UNLABELLED:
+        video = video._replace(label=ids[video.label])
+        if video.label == UNLABELLED:  # the catalogue does not say which split has which class
+            raise unknown
     return EvaluationViews([video], preprocessing, decoder, on_bad_video, static, fast)[[request]]
 
 
@@ -344,19 +361,25 @@ class ShardDataModule(VideoDataModule):
             )
         if shuffle_buffer < 1:
             raise ConfigError(f"shuffle_buffer must be at least 1, got {shuffle_buffer}")
-        self.folder = Path(shards)
+        self.folder = expand_path(shards)
         self.shuffle_buffer = shuffle_buffer
         self.catalogue = _read_catalogue(self.folder)
 
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of their ids."""
-        names: list[str] = self.catalogue["class_names"]
+        names: list[str] = self.trained_classes or self.catalogue["class_names"]
         return names
 
     def train_dataloader(self) -> ShardLoader:
         """Random, augmented clips."""
-        read = partial(_training_clip, self.augment, self.decoder, self.fast)
+        read = partial(
+            _training_clip,
+            self.augment,
+            self.decoder,
+            self.fast,
+            self.preprocessing.square_pixels,
+        )
         return self._loader("train", 1, read, shuffle=True)
 
     def val_dataloader(self) -> ShardLoader:
@@ -369,6 +392,8 @@ class ShardDataModule(VideoDataModule):
 
     def _evaluation(self, split: Split, clips: int, crops: int) -> ShardLoader:
         preprocessing = replace(self.preprocessing, clips=clips, crops=crops)
+        own = self.catalogue["class_names"]
+        ids = self.class_ids(own)
         read = partial(
             _evaluation_clip,
             preprocessing,
@@ -376,6 +401,10 @@ class ShardDataModule(VideoDataModule):
             self.on_bad_video,
             self.static,
             self.fast,
+            ids,
+            self.unknown_classes(
+                self.folder, [name for name, id in zip(own, ids, strict=True) if id == UNLABELLED]
+            ),
         )
         return self._loader(split, clips, read, shuffle=False)
 
@@ -384,7 +413,7 @@ class ShardDataModule(VideoDataModule):
         split = split if there.get(split) else INSTEAD.get(split, split)
         shards = [Shard(self.folder / s["name"], s["videos"]) for s in there.get(split, [])]
         if not sum(shard.videos for shard in shards):
-            raise DataError(f"{self.folder}: the {split} split has no videos")
+            raise DataError(f"{self.folder}: {no_videos(split)}")
         trainer = self.trainer
         dataset = ShardClips(
             shards,
@@ -398,6 +427,7 @@ class ShardDataModule(VideoDataModule):
             shuffle=shuffle,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
             buffer=self.shuffle_buffer,
+            smallest=self.smallest_batches,
         )
         # it knows its length, and shares the clips out
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")

@@ -13,6 +13,7 @@ from vidpool.data.sampling import even_clips
 from vidpool.data.schedule import ClipShape
 from vidpool.data.transforms.augmentation import Augmentation, crop_views
 from vidpool.data.transforms.functional import seeded
+from vidpool.figures import plain_text
 from vidpool.video import open_video
 
 KINDS = {
@@ -114,7 +115,7 @@ def _draw(rows: dict[str, list[Tensor]], seeds: Sequence[int], title: str) -> Fi
         wspace=0.05,
         hspace=0.04,
     )
-    figure.suptitle(title, x=0.1 / width, y=1 - 0.08 / height, ha="left", va="top")
+    figure.suptitle(plain_text(title), x=0.1 / width, y=1 - 0.08 / height, ha="left", va="top")
     for row, (name, clips) in enumerate(rows.items()):
         for column, (clip, seed) in enumerate(zip(clips, seeds, strict=True)):
             axes = figure.add_subplot(grid[row, column])

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 import vidpool
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.files import check_output, written_whole
+from vidpool.files import check_output, write_json, written_whole
 from vidpool.inference.export.tracing import Limits, OfPictures, known_limits, trace
 from vidpool.inference.loading import restore
 from vidpool.inference.networks import EXTRA_FILE, Network, load_network, need_onnx
@@ -163,7 +163,7 @@ def export(
             **content[DESCRIPTION],
             "check": compare(of_clips, load_network(part, "cpu"), shapes, tolerance, out),
         }
-        note.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(note, manifest)
     return Exported(out, manifest_path, manifest)
 
 
@@ -284,7 +284,8 @@ def _save_program(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, path, extra_files={EXTRA_FILE: json.dumps(content)})
+        with path.open("wb") as file:  # a path must be UTF-8
+            torch.export.save(program, file, extra_files={EXTRA_FILE: json.dumps(content)})
 
 
 def _save_onnx(program: torch.export.ExportedProgram, path: Path, content: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError, ConfigError
+from vidpool.files import expand_path, utf8_path
 from vidpool.models.pytorchvideo_models import PyTorchVideoNet
 
 KeyMap: TypeAlias = Callable[[str, Mapping[str, Tensor]], str]
@@ -110,7 +110,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: The file is missing, cut short, no checkpoint, or a pickle of more than
             tensors and plain values.
     """
-    checkpoint = _read(Path(path))
+    checkpoint = _read(expand_path(path))
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: is no Lightning checkpoint (it has no 'state_dict')")
     return checkpoint
@@ -122,7 +122,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     Raises:
         CheckpointError: As for :func:`load_checkpoint`, or there are no weights in the file.
     """
-    path = Path(path)
+    path = expand_path(path)
     content = _read(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, no weights by name")
@@ -264,8 +264,8 @@ def _read(path: Path) -> Any:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     """Tensors by name; of a file of `vidpool export`, the same entries as of its .pth."""
     try:
-        state = load_file(path)
-        with safe_open(path, "pt") as file:
+        with utf8_path(path) as name, safe_open(name, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             description = (file.metadata() or {}).get(DESCRIPTION)
         return state if description is None else {"state_dict": state, **json.loads(description)}
     except (SafetensorError, OSError, ValueError, TypeError) as error:

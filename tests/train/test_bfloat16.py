@@ -1,0 +1,119 @@
+"""The check of this CPU's bfloat16 convolutions, which runs on every CPU."""
+
+import time
+
+import pytest
+import torch
+from generated import Generated, quiet_trainer
+from torch.nn import functional as F
+
+from vidpool.errors import ConfigError
+from vidpool.train.bfloat16 import bfloat16_fault, check_bfloat16_convolutions
+from vidpool.train.classifier import VideoClassifier
+
+conv3d = F.conv3d
+
+
+@pytest.fixture(autouse=True)
+def _measured_anew():
+    bfloat16_fault.cache_clear()
+    yield
+    bfloat16_fault.cache_clear()
+
+
+def correct(x, weight, *rest, **options):
+    """A convolution in bfloat16 that is right on every CPU."""
+    return conv3d(x.float(), weight.float(), *rest, **options).to(x.dtype)
+
+
+class _Spoilt(torch.autograd.Function):
+    """Identity whose gradient in bfloat16 is spoilt."""
+
+    @staticmethod
+    def forward(ctx, x, spoil):
+        ctx.spoil = spoil
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.spoil(gradient) if gradient.dtype == torch.bfloat16 else gradient, None
+
+
+def reads_freed_memory(gradient):
+    return gradient + torch.empty(gradient.shape)
+
+
+def wrong_output(x, weight, *rest, **options):
+    return correct(x, weight, *rest, **options) * (2 if x.dtype == torch.bfloat16 else 1)
+
+
+def wrong_gradient_of_input(x, weight, *rest, **options):
+    return correct(_Spoilt.apply(x, torch.zeros_like), weight, *rest, **options)
+
+
+def wrong_gradient_of_weight(x, weight, *rest, **options):
+    return correct(x, _Spoilt.apply(weight, lambda gradient: gradient.flip(0)), *rest, **options)
+
+
+def weight_reads_freed_memory(x, weight, *rest, **options):
+    return correct(x, _Spoilt.apply(weight, reads_freed_memory), *rest, **options)
+
+
+def wrong_in_kernels_of_time_alone(x, weight, *rest, **options):
+    if weight.shape[3:] == (1, 1):
+        return wrong_gradient_of_weight(x, weight, *rest, **options)
+    return correct(x, weight, *rest, **options)
+
+
+FAULTS = {
+    wrong_output: "of the output",
+    wrong_gradient_of_input: "of the gradient of the input",
+    wrong_gradient_of_weight: "of the gradient of the weight",
+    weight_reads_freed_memory: "(nan|inf) of the gradient of the weight",
+    wrong_in_kernels_of_time_alone: r"kernel size \(3, 1, 1\).*of the gradient of the weight",
+}
+
+
+def fit(precision, network="r3d_18", frames=4, **options):
+    classifier = VideoClassifier(network, 3, lr_schedule="constant", **options)
+    trainer = quiet_trainer(precision=precision, max_epochs=1, limit_val_batches=0)
+    trainer.fit(classifier, Generated(2, frames=frames, crop=32, short_side=32))
+    return trainer
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_faulty_convolution_is_found(fault, monkeypatch):
+    monkeypatch.setattr(F, "conv3d", fault)
+    with pytest.raises(ConfigError, match=FAULTS[fault]):
+        check_bfloat16_convolutions("bf16-mixed")
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_bfloat16_is_refused_with_the_way_out(precision, monkeypatch):
+    monkeypatch.setattr(F, "conv3d", wrong_gradient_of_weight)
+    message = rf"trainer.precision {precision} .* Set trainer.precision to 32-true"
+    with pytest.raises(ConfigError, match=message):
+        fit(precision, width=4)
+
+
+def test_nothing_is_refused_where_convolutions_are_right(monkeypatch):
+    monkeypatch.setattr(F, "conv3d", correct)
+    assert bfloat16_fault() is None
+    assert fit("bf16-mixed", width=4).global_step == 1
+
+
+def test_other_precisions_and_pictures_are_not_checked(monkeypatch):
+    monkeypatch.setattr(F, "conv3d", wrong_output)
+    assert fit("32-true", width=4).global_step == 1
+    assert fit("bf16-mixed", "torchvision/resnet18", frames=1, pooling=None).global_step == 1
+    assert bfloat16_fault.cache_info().misses == 0
+
+
+def test_the_check_takes_well_under_a_second_and_is_made_once():
+    state = torch.get_rng_state()
+    began = time.process_time()
+    first = bfloat16_fault()
+    assert time.process_time() - began < 1 * torch.get_num_threads()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert bfloat16_fault() == first
+    assert bfloat16_fault.cache_info().misses == 1
