@@ -119,7 +119,8 @@ GEOMETRIES = [
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_exact_gradient_is_the_derivative_and_has_one(ndim, geometry):
-    x = randn(1, 1, *(5,) * ndim, scale=1.0).requires_grad_()
+    side = 4 if ndim == 3 else 5  # the check computes every pair of cells
+    x = randn(1, 1, *(side,) * ndim, scale=1.0).requires_grad_()
     torch.autograd.gradcheck(lambda x: SOFT[ndim](x, **geometry), x)
     torch.autograd.gradgradcheck(lambda x: SOFT[ndim](x, **geometry), x)
 

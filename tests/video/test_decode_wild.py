@@ -6,6 +6,7 @@
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -68,9 +69,10 @@ def plain_decode(path: Path, stamps: list[int] | None, wanted: set[int], outcome
         height, width = scaled_size(stream.height, stream.width, SHORT_SIDE)
         count = 0
         try:
-            for packet in container.demux(stream):
+            packets = (packet for packet in container.demux(stream) if packet.size)
+            for packet in chain(packets, [None]):
                 try:
-                    frames = stream.codec_context.decode(packet if packet.size else None)
+                    frames = stream.codec_context.decode(packet)
                 except av.FFmpegError:
                     continue
                 for frame in frames:

@@ -108,11 +108,7 @@ def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Co
     # PyTorch 2.11 decomposes operators for whose overload there is no formula
     overloads = {operator.default: formula for operator, formula in formulas.items()}
     empty = _without_data(model)
-    recurrent_layers = {
-        name: _RecurrentLayer(module)
-        for name, module in empty.named_modules()
-        if isinstance(module, nn.RNNBase)
-    }
+    recurrent_layers = _shorten_recurrent_layers(empty)
     counter = FlopCounterMode(display=False, custom_mapping=formulas | overloads)
     with counter:
         _forward(empty, size, channels)
@@ -183,6 +179,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     for block in dict.fromkeys(call.block for call in calls.values()):
         block.install(block.calls)
     called = {name: call.layer for name, call in calls.items() if not reason_to_stay(call.layer)}
+    _shorten_recurrent_layers(empty)
     sizes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def recorder(name: str) -> Callable[..., None]:
@@ -228,6 +225,15 @@ class _RecurrentLayer:
         weights = (w for name, w in self._layer.named_parameters() if name.startswith("weight"))
         self.products += x.shape[:-1].numel() * sum(weight.numel() for weight in weights)
         return output.new_empty(*x.shape[:-1], output.shape[-1]), state
+
+
+def _shorten_recurrent_layers(model: nn.Module) -> dict[str, _RecurrentLayer]:
+    """Replace the forward pass of each recurrent layer; the counts by name of the layer."""
+    return {
+        name: _RecurrentLayer(module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.RNNBase)
+    }
 
 
 def _without_data(model: nn.Module) -> nn.Module:

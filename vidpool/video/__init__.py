@@ -76,7 +76,7 @@ def open_video(
         raise ValueError(f"{path}: a video has at least 1 frame, not {length}")
     if decoder not in DECODERS:
         raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
-    for option, value in (("fast", fast), ("square_pixels", square_pixels)):
+    for option, value in (("fast decoding", fast), ("square_pixels", square_pixels)):
         if value and decoder not in ("auto", "pyav"):
             raise ConfigError(f"{option} is for decoder 'auto' or 'pyav', not {decoder!r}")
     kind = DECODERS[decoder]
