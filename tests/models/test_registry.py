@@ -140,8 +140,8 @@ def test_unknown_option_is_an_error_that_lists_the_known():
         ("ip_csn_50", {"in_channels": None}, "a whole number, but is None"),
         ("r3d_18", {"dropout": "x"}, "a number, but is 'x'"),
         ("torchvision/s3d", {"dropout": [0.5]}, r"a number, but is \[0.5\]"),
-        ("r3d_18", {"checkpointing": 3}, "true or false, but is 3"),
-        ("pytorchvideo/x3d_xs", {"checkpointing": "no"}, "true or false, but is 'no'"),
+        ("r3d_18", {"gradient_checkpointing": 3}, "true or false, but is 3"),
+        ("pytorchvideo/x3d_xs", {"gradient_checkpointing": "no"}, "true or false, but is 'no'"),
         ("srtg_r3d_18", {"gate": "off"}, "true or false, but is 'off'"),
         ("torchvision/googlenet", {"aux_logits": 1}, "true or false, but is 1"),
     ],
@@ -179,7 +179,13 @@ def test_facts_of_a_model():
     info = model_info("r3d_50")
     assert (info.kind, info.size, info.source) == ("video", (16, 224, 224), "vidpool")
     assert info.sizes == "any"
-    assert info.options == ("num_classes", "width", "in_channels", "dropout", "checkpointing")
+    assert info.options == (
+        "num_classes",
+        "width",
+        "in_channels",
+        "dropout",
+        "gradient_checkpointing",
+    )
     with pytest.raises(ConfigError, match="unknown model 'r3d50'"):
         model_info("r3d50")
 

@@ -157,11 +157,11 @@ def assert_frozen(model, before, frozen, rounding=0.0):
     ("options", "callbacks"),
     [
         ({}, []),
-        ({"recompute": True, "optimizer": "adamw", "weight_decay": 0.1}, []),
+        ({"gradient_checkpointing": True, "optimizer": "adamw", "weight_decay": 0.1}, []),
         ({"lr_schedule": "step", "milestones": [1]}, [Multigrid, PreciseBatchNorm]),
         ({}, [EMAWeightAveraging, PreciseBatchNorm]),
     ],
-    ids=["plain", "recompute", "multigrid", "averaged"],
+    ids=["plain", "gradient_checkpointing", "multigrid", "averaged"],
 )
 def test_what_is_frozen_stays_as_it_was(options, callbacks):
     settings = {

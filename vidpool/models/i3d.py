@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidpool.models.common import VideoNet, initialise, run
+from vidpool.models.common import VideoNet, initialise, run_block
 from vidpool.models.registry import register_model
 
 
@@ -86,7 +86,8 @@ class I3D(VideoNet):
         width: Planes of the first convolution; all others are scaled from 64 with it.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     head = "logits.conv3d"
@@ -98,14 +99,14 @@ class I3D(VideoNet):
         width: int = 64,
         in_channels: int = 3,
         dropout: float = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             width=width,
             in_channels=in_channels,
             dropout=dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
         )
         mixed = {
             name: Planes(*(_scaled(planes, width) for planes in full))
@@ -139,7 +140,9 @@ class I3D(VideoNet):
     def _embed(self, x: Tensor) -> Tensor:
         """Average over T, H and W: (N, 16 * width)."""
         for name in BODY:
-            x = run(self.get_submodule(name), x, recompute=self.checkpointing)
+            x = run_block(
+                self.get_submodule(name), x, gradient_checkpointing=self.gradient_checkpointing
+            )
         return self.avg_pool(x).mean(dim=(2, 3, 4))
 
     def _classify(self, features: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vidpool.models.common import Chain, VideoNet, initialise, run
+from vidpool.models.common import Chain, VideoNet, initialise, run_block
 from vidpool.models.registry import register_model
 
 DEPTHS = (3, 4, 6, 3)
@@ -31,7 +31,8 @@ class MFNet(VideoNet):
             24 and 48 times as many.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     head = "classifier"
@@ -43,14 +44,14 @@ class MFNet(VideoNet):
         width: int = 16,
         in_channels: int = 3,
         dropout: float = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             width=width,
             in_channels=in_channels,
             dropout=dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
         )
         conv = nn.Conv3d(
             in_channels, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False
@@ -72,9 +73,11 @@ class MFNet(VideoNet):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Average over T, H and W: (N, 48 * width)."""
-        x = self.maxpool(run(self.conv1, x, recompute=self.checkpointing))
+        x = self.maxpool(
+            run_block(self.conv1, x, gradient_checkpointing=self.gradient_checkpointing)
+        )
         for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
-            x = stage(x, self.checkpointing)
+            x = stage(x, self.gradient_checkpointing)
         return self.tail(x).mean(dim=(2, 3, 4))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidpool.models.common import VideoNet, check_options, run
+from vidpool.models.common import VideoNet, check_options, run_block
 from vidpool.models.registry import register_model
 
 
@@ -31,7 +31,8 @@ class PyTorchVideoNet(VideoNet):
         dropout: Probability of dropping a feature before the classifier.
         alpha: Frames of SlowFast's fast pathway for one of the slow pathway; None for networks
             with one pathway.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     def __init__(
@@ -39,9 +40,9 @@ class PyTorchVideoNet(VideoNet):
         blocks: nn.ModuleList,
         dropout: float,
         alpha: int | None = None,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(dropout=dropout, checkpointing=checkpointing)
+        super().__init__(dropout=dropout, gradient_checkpointing=gradient_checkpointing)
         self.blocks = blocks
         self.alpha = alpha
         for parent in list(blocks.modules()):
@@ -57,7 +58,7 @@ class PyTorchVideoNet(VideoNet):
     def _embed(self, x: Tensor) -> Tensor:
         state: Any = x if self.alpha is None else pathways(x, self.alpha)
         for block in self.blocks[:-1]:
-            state = run(block, state, recompute=self.checkpointing)
+            state = run_block(block, state, gradient_checkpointing=self.gradient_checkpointing)
         head: Any = self.blocks[-1]
         return (state if head.pool is None else head.pool(state)).flatten(1)
 
@@ -88,7 +89,7 @@ def _build(
     *,
     num_classes: int,
     dropout: float,
-    checkpointing: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> PyTorchVideoNet:
     """Build a network by a function of `pytorchvideo.models.hub` or `pytorchvideo.models`."""
     # imported here, since it takes a second and most networks do without
@@ -99,7 +100,7 @@ def _build(
     check_options(num_classes=num_classes, dropout=dropout)
     build = getattr(models if builder.startswith("create_") else hub, builder)
     net = build(model_num_class=num_classes, head_activation=None, **settings)
-    return PyTorchVideoNet(net.blocks, dropout, alpha, checkpointing)
+    return PyTorchVideoNet(net.blocks, dropout, alpha, gradient_checkpointing)
 
 
 def _register(

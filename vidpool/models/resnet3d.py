@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from vidpool.models.common import Chain, VideoNet, initialise, run
+from vidpool.models.common import Chain, VideoNet, initialise, run_block
 from vidpool.models.registry import register_model
 
 BlockFactory: TypeAlias = Callable[[int, int, int], nn.Module]
@@ -46,7 +46,8 @@ class ResNet3d(VideoNet):
             many.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     head = "fc"
@@ -61,14 +62,14 @@ class ResNet3d(VideoNet):
         width: int = 64,
         in_channels: int = 3,
         dropout: float = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             width=width,
             in_channels=in_channels,
             dropout=dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
         )
         self.stem = stem(in_channels, width)
         self.pool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
@@ -82,9 +83,9 @@ class ResNet3d(VideoNet):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Average over T, H and W: (N, 8 * width)."""
-        x = self.pool(run(self.stem, x, recompute=self.checkpointing))
+        x = self.pool(run_block(self.stem, x, gradient_checkpointing=self.gradient_checkpointing))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x, self.checkpointing)
+            x = stage(x, self.gradient_checkpointing)
         return x.mean(dim=(2, 3, 4))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
-from vidpool.models.common import check_options, run
+from vidpool.models.common import check_options, run_block
 from vidpool.models.registry import Kind, model_info, register_model, size_text
 
 _RESNET = "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten"
@@ -49,8 +49,8 @@ class TorchvisionNet(nn.Module):
         classifier: Names of the layers that make logits of features, in order.
         layers: Further layers without weights, or ones in place of those of `net`.
         head: Dotted name of the layer of `classifier` that has weights.
-        checkpointing: Compute the layers that make features a second time in the backward pass
-            instead of keeping their inside in memory.
+        gradient_checkpointing: Recompute the activations inside the feature layers in the backward
+            pass instead of storing them.
     """
 
     heads: tuple[str, ...]
@@ -67,10 +67,10 @@ class TorchvisionNet(nn.Module):
         classifier: Sequence[str],
         layers: dict[str, nn.Module],
         head: str,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.gradient_checkpointing = gradient_checkpointing
         self.name = name
         self._features = tuple(features)
         self._classifier = tuple(classifier)
@@ -118,7 +118,9 @@ class TorchvisionNet(nn.Module):
         auxiliary = []
         for name in self._features:
             if name not in _AUXILIARY:
-                x = run(self.get_submodule(name), x, recompute=self.checkpointing)
+                x = run_block(
+                    self.get_submodule(name), x, gradient_checkpointing=self.gradient_checkpointing
+                )
             elif self.training and name in self._modules:
                 auxiliary.append(self.get_submodule(name)(x))
         return x, auxiliary
@@ -147,7 +149,7 @@ class MViT(TorchvisionNet):
         arrangement = tuple(x.shape[2:])
         x = self.get_submodule("pos_encoding")(x.flatten(2).transpose(1, 2))
         for block in self.get_submodule("blocks").children():
-            if self.checkpointing and torch.is_grad_enabled():  # it has no buffers
+            if self.gradient_checkpointing and torch.is_grad_enabled():  # it has no buffers
                 x, arrangement = checkpoint(block, x, arrangement, use_reentrant=False)
             else:
                 x, arrangement = block(x, arrangement)
@@ -208,7 +210,7 @@ def _make(
     family: _Family,
     num_classes: int,
     dropout: float,
-    checkpointing: bool,
+    gradient_checkpointing: bool,
     **settings: Any,
 ) -> TorchvisionNet:
     check_options(num_classes=num_classes, dropout=dropout)
@@ -224,7 +226,7 @@ def _make(
         family.classifier.split(),
         layers,
         family.head,
-        checkpointing,
+        gradient_checkpointing,
     )
 
 
@@ -235,9 +237,9 @@ def _build(
     *,
     num_classes: int,
     dropout: float,
-    checkpointing: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> TorchvisionNet:
-    return _make(name, kind, family, num_classes, dropout, checkpointing)
+    return _make(name, kind, family, num_classes, dropout, gradient_checkpointing)
 
 
 def _build_inception(
@@ -247,10 +249,12 @@ def _build_inception(
     *,
     num_classes: int,
     dropout: float,
-    checkpointing: bool = False,
+    gradient_checkpointing: bool = False,
     aux_logits: bool = False,
 ) -> TorchvisionNet:
-    return _make(name, kind, family, num_classes, dropout, checkpointing, aux_logits=aux_logits)
+    return _make(
+        name, kind, family, num_classes, dropout, gradient_checkpointing, aux_logits=aux_logits
+    )
 
 
 def _register(

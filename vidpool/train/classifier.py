@@ -70,8 +70,8 @@ class VideoClassifier(pl.LightningModule):
         pooling_options: Passed to ``swap_pooling`` and the new layers, e.g. ``{gradient: paper}``
             or ``{geometry: authors}``.
         dropout: Probability of dropping a feature before the classifier; null is the network's own.
-        recompute: Compute the network's stages a second time in the backward pass instead of
-            keeping them in memory (gradient checkpointing).
+        gradient_checkpointing: Recompute the activations inside the network's blocks in the
+            backward pass instead of storing them, which saves memory.
         channels_last: Keep weights and clips in the channels-last memory format, which makes
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
         compile: Compile the network with ``torch.compile``, once for each clip size.
@@ -109,7 +109,7 @@ class VideoClassifier(pl.LightningModule):
         pooling: str | None = "soft",
         pooling_options: dict[str, Any] | None = None,
         dropout: float | None = None,
-        recompute: bool = False,
+        gradient_checkpointing: bool = False,
         channels_last: bool = False,
         compile: bool = False,
         init_from: str | None = None,
@@ -145,7 +145,9 @@ class VideoClassifier(pl.LightningModule):
                 f"model.label_smoothing must lie within [0, 1), got {label_smoothing}"
             )
         self.save_hyperparameters()
-        self.model = build(backbone, num_classes, width, dropout, recompute, backbone_options)
+        self.model = build(
+            backbone, num_classes, width, dropout, gradient_checkpointing, backbone_options
+        )
         if pooling is not None:
             channels = (backbone_options or {}).get("in_channels", 3)
             exchange_pooling(self.model, backbone, channels, pooling, pooling_options or {})
