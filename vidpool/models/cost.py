@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpool.errors import ConfigError
 from vidpool.nn.functional import find_calls
 from vidpool.nn.registry import pooled_dimensions
-from vidpool.nn.swap import reason_to_stay
+from vidpool.nn.swap import skip_reason
 
 aten = torch.ops.aten
 
@@ -145,7 +145,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     calls = find_calls(empty)
     for block in dict.fromkeys(call.block for call in calls.values()):
         block.install(block.calls)
-    called = {name: call.layer for name, call in calls.items() if not reason_to_stay(call.layer)}
+    called = {name: call.layer for name, call in calls.items() if not skip_reason(call.layer)}
     sizes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def recorder(name: str) -> Callable[..., None]:
@@ -163,7 +163,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
             type(layer).__name__,
             _geometry(layer),
             sizes.get(name),
-            swapped=name in layers and not reason_to_stay(layer),
+            swapped=name in layers and not skip_reason(layer),
             called=name in called,
         )
         for name, layer in (layers | called).items()

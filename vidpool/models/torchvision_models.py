@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
 from vidpool.models.common import check_options, run_block
-from vidpool.models.registry import Kind, model_info, register_model, size_text
+from vidpool.models.registry import Modality, model_info, register_model, size_text
 
 _RESNET = "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten"
 _VIDEO_RESNET = "stem layer1 layer2 layer3 layer4 avgpool flatten"
@@ -128,9 +128,9 @@ class TorchvisionNet(nn.Module):
     def _check(self, x: Tensor) -> None:
         info = model_info(self.name)
         if x.ndim != 2 + len(info.size):
-            axes = "T, H, W" if info.kind == "video" else "H, W"
+            axes = "T, H, W" if info.modality == "video" else "H, W"
             raise ConfigError(
-                f"{self.name} takes {info.kind}s (N, C, {axes}), but got shape {tuple(x.shape)}"
+                f"{self.name} takes {info.modality}s (N, C, {axes}), but got shape {tuple(x.shape)}"
             )
         info.check_size(x.shape[2:])
         if self.training and "AuxLogits" in self._modules and min(x.shape[2:]) < _AUXLOGITS_SIDE:
@@ -206,7 +206,7 @@ class _Family(NamedTuple):
 
 def _make(
     name: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     num_classes: int,
     dropout: float,
@@ -216,7 +216,7 @@ def _make(
     check_options(num_classes=num_classes, dropout=dropout)
     from torchvision import models
 
-    build = getattr(models.video if kind == "video" else models, name.rpartition("/")[2])
+    build = getattr(models.video if modality == "video" else models, name.rpartition("/")[2])
     net = build(weights=None, num_classes=num_classes, **family.settings(), **settings)
     layers = {"flatten": nn.Flatten(), "dropout": nn.Dropout(dropout), **family.layers()}
     return family.net(
@@ -232,19 +232,19 @@ def _make(
 
 def _build(
     name: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     *,
     num_classes: int,
     dropout: float,
     gradient_checkpointing: bool = False,
 ) -> TorchvisionNet:
-    return _make(name, kind, family, num_classes, dropout, gradient_checkpointing)
+    return _make(name, modality, family, num_classes, dropout, gradient_checkpointing)
 
 
 def _build_inception(
     name: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     *,
     num_classes: int,
@@ -253,13 +253,13 @@ def _build_inception(
     aux_logits: bool = False,
 ) -> TorchvisionNet:
     return _make(
-        name, kind, family, num_classes, dropout, gradient_checkpointing, aux_logits=aux_logits
+        name, modality, family, num_classes, dropout, gradient_checkpointing, aux_logits=aux_logits
     )
 
 
 def _register(
     names: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     *,
     dropout: float = 0.0,
@@ -271,8 +271,8 @@ def _register(
     for name in names.split():
         name = f"torchvision/{name}"
         facts: dict[str, Any] = {"size": size, "smallest": smallest, "fixed": fixed}
-        register = register_model(name=name, kind=kind, source="torchvision", **facts)
-        register(partial(build, name, kind, family, dropout=dropout))
+        register = register_model(name=name, modality=modality, source="torchvision", **facts)
+        register(partial(build, name, modality, family, dropout=dropout))
 
 
 _register("r3d_18 mc3_18 r2plus1d_18", "video", _Family(_VIDEO_RESNET), size=(16, 112, 112))

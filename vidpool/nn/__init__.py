@@ -2,14 +2,14 @@
 
 from vidpool.nn import pooling
 from vidpool.nn.pooling import *  # noqa: F403 - the list is there
-from vidpool.nn.registry import KINDS, Kind
+from vidpool.nn.registry import POOLING_METHODS, PoolingMethod
 from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
 from vidpool.nn.sub_batch_norm import SubBatchNorm, split_batch_norm
 from vidpool.nn.swap import Swap, swap_pooling
 
 __all__ = [
-    "KINDS",
-    "Kind",
+    "POOLING_METHODS",
+    "PoolingMethod",
     "SoftPool1d",
     "SoftPool2d",
     "SoftPool3d",

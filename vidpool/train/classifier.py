@@ -156,7 +156,7 @@ class VideoClassifier(pl.LightningModule):
         self.frozen = freeze_modules(self.model, freeze or [])
         keep_frozen(self.model, self.frozen)  # Lightning does not call train() before it trains
         self.lr_scales = lr_scales(self.model, backbone_lr, layer_decay)
-        self.takes_pictures = model_info(backbone).kind == "image"
+        self.takes_pictures = model_info(backbone).modality == "image"
         last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
         self.memory_format = last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)

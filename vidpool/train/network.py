@@ -59,7 +59,7 @@ def exchange_pooling(
         ConfigError: There is nothing to replace, or an option cannot work.
     """
     info = model_info(name)
-    small = (64, 64) if info.kind == "image" else (8, 64, 64)
+    small = (64, 64) if info.modality == "image" else (8, 64, 64)
     size = info.size if info.fixed else map(max, info.smallest, small)
     example = (1, channels, *size)
     try:

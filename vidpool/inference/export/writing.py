@@ -119,7 +119,7 @@ def export(
     if format in ("torch_export", "onnx"):
         progress(f"tracing {name}")
         program, limits = trace(of_clips, _shapes(name, channels, clip, limits.fixed), limits)
-    elif model_info(name).kind == "video" and not model_info(name).fixed:
+    elif model_info(name).modality == "video" and not model_info(name).fixed:
         limits = Limits()
     sizes = zip("NTHW", (1, *clip), strict=True)
     n, *rest = (size if axis in limits.fixed else axis for axis, size in sizes)
