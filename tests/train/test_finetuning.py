@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import create_model, list_models
-from vidpool.models.weights.loading import heads_of
+from vidpool.models.weights import heads_of
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm
 from vidpool.train.classifier import VideoClassifier

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
 from vidpool.models.registry import size_text
-from vidpool.models.weights.loading import heads_of
+from vidpool.models.weights import heads_of
 from vidpool.train.classifier import VideoClassifier
 
 

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from vidpool.cli.datamodules import VideoDataModule
 from vidpool.cli.recipes import expand_bases
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
-from vidpool.models.weights.loading import load_checkpoint
+from vidpool.models.weights import load_checkpoint
 from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
 from vidpool.train.callbacks.requeue import RequeueBetweenBatches
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished

@@ -14,7 +14,7 @@ from vidpool.models.registry import (
 )
 from vidpool.models.resnet3d import ResNet3d
 from vidpool.models.torchvision_models import TorchvisionNet
-from vidpool.models.weights.loading import load_weights
+from vidpool.models.weights import load_weights
 
 __all__ = [
     "I3D",

@@ -32,6 +32,8 @@ class VideoNet(nn.Module, ABC):
 
     head: str
     """Dotted name of the layer that computes the logits."""
+    input_convolutions: tuple[str, ...] = ()
+    """Dotted names of the convolutions that take the clip; empty means the first convolution."""
     dropout: nn.Module
 
     def __init__(self, *, dropout: float, gradient_checkpointing: bool, **counts: int) -> None:

@@ -54,6 +54,10 @@ class PyTorchVideoNet(VideoNet):
         head.dropout = None
         self.dropout = nn.Dropout(dropout)
         self.head = f"blocks.{len(blocks) - 1}.proj"
+        if alpha is not None:
+            self.input_convolutions = tuple(
+                f"blocks.0.multipathway_blocks.{pathway}.conv" for pathway in (0, 1)
+            )
 
     def _embed(self, x: Tensor) -> Tensor:
         state: Any = x if self.alpha is None else pathways(x, self.alpha)

@@ -25,7 +25,7 @@ from vidpool.inference.export.tracing import Limits, OfPictures, known_limits, t
 from vidpool.inference.loading import restore
 from vidpool.inference.networks import EXTRA_FILE, Network, load_network, need_onnx
 from vidpool.models import model_info
-from vidpool.models.weights.loading import DESCRIPTION, load_checkpoint
+from vidpool.models.weights import DESCRIPTION, load_checkpoint
 from vidpool.train.classifier import ARCHITECTURE
 
 Weights = Literal["averaged", "raw"]
