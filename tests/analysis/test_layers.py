@@ -75,7 +75,9 @@ def test_transformers_and_too_small_clips_are_refused(r3d):
         find_layers(r3d, CLIP[:, :, :1, :1, :1])
 
 
-@pytest.mark.parametrize("options", [{}, {"recompute": True}, {"freeze": ["backbone"]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"gradient_checkpointing": True}, {"freeze": ["backbone"]}]
+)
 def test_maps_are_what_the_logits_are_made_of(options):
     classifier = network("r3d_18", width=4, **options)
     classifier.requires_grad_(False)
@@ -90,4 +92,4 @@ def test_maps_are_what_the_logits_are_made_of(options):
     places = last.shape[2:].numel()
     expected = classifier.model.fc.weight[1] / places
     torch.testing.assert_close(gradient.mean((0, 2, 3, 4)), expected)
-    assert classifier.model.checkpointing == options.get("recompute", False)
+    assert classifier.model.gradient_checkpointing == options.get("gradient_checkpointing", False)

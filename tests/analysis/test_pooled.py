@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 from vidpool.analysis.pooled import make_layer, pool_and_enlarge
 from vidpool.errors import ConfigError
-from vidpool.nn import KINDS
+from vidpool.nn import POOLING_METHODS
 
 
-@pytest.mark.parametrize("method", KINDS)
+@pytest.mark.parametrize("method", POOLING_METHODS)
 @settings(max_examples=8)
 @given(
     sizes=st.lists(st.integers(5, 9), min_size=2, max_size=3),

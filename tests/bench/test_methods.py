@@ -17,7 +17,7 @@ from vidpool.bench.methods import (
 from vidpool.bench.pool import Case, make_input
 from vidpool.bench.timing import Times
 from vidpool.errors import ConfigError
-from vidpool.nn.registry import KINDS
+from vidpool.nn.registry import POOLING_METHODS
 
 TINY = Case("tiny", (2, 3, 6, 8, 10), (3,), (2,), (1,))
 
@@ -42,11 +42,11 @@ def called(monkeypatch):
 @pytest.mark.parametrize("sizes", [(8,), (8, 10), (6, 8, 10)])
 def test_every_method_pools_and_propagates(called, sizes):
     case = Case("any", (2, 3, *sizes), (3,), (2,), (1,))
-    result = measure_methods(list(KINDS), case)
+    result = measure_methods(list(POOLING_METHODS), case)
     assert result.missing == {}
-    assert result.methods == list(KINDS)
+    assert result.methods == list(POOLING_METHODS)
     x = make_input(case.shape, "contiguous", "float32", "randn")
-    for name in KINDS:
+    for name in POOLING_METHODS:
         layer = make_layer(name, case)
         assert layer.training
         y = called[Timed(name, "forward")]
@@ -153,6 +153,6 @@ def test_a_window_that_does_not_fit():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu():
-    result = measure_methods(list(KINDS), TINY, dtype="float16", device="cuda", rounds=2)
+    result = measure_methods(list(POOLING_METHODS), TINY, dtype="float16", device="cuda", rounds=2)
     assert result.missing == {}
     assert all(peak > 0 for peak in result.peak_bytes.values())

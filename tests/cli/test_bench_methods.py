@@ -9,7 +9,7 @@ from vidpool.analysis.published import TABLE_3_LATENCY
 from vidpool.bench.methods import TABLE_3_CASE
 from vidpool.cli import bench, main
 from vidpool.cli.bench_methods import published_ratios
-from vidpool.nn.registry import KINDS
+from vidpool.nn.registry import POOLING_METHODS
 
 METHODS = ["bench", "pool", "--methods"]
 SMALL = ["--shape", "1,2,4,4,4", "--kernel_size", "2", "--rounds", "2"]
@@ -29,7 +29,7 @@ def test_files_and_table(capsys):
     assert {"vidpool", "date", "device_name", "torch", "threads"} <= out.keys()
     (setting,) = out["results"]["settings"]
     assert setting["layout"] == "contiguous"
-    assert list(setting["seconds"]) == list(KINDS)
+    assert list(setting["seconds"]) == list(POOLING_METHODS)
     assert setting["ratio_to_average"]["avg"] == {"forward": 1, "backward": 1}
     assert setting["kept_bytes"]["soft"] == 0
     assert setting["peak_bytes"] is None
@@ -38,7 +38,7 @@ def test_files_and_table(capsys):
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     rows = {line[0]: line for line in lines}
-    for name in KINDS:
+    for name in POOLING_METHODS:
         assert rows[name]
     assert rows["max"][3] == f"{91 / 9:.2f}"
     assert rows["max"][6] == f"{152 / 49:.2f}"

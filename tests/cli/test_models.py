@@ -14,7 +14,7 @@ def zoo(monkeypatch):
     """A registry that has an image network, a network of one clip size and a broken one besides."""
     monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
 
-    @register_model(name="zoo/picture", kind="image", size=(40, 30))
+    @register_model(name="zoo/picture", modality="image", size=(40, 30))
     def picture(*, num_classes: int) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, num_classes)

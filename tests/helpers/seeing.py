@@ -13,7 +13,7 @@ class ColourNet(VideoNet):
     head = "fc"
 
     def __init__(self):
-        super().__init__(dropout=0.0, checkpointing=False)
+        super().__init__(dropout=0.0, gradient_checkpointing=False)
         self.look = nn.Sequential(nn.Conv3d(3, 3, 1, bias=False), nn.ReLU(inplace=True))
         self.mix = nn.Sequential(nn.Conv3d(3, 3, 1, bias=False), nn.ReLU(inplace=True))
         self.dropout = nn.Dropout(0.0)

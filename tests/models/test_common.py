@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidpool.models.common import Chain, run
+from vidpool.models.common import Chain, run_block
 
 
 class Counting(nn.Module):
@@ -35,7 +35,7 @@ def test_recomputing_changes_no_output_gradient_or_statistic(training):
     again = copy.deepcopy(chain)
     for _ in range(2):
         x = torch.randn(2, 3, 2, 4, 4)
-        output, expected = again(x, recompute=True), chain(x)
+        output, expected = again(x, gradient_checkpointing=True), chain(x)
         assert torch.equal(output, expected)
         output.square().sum().backward()
         expected.square().sum().backward()
@@ -50,7 +50,7 @@ def test_recomputing_changes_no_output_gradient_or_statistic(training):
 
 def test_a_second_backward_pass_moves_no_statistic_either():
     block = Counting()
-    output = run(block, torch.randn(2, 3, 2, 4, 4), recompute=True).sum()
+    output = run_block(block, torch.randn(2, 3, 2, 4, 4), gradient_checkpointing=True).sum()
     mean, batches = block.bn.running_mean, block.bn.num_batches_tracked
     kept = mean.clone()
     output.backward(retain_graph=True)
@@ -64,7 +64,7 @@ def test_a_second_backward_pass_moves_no_statistic_either():
 
 def test_buffers_are_the_blocks_own_after_an_error_while_recomputing():
     block = Counting()
-    output = run(block, torch.randn(2, 3, 2, 4, 4), recompute=True).sum()
+    output = run_block(block, torch.randn(2, 3, 2, 4, 4), gradient_checkpointing=True).sum()
     mean = block.bn.running_mean
     block.conv = nn.Conv3d(5, 3, 1)
     with pytest.raises(RuntimeError):
@@ -75,14 +75,14 @@ def test_buffers_are_the_blocks_own_after_an_error_while_recomputing():
 def test_without_gradients_nothing_is_recomputed():
     block = Counting()
     with torch.no_grad():
-        run(block, torch.randn(2, 3, 2, 4, 4), recompute=True)
+        run_block(block, torch.randn(2, 3, 2, 4, 4), gradient_checkpointing=True)
     assert block.calls == 1
 
 
 def test_less_is_kept_for_the_backward_pass():
     chain = Chain(*(Counting() for _ in range(4)))
     kept = {}
-    for recompute in (False, True):
+    for gradient_checkpointing in (False, True):
         saved = 0
 
         def pack(tensor):
@@ -92,6 +92,6 @@ def test_less_is_kept_for_the_backward_pass():
 
         x = torch.randn(2, 3, 4, 8, 8, requires_grad=True)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            chain(x, recompute=recompute)
-        kept[recompute] = saved
+            chain(x, gradient_checkpointing=gradient_checkpointing)
+        kept[gradient_checkpointing] = saved
     assert kept[True] < kept[False] / 2

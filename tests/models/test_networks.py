@@ -271,7 +271,7 @@ def assert_same_state(model, expected):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_checkpointing_changes_nothing_but_the_memory(name):
     model = tiny(name).train()
-    again = tiny(name, checkpointing=True).train()
+    again = tiny(name, gradient_checkpointing=True).train()
     kept = {}
     for network in (model, again):
         kept[network] = 0
@@ -285,7 +285,7 @@ def test_checkpointing_changes_nothing_but_the_memory(name):
         steps(network, 2)
     assert kept[again] < kept[model] / 2
     assert_same_state(again, model)
-    again.checkpointing = False
+    again.gradient_checkpointing = False
     steps(again, 1)
     steps(model, 1)
     assert_same_state(again, model)
@@ -313,13 +313,13 @@ def test_training_under_autocast_to_bfloat16(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
 @pytest.mark.parametrize("name", [*FAMILIES, "srtg_r3d_18 with gates"])
-def test_compile(name, checkpointing):
+def test_compile(name, gradient_checkpointing):
     name, _, gates = name.partition(" ")
     options = {"gate": True} if gates else {}
     torch._dynamo.reset()
-    model = tiny(name, checkpointing=checkpointing, **options)
+    model = tiny(name, gradient_checkpointing=gradient_checkpointing, **options)
     eager = tiny(name, **options)
     counter = CompileCounterWithBackend("aot_eager")
     losses = steps(torch.compile(model, backend=counter), 2)

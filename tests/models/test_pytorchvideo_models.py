@@ -8,7 +8,7 @@ from torch import nn
 from vidpool.errors import ConfigError
 from vidpool.models import PyTorchVideoNet, create_model, list_models, model_info
 from vidpool.models.cost import measure_cost, pooling_layers
-from vidpool.models.pytorchvideo_models import pathways
+from vidpool.models.pytorchvideo_models import split_pathways
 from vidpool.nn import swap_pooling
 
 
@@ -95,7 +95,7 @@ def test_computes_what_pytorchvideos_does_from_its_weights():
         assert_same(model(clip), original(clip), original)
 
 
-def test_slowfast_makes_its_two_pathways():
+def test_slowfast_splits_its_pathways():
     adaptive = {"head_pool": nn.AdaptiveAvgPool3d, "head_output_size": ((1, 1, 1), (1, 1, 1))}
     original = randomised(hub.slowfast_r50(model_num_class=5, **adaptive))
     model = create_model("pytorchvideo/slowfast_r50_8x8", num_classes=5).double().eval()
@@ -173,9 +173,9 @@ def test_any_clip_size(name, size):
     ("frames", "alpha", "picked"),
     [(32, 8, [0, 10, 20, 31]), (16, 4, [0, 5, 10, 15]), (9, 4, [0, 4, 8]), (1, 8, [0])],
 )
-def test_pathways(frames, alpha, picked):
+def test_split_pathways(frames, alpha, picked):
     clip = torch.arange(frames).reshape(1, 1, -1, 1, 1).expand(2, 3, -1, 2, 2)
-    slow, fast = pathways(clip, alpha)
+    slow, fast = split_pathways(clip, alpha)
     assert slow[1, 2, :, 1, 0].tolist() == picked
     assert fast is clip
 

@@ -48,7 +48,7 @@ def test_compiled_models_compute_the_same(name):
     torch._dynamo.reset()
     info = model_info(name)
     # of 5x32x32, PyTorch 2.15's own convolutions crash in s3d
-    least = (8, 64, 64) if info.kind == "video" else (64, 64)
+    least = (8, 64, 64) if info.modality == "video" else (64, 64)
     size = info.size if info.fixed else tuple(map(max, info.smallest, least))
     x, labels = torch.randn(2, 3, *size), torch.tensor([0, 2])
     results = []
@@ -140,8 +140,8 @@ def test_unknown_option_is_an_error_that_lists_the_known():
         ("ip_csn_50", {"in_channels": None}, "a whole number, but is None"),
         ("r3d_18", {"dropout": "x"}, "a number, but is 'x'"),
         ("torchvision/s3d", {"dropout": [0.5]}, r"a number, but is \[0.5\]"),
-        ("r3d_18", {"checkpointing": 3}, "true or false, but is 3"),
-        ("pytorchvideo/x3d_xs", {"checkpointing": "no"}, "true or false, but is 'no'"),
+        ("r3d_18", {"gradient_checkpointing": 3}, "true or false, but is 3"),
+        ("pytorchvideo/x3d_xs", {"gradient_checkpointing": "no"}, "true or false, but is 'no'"),
         ("srtg_r3d_18", {"gate": "off"}, "true or false, but is 'off'"),
         ("torchvision/googlenet", {"aux_logits": 1}, "true or false, but is 1"),
     ],
@@ -177,16 +177,22 @@ def test_the_functions_name_is_the_models():
 
 def test_facts_of_a_model():
     info = model_info("r3d_50")
-    assert (info.kind, info.size, info.source) == ("video", (16, 224, 224), "vidpool")
+    assert (info.modality, info.size, info.source) == ("video", (16, 224, 224), "vidpool")
     assert info.sizes == "any"
-    assert info.options == ("num_classes", "width", "in_channels", "dropout", "checkpointing")
+    assert info.options == (
+        "num_classes",
+        "width",
+        "in_channels",
+        "dropout",
+        "gradient_checkpointing",
+    )
     with pytest.raises(ConfigError, match="unknown model 'r3d50'"):
         model_info("r3d50")
 
 
 @pytest.mark.usefixtures("scratch")
 def test_a_name_with_a_prefix_and_facts():
-    @register_model(name="zoo/gnu_v2", kind="image", smallest=(15, 20), source="the zoo")
+    @register_model(name="zoo/gnu_v2", modality="image", smallest=(15, 20), source="the zoo")
     def gnu(*, num_classes: int) -> nn.Linear:
         return nn.Linear(2, num_classes)
 
@@ -194,7 +200,7 @@ def test_a_name_with_a_prefix_and_facts():
     assert "gnu" not in list_models()
     assert create_model("zoo/gnu_v2", 7).out_features == 7
     info = model_info("zoo/gnu_v2")
-    assert (info.kind, info.size, info.source) == ("image", (224, 224), "the zoo")
+    assert (info.modality, info.size, info.source) == ("image", (224, 224), "the zoo")
     assert info.sizes == "15x20 or larger"
     info.check_size((15, 20))
     for size in ((14, 20), (15, 19)):

@@ -65,8 +65,8 @@ def assert_same(model, reference, size):
 
 def test_all_are_listed():
     assert set(list_models("torchvision/*")) == {f"torchvision/{n}" for n in (*VIDEO, *IMAGE)}
-    kinds = {name: model_info(f"torchvision/{name}").kind for name in (*VIDEO, *IMAGE)}
-    assert kinds == dict.fromkeys(VIDEO, "video") | dict.fromkeys(IMAGE, "image")
+    modalities = {name: model_info(f"torchvision/{name}").modality for name in (*VIDEO, *IMAGE)}
+    assert modalities == dict.fromkeys(VIDEO, "video") | dict.fromkeys(IMAGE, "image")
 
 
 @pytest.mark.parametrize("name", ["mvit_v2_s", "mc3_18", "resnext50_32x4d"])

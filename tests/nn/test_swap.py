@@ -9,7 +9,7 @@ from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.models import create_model
-from vidpool.nn import KINDS, SoftPool1d, SoftPool2d, SoftPool3d, swap_pooling
+from vidpool.nn import POOLING_METHODS, SoftPool1d, SoftPool2d, SoftPool3d, swap_pooling
 
 
 class SamePadding(nn.MaxPool2d):
@@ -96,7 +96,7 @@ def test_pytorchvideo_networks():
     ],
     ids=repr,
 )
-def test_geometry_is_kept_between_all_kinds(old, size, to):
+def test_geometry_is_kept_between_all_methods(old, size, to):
     x = torch.rand(1, 2, *size)
     model = nn.Sequential(old)
     expected = old(x)
@@ -214,7 +214,7 @@ def test_layer_without_an_equivalent_is_an_error_and_the_model_stays(layer, to, 
     assert model[1] is layer
 
 
-def test_unknown_kind_is_an_error_that_lists_the_known():
+def test_unknown_method_is_an_error_that_lists_the_known():
     with pytest.raises(ConfigError, match=r"'softer'.*soft, max, avg"):
         swap_pooling(nn.Sequential(nn.MaxPool2d(2)), "softer")
 
@@ -244,16 +244,16 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_kind_fits_into_networks_and_out_again(network):
+def test_every_method_fits_into_networks_and_out_again(network):
     build, shape = NETWORKS[network]
     model, x = build().eval(), torch.rand(shape)
     keys, shapes = list(model.state_dict()), output_shapes(model, x)
     with torch.no_grad():
         logits = model(x)
-    for kind in KINDS:
-        swaps = swap_pooling(model, kind, example=shape)
+    for method in POOLING_METHODS:
+        swaps = swap_pooling(model, method, example=shape)
         assert len(swaps) == (4 if network == "densenet121" else 1)
-        assert all(type(swap.new) in KINDS[kind].layers for swap in swaps)
+        assert all(type(swap.new) in POOLING_METHODS[method].layers for swap in swaps)
         pooled = output_shapes(model, x)
         assert all(pooled[swap.name] == shapes[swap.name] for swap in swaps if swap.name in pooled)
         assert pooled.keys() >= shapes.keys() - {swap.name for swap in swaps}
@@ -266,16 +266,16 @@ def test_every_kind_fits_into_networks_and_out_again(network):
         assert torch.equal(model(x), logits)
 
 
-@pytest.mark.parametrize("to", KINDS)
-@pytest.mark.parametrize("old", KINDS)
-def test_every_kind_becomes_every_other(old, to):
+@pytest.mark.parametrize("to", POOLING_METHODS)
+@pytest.mark.parametrize("old", POOLING_METHODS)
+def test_every_method_becomes_every_other(old, to):
     x = torch.rand(2, 3, 9, 8)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(3, 2, 1))
     shape = model(x).shape
     swap_pooling(model, old, channels=4)
     (swap,) = swap_pooling(model, to, channels={"1": 4})
-    assert type(swap.old) in KINDS[old].layers
-    assert type(swap.new) in KINDS[to].layers
+    assert type(swap.old) in POOLING_METHODS[old].layers
+    assert type(swap.new) in POOLING_METHODS[to].layers
     assert model(x).shape == shape
 
 
@@ -312,7 +312,7 @@ def test_channels_can_be_given():
     assert swap.new.channels == 6
 
 
-def test_kinds_that_can_do_without_channels_take_them_where_known():
+def test_methods_that_can_do_without_channels_take_them_where_known():
     assert [swap.new.channels for swap in swap_pooling(learner(), "lp")] == [None, None]
     swaps = swap_pooling(learner(), "gated", example=(1, 3, 8, 8))
     assert [swap.new.channels for swap in swaps] == [4, 6]

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.models.weights.loading import load_checkpoint
+from vidpool.models.weights import load_checkpoint
 from vidpool.train import classifier
 from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
 from vidpool.train.callbacks.multigrid import Multigrid

@@ -46,7 +46,7 @@ def test_state_dict_holds_the_network_alone():
         ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a model.pooling"),
         ({"backbone_options": {"width": 8}}, "give width as model.width"),
         ({"backbone_options": {"in_channels": "3"}}, "in_channels must be a whole number.* '3'"),
-        ({"backbone_options": {"checkpointing": True}}, "give checkpointing as model.recompute"),
+        ({"backbone_options": {"gradient_checkpointing": True}}, "as model.gradient_checkpointing"),
     ],
 )
 def test_values_that_cannot_work(options, message):
@@ -63,10 +63,10 @@ def test_any_video_network_with_any_pooling():
         width=4,
         backbone_options=options,
         pooling="lip",
-        recompute=True,
+        gradient_checkpointing=True,
     )
     assert network(clip).shape == (2, 5)
-    assert network.model.checkpointing
+    assert network.model.gradient_checkpointing
     with pytest.raises(ConfigError, match=r"torchvision/r3d_18.*null keeps the network's own"):
         VideoClassifier("torchvision/r3d_18", num_classes=5)
     plain = VideoClassifier("torchvision/r3d_18", num_classes=5, pooling=None)

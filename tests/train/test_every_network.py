@@ -13,8 +13,8 @@ from vidpool.models.cost import pooling_layers
 from vidpool.nn import swap_pooling
 from vidpool.train.classifier import VideoClassifier
 
-VIDEO = [name for name in list_models() if model_info(name).kind == "video"]
-IMAGE = [name for name in list_models() if model_info(name).kind == "image"]
+VIDEO = [name for name in list_models() if model_info(name).modality == "video"]
+IMAGE = [name for name in list_models() if model_info(name).modality == "image"]
 # one of each kind that is quick enough for the usual run
 NARROW = ["r3d_18", "r2plus1d_50", "srtg_r3d_18", "ir_csn_50", "i3d", "mfnet"]
 CLIPS = [DemoClip(label, group=4, number=label % 2 + 1) for label in range(4)]

@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import create_model, list_models
-from vidpool.models.weights.loading import heads_of
+from vidpool.models.weights import heads_of
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm
 from vidpool.train.classifier import VideoClassifier
@@ -157,11 +157,11 @@ def assert_frozen(model, before, frozen, rounding=0.0):
     ("options", "callbacks"),
     [
         ({}, []),
-        ({"recompute": True, "optimizer": "adamw", "weight_decay": 0.1}, []),
+        ({"gradient_checkpointing": True, "optimizer": "adamw", "weight_decay": 0.1}, []),
         ({"lr_schedule": "step", "milestones": [1]}, [Multigrid, PreciseBatchNorm]),
         ({}, [EMAWeightAveraging, PreciseBatchNorm]),
     ],
-    ids=["plain", "recompute", "multigrid", "averaged"],
+    ids=["plain", "gradient_checkpointing", "multigrid", "averaged"],
 )
 def test_what_is_frozen_stays_as_it_was(options, callbacks):
     settings = {

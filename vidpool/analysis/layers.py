@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
 from vidpool.models.registry import size_text
-from vidpool.models.weights.loading import heads_of
+from vidpool.models.weights import heads_of
 from vidpool.train.classifier import VideoClassifier
 
 
@@ -135,20 +135,20 @@ def _watched(
 ) -> Iterator[None]:
     """Show the output of modules to a function, which may put another in its place.
 
-    Stages are not computed a second time meanwhile (gradient checkpointing).
+    Gradient checkpointing is switched off meanwhile: it would call the hooks a second time.
     """
 
     def hook(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
         return lambda module, args, out: see(name, out)  # noqa: ARG005
 
-    recomputes = getattr(net, "checkpointing", False)
-    if recomputes:
-        net.checkpointing = False  # type: ignore[assignment]
+    checkpointing = getattr(net, "gradient_checkpointing", False)
+    if checkpointing:
+        net.gradient_checkpointing = False  # type: ignore[assignment]
     handles = [net.get_submodule(name).register_forward_hook(hook(name)) for name in names]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-        if recomputes:
-            net.checkpointing = True  # type: ignore[assignment]
+        if checkpointing:
+            net.gradient_checkpointing = True  # type: ignore[assignment]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
-from vidpool.nn import KINDS
+from vidpool.nn import POOLING_METHODS
 
 LEARNED = ("lp", "gated", "dpp", "lip", "ordinal", "lift")
 """Methods with parameters; untrained they do what they begin with."""
@@ -22,7 +22,7 @@ def make_layer(method: str, kernel_size: int, dimensions: int, seed: int = 0) ->
     Windows that reach beyond the last pixels pool the pixels that they have.
 
     Args:
-        method: A short name of ``vidpool.nn.KINDS``.
+        method: A short name of ``vidpool.nn.POOLING_METHODS``.
         kernel_size: k, the window's size and stride on every axis.
         dimensions: 2 for pictures, 3 for clips.
         seed: Of parameters that begin at random (LiftPool's).
@@ -30,15 +30,15 @@ def make_layer(method: str, kernel_size: int, dimensions: int, seed: int = 0) ->
     Raises:
         ConfigError: The method is unknown, or cannot pool by this factor.
     """
-    if method not in KINDS:
-        raise ConfigError(f"unknown pooling {method!r}: choose from {', '.join(KINDS)}")
+    if method not in POOLING_METHODS:
+        raise ConfigError(f"unknown pooling {method!r}: choose from {', '.join(POOLING_METHODS)}")
     if kernel_size < 1:
         raise ConfigError(f"a window has at least 1 pixel, got k = {kernel_size}")
-    kind = KINDS[method]
-    options = {} if kind.channels == "none" else {"channels": 3}
+    layers, channels = POOLING_METHODS[method]
+    options = {} if channels == "none" else {"channels": 3}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = kind.layers[dimensions - 1](kernel_size, ceil_mode=True, **options)
+        layer = layers[dimensions - 1](kernel_size, ceil_mode=True, **options)
     return layer.train(method in RANDOM)
 
 

@@ -141,7 +141,7 @@ def make_layers(
     """A layer for each setting; those that a method has no layer for are left out.
 
     Args:
-        methods: Short names of ``vidpool.nn.KINDS``.
+        methods: Short names of ``vidpool.nn.POOLING_METHODS``.
         kernel_sizes: Window sizes.
         seed: Of parameters that begin at random.
         dimensions: 2 for pictures, 3 for clips.

@@ -22,7 +22,7 @@ from vidpool.bench.timing import (
     interleave,
     warm_up,
 )
-from vidpool.nn.registry import KINDS
+from vidpool.nn.registry import POOLING_METHODS
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -118,7 +118,7 @@ def measure_methods(
     with more threads that by the clock.
 
     Args:
-        methods: Of :data:`vidpool.nn.registry.KINDS`.
+        methods: Of :data:`vidpool.nn.registry.POOLING_METHODS`.
         case: Shape and window.
         layout: Memory format of x.
         dtype: One of :data:`vidpool.bench.pool.DTYPES`.
@@ -131,7 +131,7 @@ def measure_methods(
     """
     _ = case.window  # checks it
     x = make_input(case.shape, layout, dtype, values, device)
-    names = [name for name in KINDS if name == BASELINE or name in methods]
+    names = [name for name in POOLING_METHODS if name == BASELINE or name in methods]
     missing: dict[str, str] = {}
     calls: dict[Timed, _Forward | _Backward] = {}
     kept: dict[str, int] = {}
@@ -167,9 +167,9 @@ def make_layer(method: str, case: Case) -> nn.Module:
         ConfigError: The method cannot pool such windows.
         RuntimeError: Likewise.
     """
-    kind = KINDS[method]
-    cls: Callable[..., nn.Module] = kind.layers[len(case.shape) - 3]
-    options: dict[str, Any] = {"channels": case.shape[1]} if kind.channels == "needed" else {}
+    layers, channels = POOLING_METHODS[method]
+    cls: Callable[..., nn.Module] = layers[len(case.shape) - 3]
+    options: dict[str, Any] = {"channels": case.shape[1]} if channels == "needed" else {}
     if method == "avg":
         options["count_include_pad"] = False
     window = case.window

@@ -32,7 +32,7 @@ from vidpool.cli import bench_data, bench_decode, bench_index, bench_methods
 from vidpool.cli.output import output_of, wide_console
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
-from vidpool.nn.registry import KINDS
+from vidpool.nn.registry import POOLING_METHODS
 from vidpool.results import provenance, write_results
 
 Measurement = TypeVar("Measurement")
@@ -124,8 +124,8 @@ def _add_pool(what: Any) -> None:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help=f"methods instead, Table 3: all, or some of {', '.join(KINDS)} (average pooling is "
-        f"always there; case: {TABLE_3_CASE.name}, unless given)",
+        help=f"methods instead, Table 3: all, or some of {', '.join(POOLING_METHODS)} "
+        f"(average pooling is always there; case: {TABLE_3_CASE.name}, unless given)",
     )
     several: dict[str, Iterable[str]] = {
         "dtype": DTYPES,
@@ -195,9 +195,9 @@ def _methods(args: argparse.Namespace) -> list[str]:
     if args.compile:
         raise ConfigError("--compile measures SoftPool in plain PyTorch; leave --methods out")
     for name in args.methods:
-        if name not in (*KINDS, "all"):
-            raise ConfigError(f"--methods {name}: there are {', '.join(KINDS)}, and all")
-    return list(KINDS) if "all" in args.methods else args.methods
+        if name not in (*POOLING_METHODS, "all"):
+            raise ConfigError(f"--methods {name}: there are {', '.join(POOLING_METHODS)}, and all")
+    return list(POOLING_METHODS) if "all" in args.methods else args.methods
 
 
 def _numbers(args: argparse.Namespace, name: str) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ from vidpool.cli.seeds import add_seed
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError, DataError
-from vidpool.nn import KINDS
+from vidpool.nn import POOLING_METHODS
 from vidpool.results import provenance, write_results
 
 # "Flicker2K" in the paper
@@ -64,10 +64,10 @@ def add_parser(what: Any) -> None:
     add(
         "--methods",
         nargs="+",
-        choices=KINDS,
-        default=list(KINDS),
+        choices=POOLING_METHODS,
+        default=list(POOLING_METHODS),
         metavar="NAME",
-        help=f"(default: all, {', '.join(KINDS)})",
+        help=f"(default: all, {', '.join(POOLING_METHODS)})",
     )
     add(
         "--kernels",

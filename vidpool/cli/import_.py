@@ -9,7 +9,7 @@ import yaml
 
 from vidpool.errors import ConfigError
 from vidpool.files import check_output
-from vidpool.models.weights.loading import MismatchError, Report
+from vidpool.models.weights import MismatchError, Report
 from vidpool.train.importing import SUFFIXES, import_checkpoint, save
 
 PREPROCESSING = {
@@ -146,7 +146,7 @@ def _options(pairs: list[str]) -> dict[str, Any]:
 
 def _print_report(report: Report, file: TextIO) -> None:
     """Counts and first keys of what became of the weights."""
-    different = [f"{key} {there} for {here}" for key, there, here in report.other_shape]
+    different = [f"{key} {there} for {here}" for key, there, here in report.shape_mismatches]
     for name, keys in {
         "matched": list(report.matched),
         "missing": list(report.missing),
@@ -157,8 +157,8 @@ def _print_report(report: Report, file: TextIO) -> None:
         print(f"{name:<12} {len(keys):>5}  {shown}".rstrip(), file=file)
     if report.prefix:
         print(f"removed the prefix {report.prefix}", file=file)
-    if report.left_out:
-        print(f"left out, since they are no weights: {', '.join(report.left_out)}", file=file)
+    if report.other_entries:
+        print(f"left out, since they are no weights: {', '.join(report.other_entries)}", file=file)
 
 
 def _print_taken(report: Report) -> None:

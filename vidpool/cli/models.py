@@ -45,7 +45,7 @@ class Row:
         """The row for JSON."""
         about = {
             "name": self.info.name,
-            "kind": self.info.kind,
+            "kind": self.info.modality,
             "source": self.info.source,
             "sizes": self.info.sizes,
             "options": self.info.options,
@@ -101,7 +101,7 @@ def measure(name: str, clip: Sequence[int] | None = None, soft: bool = False) ->
         ConfigError: If the name is unknown.
     """
     info = model_info(name)
-    size = tuple(clip or (info.size if info.fixed or info.kind == "image" else CLIP))
+    size = tuple(clip or (info.size if info.fixed or info.modality == "image" else CLIP))
     size = size[-len(info.size) :]
     try:
         info.check_size(size)
@@ -180,7 +180,7 @@ def _clip(text: str | None) -> tuple[int, ...] | None:
 def _build(info: ModelInfo) -> nn.Module:
     """A model without data."""
     with torch.device("meta"):
-        return create_model(info.name, num_classes=CLASSES[info.kind])
+        return create_model(info.name, num_classes=CLASSES[info.modality])
 
 
 def _with_progress(items: Sequence[Item], name: Callable[[Item], str]) -> Iterator[Item]:

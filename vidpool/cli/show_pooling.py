@@ -29,7 +29,7 @@ from vidpool.data.folders import make_folder
 from vidpool.data.progress import counting_bar
 from vidpool.data.sampling import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
-from vidpool.nn import KINDS
+from vidpool.nn import POOLING_METHODS
 from vidpool.results import provenance, write_results
 from vidpool.video import open_video
 
@@ -60,10 +60,10 @@ def add_parser(what: Any) -> None:
     add(
         "--methods",
         nargs="+",
-        choices=KINDS,
+        choices=POOLING_METHODS,
         default=["avg", "max", "soft"],
         metavar="NAME",
-        help=f"of {', '.join(KINDS)} (default: avg max soft)",
+        help=f"of {', '.join(POOLING_METHODS)} (default: avg max soft)",
     )
     add(
         "--kernels",

@@ -31,7 +31,7 @@ from vidpool.cli.recipes import expand_bases
 from vidpool.cli.yaml_texts import read_all_names
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
 from vidpool.files import expand_path, is_utf8
-from vidpool.models.weights.loading import load_checkpoint
+from vidpool.models.weights import load_checkpoint
 from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
 from vidpool.train.callbacks.requeue import RequeueBetweenBatches
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished

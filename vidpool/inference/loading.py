@@ -7,7 +7,7 @@ import torch
 
 from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.models.weights.loading import load_checkpoint
+from vidpool.models.weights import load_checkpoint
 from vidpool.train.classifier import VideoClassifier
 
 

@@ -18,7 +18,7 @@ from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import expand_path
 from vidpool.inference.loading import best_device, load_classifier
-from vidpool.models.weights.loading import DESCRIPTION
+from vidpool.models.weights import DESCRIPTION
 
 EXTRA_FILE = f"{DESCRIPTION}.json"
 """Where a torch.export program has its description."""

@@ -1,6 +1,6 @@
-"""Backbones, built by name."""
+"""Networks, their registry, and loading weights into them."""
 
-from vidpool.models import csn, srtg  # noqa: F401  (which register their models)
+from vidpool.models import csn, srtg  # noqa: F401 - they register their models
 from vidpool.models.i3d import I3D
 from vidpool.models.mfnet import MFNet
 from vidpool.models.pytorchvideo_models import PyTorchVideoNet
@@ -14,7 +14,7 @@ from vidpool.models.registry import (
 )
 from vidpool.models.resnet3d import ResNet3d
 from vidpool.models.torchvision_models import TorchvisionNet
-from vidpool.models.weights.loading import load_weights
+from vidpool.models.weights import load_weights
 
 __all__ = [
     "I3D",

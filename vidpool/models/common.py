@@ -1,4 +1,4 @@
-"""What the networks share: their frame, checks, initial weights, recomputation."""
+"""Base class of the networks, option checks, weight initialization, gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from vidpool.errors import ConfigError
 
 
 class VideoNet(nn.Module, ABC):
-    """A network over clips: what embeds them, then dropout and a classifier.
+    """A network over clips: a backbone, dropout and a classifier.
 
-    Subclasses make the layers, `dropout` and the one that `head` names among them, and say in
-    `_embed` how the others follow each other.
+    Subclasses create the layers, including `dropout` and the classifier that `head` names, and
+    implement the backbone's forward pass in `_embed`.
 
     Args:
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: Compute the network's blocks a second time in the backward pass instead of
-            keeping what is inside them; an attribute that may be changed at any time.
-        **counts: What has to be at least 1, such as `num_classes` and `width`.
+        gradient_checkpointing: Recompute the activations inside each block in the backward pass
+            instead of storing them. The attribute of this name may be changed at any time.
+        **counts: Options that must be at least 1, such as `num_classes` and `width`.
 
     Raises:
-        ConfigError: If a count is below 1, or `dropout` outside [0, 1).
+        ConfigError: If a count is below 1, or `dropout` is outside [0, 1).
     """
 
     head: str
-    """Dotted name of the layer that makes the logits."""
+    """Dotted name of the layer that computes the logits."""
+    input_convolutions: tuple[str, ...] = ()
+    """Dotted names of the convolutions that take the clip; empty means the first convolution."""
     dropout: nn.Module
 
-    def __init__(self, *, dropout: float, checkpointing: bool, **counts: int) -> None:
+    def __init__(self, *, dropout: float, gradient_checkpointing: bool, **counts: int) -> None:
         super().__init__()
         check_options(dropout=dropout, **counts)
-        self.checkpointing = checkpointing
+        self.gradient_checkpointing = gradient_checkpointing
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ class VideoNet(nn.Module, ABC):
             x: (N, C, T, H, W) clips.
 
         Returns:
-            (N, features): what the classifier sees, but for dropout.
+            (N, features): the classifier's input before dropout.
 
         Raises:
             ValueError: If x does not have five dimensions.
@@ -76,10 +78,10 @@ class VideoNet(nn.Module, ABC):
 
     @abstractmethod
     def _embed(self, x: Tensor) -> Tensor:
-        """Make features (N, features) of clips (N, C, T, H, W)."""
+        """Return the features (N, features) of clips (N, C, T, H, W)."""
 
     def _classify(self, features: Tensor) -> Tensor:
-        """Make logits (N, num_classes) of features (N, features)."""
+        """Return the logits (N, num_classes) of features (N, features)."""
         return self.get_submodule(self.head)(features)
 
 
@@ -87,7 +89,7 @@ def check_options(*, dropout: float, **counts: int) -> None:
     """Check the options of a network's constructor.
 
     Raises:
-        ConfigError: If one of the counts is below 1, or `dropout` outside [0, 1).
+        ConfigError: If a count is below 1, or `dropout` is outside [0, 1).
     """
     for name, count in counts.items():
         if count < 1:
@@ -97,7 +99,7 @@ def check_options(*, dropout: float, **counts: int) -> None:
 
 
 def initialise(module: nn.Module) -> None:
-    """Set fresh weights of one layer; batch norm and LSTM keep PyTorch's."""
+    """Initialize the weights of one layer; batch norm and LSTM keep PyTorch's initialization."""
     if isinstance(module, nn.Conv3d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
@@ -107,40 +109,40 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def run(block: nn.Module, x: Any, *, recompute: bool) -> Any:
-    """Apply a block to x, a tensor or a list of such; with `recompute`, keep nothing of its inside.
+def run_block(block: nn.Module, x: Any, *, gradient_checkpointing: bool) -> Any:
+    """Apply a block to x, a tensor or a list of tensors.
 
-    The backward pass then computes the block a second time (gradient checkpointing): outputs,
-    gradients and running statistics are the same, for less memory and about a third more time.
-    Where no gradients are recorded there is nothing to save, and the block is simply applied.
+    With `gradient_checkpointing`, the activations inside the block are recomputed in the backward
+    pass instead of stored. Outputs, gradients and running statistics are the same; training takes
+    less memory and about a third more time. Without gradients, the option has no effect.
     """
-    if recompute and torch.is_grad_enabled():
-        # checkpoint() has an argument for contexts, but torch.compile cannot trace such as these
-        return checkpoint(_changing_buffers_once(block), x, use_reentrant=False)
+    if gradient_checkpointing and torch.is_grad_enabled():
+        # checkpoint() has an argument for contexts, but torch.compile cannot trace these contexts
+        return checkpoint(_updating_buffers_once(block), x, use_reentrant=False)
     return block(x)
 
 
 class Chain(nn.Sequential):
-    """Modules one after the other, with the keys of :class:`torch.nn.Sequential`."""
+    """Sequence of blocks with gradient checkpointing and the keys of `torch.nn.Sequential`."""
 
-    def forward(self, x: Tensor, recompute: bool = False) -> Tensor:
-        """Apply all modules, each as :func:`run` does."""
+    def forward(self, x: Tensor, gradient_checkpointing: bool = False) -> Tensor:
+        """Apply every module by :func:`run_block`."""
         for block in self:
-            x = run(block, x, recompute=recompute)
+            x = run_block(block, x, gradient_checkpointing=gradient_checkpointing)
         return x
 
 
-def _changing_buffers_once(block: nn.Module) -> Callable[[Any], Any]:
-    """Make a function that applies a block, whose buffers keep what the first call makes of them.
+def _updating_buffers_once(block: nn.Module) -> Callable[[Any], Any]:
+    """Return a function that applies a block and updates its buffers only in the first call.
 
-    Batch norm moves its running statistics in the forward pass: computing the block again must
-    not move them a second time. Compiled, the block is traced once and nothing is to be done.
+    Batch norm updates its running statistics in the forward pass: recomputing the block must not
+    update them a second time. A compiled block is traced once and needs no such protection.
     """
     called = False
 
     def apply(x: Any) -> Any:
         nonlocal called
-        if isinstance(x, list):  # which blocks of two pathways may change
+        if isinstance(x, list):  # blocks with two pathways may modify the list
             x = list(x)
         if torch.compiler.is_compiling():
             return block(x)
@@ -153,7 +155,7 @@ def _changing_buffers_once(block: nn.Module) -> Callable[[Any], Any]:
 
 @contextmanager
 def _scratch_buffers(block: nn.Module) -> Iterator[None]:
-    """Let a block change copies of its buffers, which are dropped at the end."""
+    """Let a block update copies of its buffers, which are discarded at the end."""
     buffers = [
         (module, name, buffer)
         for module in block.modules()

@@ -1,6 +1,6 @@
-"""What a network costs: parameters, multiply-adds in three conventions, and its pooling layers.
+"""The cost of a network: parameters, multiply-adds in three conventions, and its pooling layers.
 
-The forward pass runs on tensors without data, so that a large clip takes neither time nor memory.
+The forward pass runs on the meta device, so it takes neither time nor memory for large clips.
 """
 
 from __future__ import annotations
@@ -22,109 +22,109 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpool.errors import ConfigError
 from vidpool.nn.functional import find_calls
 from vidpool.nn.registry import pooled_dimensions
-from vidpool.nn.swap import reason_to_stay
+from vidpool.nn.swap import skip_reason
 
 aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, and operations of one forward pass in evaluation mode."""
+    """Number of parameters, and of operations in one forward pass in evaluation mode."""
 
     parameters: int
     products: int
     """Multiply-adds of convolutions, linear layers and attention."""
     batch_norm: int
-    """2 per element that batch norm scales, 1 where it has no scale."""
+    """Operations of batch norm: 2 per element, or 1 without a scale."""
     relu: int
-    """1 per element."""
+    """Operations of ReLU: 1 per element."""
     recurrent: int
     """Multiply-adds of LSTM and other recurrent layers; their activations are not counted."""
 
     @property
     def conv_linear(self) -> int:
-        """Multiply-adds of convolutions, linear layers and attention alone.
+        """Multiply-adds of convolutions, linear layers and attention only.
 
-        What most papers report as "FLOPs".
+        Most papers report this number as "FLOPs".
         """
         return self.products
 
     @property
     def fvcore(self) -> int:
-        """With batch norm, as `fvcore.nn.FlopCountAnalysis` counts convolutional networks.
+        """Multiply-adds plus batch norm, as `fvcore.nn.FlopCountAnalysis` counts.
 
-        Layer norm and interpolation, which it counts too, are left out.
+        Unlike in fvcore, layer norm and interpolation are not counted.
         """
         return self.products + self.batch_norm
 
     @property
     def paper(self) -> int:
-        """With batch norm, ReLU and recurrent layers; pooling is not counted.
+        """Multiply-adds plus batch norm, ReLU and recurrent layers, but not pooling.
 
-        What reproduces Table 7 of "Refining activation downsampling with SoftPool".
+        This convention reproduces Table 7 of "Refining activation downsampling with SoftPool".
         """
         return self.products + self.batch_norm + self.relu + self.recurrent
 
 
 @dataclass(frozen=True)
 class PoolingLayer:
-    """One pooling layer of a network."""
+    """A pooling layer of a network."""
 
     name: str
     """Dotted name in the model."""
     kind: str
     """Name of its class."""
     geometry: dict[str, Any]
-    """`kernel_size`, `stride`, `padding` and what else differs from the class's defaults; of
-    adaptive layers `output_size`."""
+    """Arguments that differ from the defaults of the class, such as `kernel_size` and `stride`;
+    `output_size` of adaptive layers."""
     sizes: tuple[tuple[int, ...], tuple[int, ...]] | None
-    """Size before and after it; None if a forward pass does not reach it."""
+    """Sizes of input and output; None if the forward pass does not reach the layer."""
     swapped: bool
-    """Whether :func:`vidpool.nn.swap_pooling` selects it by default."""
+    """True if :func:`vidpool.nn.swap_pooling` replaces the layer by default."""
     called: bool = False
-    """Whether it is a function that the network calls: `functional=True` replaces it."""
+    """True for a call of a pooling function, which `functional=True` replaces."""
 
 
 def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Cost:
-    """Count parameters and operations of one clip or picture.
+    """Count the parameters, and the operations for one clip or picture.
 
     Args:
-        model: Any network; it stays as it is and is not computed with.
+        model: Any network; it is not changed, and its weights are not used.
         size: (T, H, W) of the clip, or (H, W) of the picture.
-        channels: Channels of either.
+        channels: Channels of the clip or picture.
 
     Returns:
-        The counts; the properties of :class:`Cost` are the three conventions.
+        The counts; the properties of :class:`Cost` give the three conventions.
 
     Raises:
-        ConfigError: If the network cannot take this size.
+        ConfigError: If the network does not accept this size.
     """
-    # what the libraries' counter has no formula for, in operations
+    # number of operations of operators for which PyTorch's counter has no formula
     formulas = {
         aten.native_batch_norm: lambda x, scale, *_, **__: prod(x) * (1 if scale is None else 2),
         aten.relu: lambda x, **_: prod(x),
         aten.relu_: lambda x, **_: prod(x),
     }
-    # PyTorch 2.11 decomposes operators for whose overload there is no formula
+    # PyTorch 2.11 decomposes operators whose overload has no formula
     overloads = {operator.default: formula for operator, formula in formulas.items()}
-    empty = _without_data(model)
+    empty = _meta_copy(model)
     recurrent_layers = _shorten_recurrent_layers(empty)
     counter = FlopCounterMode(display=False, custom_mapping=formulas | overloads)
     with counter:
         _forward(empty, size, channels)
     counts = counter.get_flop_counts()
-    everything: dict[Any, int] = counts.get("Global", {})
+    total: dict[Any, int] = counts.get("Global", {})
     root = type(empty).__name__
     single_steps = sum(
         sum(counts.get(f"{root}.{name}" if name else root, {}).values())
         for name in recurrent_layers
     )
-    products = sum(count for operator, count in everything.items() if operator not in formulas)
+    products = sum(count for operator, count in total.items() if operator not in formulas)
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         products=(products - single_steps) // 2,
-        batch_norm=everything.get(aten.native_batch_norm, 0),
-        relu=everything.get(aten.relu, 0) + everything.get(aten.relu_, 0),
+        batch_norm=total.get(aten.native_batch_norm, 0),
+        relu=total.get(aten.relu, 0) + total.get(aten.relu_, 0),
         recurrent=sum(layer.products for layer in recurrent_layers.values()),
     )
 
@@ -151,7 +151,7 @@ def values_per_channel(model: nn.Module, size: Sequence[int], channels: int = 3)
     def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         counts.append(prod(inputs[0].shape[2:]))
 
-    empty = _without_data(model)
+    empty = _meta_copy(model)
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.training:
             empty.get_submodule(name).register_forward_pre_hook(count)
@@ -162,23 +162,23 @@ def values_per_channel(model: nn.Module, size: Sequence[int], channels: int = 3)
 def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> list[PoolingLayer]:
     """List the pooling layers of a network, in its order.
 
-    Max and average pooling that it does by calling functions is listed last, under the names that
-    :func:`vidpool.nn.swap_pooling` gives it; what that cannot replace is left out.
+    Calls of max and average pooling functions are listed last, under the names that
+    :func:`vidpool.nn.swap_pooling` gives them; calls that it cannot replace are left out.
 
     Args:
-        model: Any network; it stays as it is and is not computed with.
-        size: (T, H, W) of the clip, or (H, W) of the picture, that the sizes are for.
-        channels: Channels of either.
+        model: Any network; it is not changed, and its weights are not used.
+        size: (T, H, W) of the clip, or (H, W) of the picture, for the sizes of the layers.
+        channels: Channels of the clip or picture.
 
     Raises:
-        ConfigError: If the network cannot take this size.
+        ConfigError: If the network does not accept this size.
     """
-    empty = _without_data(model)
+    empty = _meta_copy(model)
     layers = {name: module for name, module in empty.named_modules() if _is_pooling(module)}
     calls = find_calls(empty)
     for block in dict.fromkeys(call.block for call in calls.values()):
         block.install(block.calls)
-    called = {name: call.layer for name, call in calls.items() if not reason_to_stay(call.layer)}
+    called = {name: call.layer for name, call in calls.items() if not skip_reason(call.layer)}
     _shorten_recurrent_layers(empty)
     sizes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
@@ -197,7 +197,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
             type(layer).__name__,
             _geometry(layer),
             sizes.get(name),
-            swapped=name in layers and not reason_to_stay(layer),
+            swapped=name in layers and not skip_reason(layer),
             called=name in called,
         )
         for name, layer in (layers | called).items()
@@ -236,8 +236,8 @@ def _shorten_recurrent_layers(model: nn.Module) -> dict[str, _RecurrentLayer]:
     }
 
 
-def _without_data(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose tensors have shapes only."""
+def _meta_copy(model: nn.Module) -> nn.Module:
+    """Return a copy on the meta device in evaluation mode."""
     tensors: dict[int, Any] = {}
     for tensor in chain(model.parameters(), model.buffers()):
         empty = tensor.detach().to("meta")
@@ -247,7 +247,7 @@ def _without_data(model: nn.Module) -> nn.Module:
 
 
 def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:
-    """Run one clip or picture without data through a model without data."""
+    """Run a forward pass of a model on the meta device."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with torch.no_grad():
         try:
@@ -262,7 +262,7 @@ def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:
 
 
 def _is_pooling(module: nn.Module) -> bool:
-    """Whether a module is a layer that swap_pooling knows, or another of PyTorch's pooling."""
+    """Return whether a module is a registered pooling layer or one of PyTorch's others."""
     return pooled_dimensions(module) > 0 or any(
         cls.__module__ == nn.MaxPool2d.__module__ and "Pool" in cls.__name__
         for cls in type(module).__mro__
@@ -270,13 +270,13 @@ def _is_pooling(module: nn.Module) -> bool:
 
 
 def _geometry(layer: nn.Module) -> dict[str, Any]:
-    """The arguments of a pooling layer that are not the usual ones."""
-    usual = {"padding": 0, "dilation": 1, "ceil_mode": False, "count_include_pad": True}
+    """Return the arguments of a pooling layer that differ from the defaults."""
+    defaults = {"padding": 0, "dilation": 1, "ceil_mode": False, "count_include_pad": True}
     geometry = {}
-    for name in ("output_size", "kernel_size", "stride", *usual):
+    for name in ("output_size", "kernel_size", "stride", *defaults):
         value = getattr(layer, name, None)
         value = tuple(value) if isinstance(value, list) else value
         values = {*value} if isinstance(value, tuple) else {value}
-        if value is not None and values != {usual.get(name)}:
+        if value is not None and values != {defaults.get(name)}:
             geometry[name] = value
     return geometry

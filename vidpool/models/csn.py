@@ -1,9 +1,9 @@
-"""Channel-separated residual networks at the SRTG family's size: bottlenecks that do not expand.
+"""Channel-separated residual networks whose bottlenecks do not expand, as in the SRTG family.
 
 "Video Classification with Channel-Separated Convolutional Networks" (Tran et al., ICCV 2019) with
-the stem, pool and planes of :mod:`vidpool.models.resnet3d`. This is the network that Table 7 of
-the SoftPool paper gives 17.26 G multiply-adds as "ir-CSN-101"; the one of the CSN paper, with
-bottlenecks that expand by four, has 22 M parameters.
+the stem, pool and planes of :mod:`vidpool.models.resnet3d`. Table 7 of the SoftPool paper lists
+this network as "ir-CSN-101" with 17.26 G multiply-adds; the network of the CSN paper, whose
+bottlenecks expand by four, has 22 M parameters.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class ChannelSeparatedBottleneck(Bottleneck):
     Args:
         in_planes: Channels of the input.
         planes: Channels of the output and between the convolutions.
-        stride: Step of the 3x3x3 convolution along T, H and W.
-        preserving: Whether the mixing of channels that the depthwise convolution gives up is kept
-            as a 1x1x1 convolution with batch norm before it (ip-CSN), or dropped (ir-CSN).
+        stride: Stride of the 3x3x3 convolution along T, H and W.
+        preserving: Preserve the channel interactions by a 1x1x1 convolution with batch norm before
+            the depthwise convolution (ip-CSN), or reduce them (ir-CSN).
     """
 
     def __init__(

@@ -1,9 +1,8 @@
-"""I3D: Inception-v1 inflated to 3D, with the key layout of the public PyTorch ports.
+"""I3D: Inception-v1 inflated to 3D, with the keys of the public PyTorch ports.
 
-"Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), whose network was
-published in TensorFlow with "SAME" padding: a convolution or pooling with stride s makes
-ceil(n / s) of n cells, and what padding that takes is put in front and behind in equal parts, the
-odd cell behind.
+"Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017). The network was
+published in TensorFlow with "SAME" padding: a convolution or pooling layer with stride s maps n
+cells to ceil(n / s); the padding for this is split evenly, with an odd cell at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidpool.models.common import VideoNet, initialise, run
+from vidpool.models.common import VideoNet, initialise, run_block
 from vidpool.models.registry import register_model
 
 
@@ -30,7 +29,7 @@ class Planes(NamedTuple):
     b3b: int
 
     def total(self) -> int:
-        """Channels of the four branches together."""
+        """Return the number of channels of the four branches together."""
         return self.b0 + self.b1b + self.b2b + self.b3b
 
 
@@ -65,7 +64,7 @@ BODY = (
     "Mixed_5b",
     "Mixed_5c",
 )
-"""What comes before the head, in order, by its names in the checkpoints."""
+"""Layers before the head, in order, by their names in the checkpoints."""
 
 
 class I3D(VideoNet):
@@ -73,20 +72,21 @@ class I3D(VideoNet):
 
     T is halved by the first convolution and by two of the four poolings, H and W by all five;
     sizes round up, so any clip is large enough. The head averages windows of (2, 7, 7) cells, or
-    the whole map along an axis where that is smaller, and then the windows: the features of the
-    published network's logits, averaged over time. Its dropout drops averages of a window each,
-    this one those of the clip.
+    the whole map along an axis that is smaller, and then the windows: this gives the features of
+    the published network's logits, averaged over time. Dropout applies to the features of the clip,
+    in the published network to those of each window.
 
-    Every max pooling is an :class:`torch.nn.MaxPool3d` that `swap_pooling` can replace, and its
-    padding weighs nothing, whatever it is replaced by. The published network pads with zeros:
-    after ReLU, as everywhere here, that changes no maximum, but would change other poolings.
+    Every max pooling layer is a :class:`torch.nn.MaxPool3d` that `swap_pooling` can replace, and
+    its padding has no weight in any pooling method. The published network pads with zeros, which
+    gives the same maxima after ReLU but would change other pooling methods.
 
     Args:
         num_classes: Number of logits.
-        width: Planes of the first convolution; all others are scaled from 64 with it.
+        width: Planes of the first convolution, 64 in the paper; all others scale with it.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     head = "logits.conv3d"
@@ -98,14 +98,14 @@ class I3D(VideoNet):
         width: int = 64,
         in_channels: int = 3,
         dropout: float = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             width=width,
             in_channels=in_channels,
             dropout=dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
         )
         mixed = {
             name: Planes(*(_scaled(planes, width) for planes in full))
@@ -125,7 +125,7 @@ class I3D(VideoNet):
         self.Mixed_4d = Inception(mixed["4c"].total(), mixed["4d"])
         self.Mixed_4e = Inception(mixed["4d"].total(), mixed["4e"])
         self.Mixed_4f = Inception(mixed["4e"].total(), mixed["4f"])
-        # two cells do not overlap: rounding up leaves room for one more behind, as SAME does
+        # windows of two cells do not overlap, so ceil_mode equals SAME padding
         self.MaxPool3d_5a_2x2 = nn.MaxPool3d(kernel_size=2, stride=2, ceil_mode=True)
         self.Mixed_5b = Inception(mixed["4f"].total(), mixed["5b"])
         self.Mixed_5c = Inception(mixed["5b"].total(), mixed["5c"])
@@ -139,7 +139,9 @@ class I3D(VideoNet):
     def _embed(self, x: Tensor) -> Tensor:
         """Average over T, H and W: (N, 16 * width)."""
         for name in BODY:
-            x = run(self.get_submodule(name), x, recompute=self.checkpointing)
+            x = run_block(
+                self.get_submodule(name), x, gradient_checkpointing=self.gradient_checkpointing
+            )
         return self.avg_pool(x).mean(dim=(2, 3, 4))
 
     def _classify(self, features: Tensor) -> Tensor:
@@ -152,8 +154,8 @@ class Unit(nn.Module):
     Args:
         in_planes: Channels of the input.
         planes: Channels of the output.
-        kernel_size: Odd number of cells along T, H and W.
-        stride: Step along T, H and W.
+        kernel_size: Size of the kernel along T, H and W, odd.
+        stride: Stride along T, H and W.
     """
 
     def __init__(self, in_planes: int, planes: int, kernel_size: int, stride: int = 1) -> None:
@@ -168,7 +170,7 @@ class Unit(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side: 1x1x1, two times 1x1x1 and 3x3x3, and pooling with 1x1x1.
+    """Four parallel branches: 1x1x1, twice 1x1x1 and 3x3x3, and pooling and 1x1x1.
 
     Args:
         in_planes: Channels of the input.
@@ -197,28 +199,28 @@ class Inception(nn.Module):
 
 
 class SameConv3d(nn.Conv3d):
-    """Convolution with TensorFlow's "SAME" padding; arguments as for its base, but for padding."""
+    """Convolution with TensorFlow's "SAME" padding; takes its base's arguments except padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, C', T', H', W'), sizes over stride rounded up."""
         padding: list[int] = []
         for size, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True):
             total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
-            padding = [total // 2, total - total // 2, *padding]  # F.pad begins with the last axis
+            padding = [total // 2, total - total // 2, *padding]  # F.pad starts with the last axis
         return super().forward(F.pad(x, padding) if any(padding) else x)
 
 
 class SamePool(nn.Module):
-    """Max pooling with "SAME" padding, over three cells with stride 2 or one with stride 1.
+    """Max pooling with "SAME" padding; each axis has size 3 and stride 2, or size 1 and stride 1.
 
-    The layer itself is the child `pool`, so that it can be replaced by another of its geometry.
-    That pads one cell on both sides, which is "SAME" for an odd size. An even size has to be
-    padded behind only: with one cell more in front, all windows but the first are those wanted,
-    and that cell lies in none of them.
+    The pooling layer is the child `pool`, so that it can be replaced by another layer of its
+    geometry. It pads one cell on both sides, which is "SAME" padding for an odd size. An even size
+    must be padded at the end only: with one more cell at the start, all windows except the first
+    are the required ones, and none of them contains that cell.
 
     Args:
-        kernel_size: Cells of a window along T, H and W, each 3 or 1.
-        stride: Step along T, H and W, 2 where the window has three cells.
+        kernel_size: Size of the window along T, H and W, each 3 or 1.
+        stride: Stride along T, H and W, 2 if the window has size 3.
     """
 
     def __init__(self, kernel_size: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
@@ -237,10 +239,10 @@ class SamePool(nn.Module):
 
 
 class WindowAverage(nn.AvgPool3d):
-    """Average pooling with stride 1 whose window is no larger than the map.
+    """Average pooling with stride 1 and a window that shrinks to the size of the map.
 
     Args:
-        window: Cells of a window along T, H and W.
+        window: Largest size of the window along T, H and W.
     """
 
     def __init__(self, window: tuple[int, int, int]) -> None:
@@ -248,13 +250,13 @@ class WindowAverage(nn.AvgPool3d):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        """Average (N, C, T, H, W) over all places where the window fits."""
+        """Average (N, C, T, H, W) over every position of the window."""
         cells = [min(pair) for pair in zip(self.window, x.shape[2:], strict=True)]
         return F.avg_pool3d(x, cells, stride=1)
 
 
 def _scaled(planes: int, width: int) -> int:
-    """Planes of a convolution that has `planes` in the network of width 64."""
+    """Return the planes of a convolution that has `planes` in the network of width 64."""
     return max(1, planes * width // 64)
 
 

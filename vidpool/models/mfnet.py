@@ -1,4 +1,4 @@
-"""MF-Net, whose convolutions run in sixteen separate fibers, with the published key layout.
+"""MF-Net, with convolutions in sixteen separate fibers and the keys of published checkpoints.
 
 "Multi-Fiber Networks for Video Recognition" (Chen et al., ECCV 2018).
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vidpool.models.common import Chain, VideoNet, initialise, run
+from vidpool.models.common import Chain, VideoNet, initialise, run_block
 from vidpool.models.registry import register_model
 
 DEPTHS = (3, 4, 6, 3)
@@ -21,17 +21,18 @@ class MFNet(VideoNet):
     """Multi-fiber network over clips: convolution, max pool, four stages, global average.
 
     T is halved by the first stage, H and W by the first convolution, the pool and the later three
-    stages; sizes round up, so any clip is large enough. The published network's head is an average
-    over (8, 7, 7) cells, the whole map of clips of 16 x 224 x 224, for which alone it is made;
-    here it is the average over all of the map.
+    stages; sizes round up, so any clip is large enough. The published network averages windows of
+    (8, 7, 7) cells, the whole map for clips of 16 x 224 x 224, and supports no other size; this one
+    averages the whole map of any clip.
 
     Args:
         num_classes: Number of logits.
         width: Number of fibers, and planes of the first convolution; the four stages have 6, 12,
-            24 and 48 times as many.
+            24 and 48 times as many planes.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     head = "classifier"
@@ -43,14 +44,14 @@ class MFNet(VideoNet):
         width: int = 16,
         in_channels: int = 3,
         dropout: float = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             width=width,
             in_channels=in_channels,
             dropout=dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
         )
         conv = nn.Conv3d(
             in_channels, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False
@@ -72,23 +73,25 @@ class MFNet(VideoNet):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Average over T, H and W: (N, 48 * width)."""
-        x = self.maxpool(run(self.conv1, x, recompute=self.checkpointing))
+        x = self.maxpool(
+            run_block(self.conv1, x, gradient_checkpointing=self.gradient_checkpointing)
+        )
         for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
-            x = stage(x, self.checkpointing)
+            x = stage(x, self.gradient_checkpointing)
         return self.tail(x).mean(dim=(2, 3, 4))
 
 
 class MultiFiberUnit(nn.Module):
     """Multiplexer and two grouped convolutions with a shortcut around them.
 
-    The multiplexer, two 1x1x1 convolutions with a shortcut of their own, lets the fibers exchange
-    what they know. The first grouped convolution is 3x3x3, the second 1x3x3. In a unit that
-    changes the shape the second is a plain 1x1x1 convolution, and the shortcut a projection.
+    The multiplexer, two 1x1x1 convolutions with their own shortcut, exchanges information between
+    the fibers. The first grouped convolution is 3x3x3, the second 1x3x3. In a unit that changes the
+    shape, the second is a plain 1x1x1 convolution, and the shortcut is a projection.
 
     Args:
         in_planes: Channels of the input.
         planes: Channels of the output and between the grouped convolutions.
-        stride: Step of the first grouped convolution along T, H and W.
+        stride: Stride of the first grouped convolution along T, H and W.
         fibers: Number of groups.
         project: Whether the unit changes the shape.
     """
@@ -121,14 +124,14 @@ class MultiFiberUnit(nn.Module):
 
 
 class PreActivated(nn.Module):
-    """Batch norm, ReLU and a convolution that pads so that only the stride changes sizes.
+    """Batch norm, ReLU and a convolution whose padding keeps the size up to the stride.
 
     Args:
         in_planes: Channels of the input.
         planes: Channels of the output.
-        kernel_size: Odd numbers of cells along T, H and W.
-        stride: Step along T, H and W.
-        groups: Number of groups of channels that do not see each other.
+        kernel_size: Size of the kernel along T, H and W, odd.
+        stride: Stride along T, H and W.
+        groups: Number of groups of the convolution.
     """
 
     def __init__(
@@ -161,7 +164,7 @@ class PreActivated(nn.Module):
 def _stage(
     depth: int, in_planes: int, planes: int, stride: tuple[int, int, int], fibers: int
 ) -> Chain:
-    """Chain `depth` units, of which the first has the stride; they are named B01, B02 and so on."""
+    """Chain `depth` units named B01, B02 and so on; the first has the stride."""
     units = [MultiFiberUnit(in_planes, planes, stride, fibers, project=True)]
     for _ in range(depth - 1):
         units.append(MultiFiberUnit(planes, planes, (1, 1, 1), fibers, project=False))

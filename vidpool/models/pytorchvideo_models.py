@@ -1,11 +1,11 @@
-"""PyTorchVideo's Kinetics-400 networks, which take clips of any size here.
+"""PyTorchVideo's Kinetics-400 networks for clips of any size.
 
-Built by the functions of :mod:`pytorchvideo.models.hub`, so that its checkpoints' `model_state`
-loads. Two things differ, neither of which has weights: the heads average over all positions,
-where PyTorchVideo's average over a window of the size that training had; and the outputs are
-logits, where PyTorchVideo's R(2+1)D and X3D end in a softmax. At the size that a network was
-designed for the logits are the same. At a larger one PyTorchVideo averages over overlapping
-windows, which count the middle more often than the border.
+The networks are built by the functions of :mod:`pytorchvideo.models.hub`, so the `model_state` of
+its checkpoints loads. There are two differences, neither of which has weights. The heads average
+over all positions, while PyTorchVideo's average over a window of the training size. The outputs are
+logits, while PyTorchVideo's R(2+1)D and X3D end with a softmax. At the size that a network was
+designed for, the logits are the same. At larger sizes, PyTorchVideo averages over overlapping
+windows, which weight the center more than the border.
 
 PyTorchVideo is imported when a network is built.
 """
@@ -19,19 +19,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidpool.models.common import VideoNet, check_options, run
+from vidpool.models.common import VideoNet, check_options, run_block
 from vidpool.models.registry import register_model
 
 
 class PyTorchVideoNet(VideoNet):
-    """Blocks of a PyTorchVideo network, the last of which is its head.
+    """Blocks of a PyTorchVideo network, ending with its head.
 
     Args:
-        blocks: The `blocks` of a network built by PyTorchVideo; its fixed averages are replaced.
+        blocks: The `blocks` of a network built by PyTorchVideo; average pooling over windows of
+            fixed size is replaced.
         dropout: Probability of dropping a feature before the classifier.
-        alpha: Frames of SlowFast's fast pathway for one of the slow pathway; None for networks
-            with one pathway.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        alpha: Ratio of the frame rates of SlowFast's pathways; None for networks with a single
+            pathway.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     def __init__(
@@ -39,9 +41,9 @@ class PyTorchVideoNet(VideoNet):
         blocks: nn.ModuleList,
         dropout: float,
         alpha: int | None = None,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(dropout=dropout, checkpointing=checkpointing)
+        super().__init__(dropout=dropout, gradient_checkpointing=gradient_checkpointing)
         self.blocks = blocks
         self.alpha = alpha
         for parent in list(blocks.modules()):
@@ -49,34 +51,38 @@ class PyTorchVideoNet(VideoNet):
                 if isinstance(child, nn.AvgPool3d):  # only heads have these
                     setattr(parent, name, nn.AdaptiveAvgPool3d(1))
         head: Any = blocks[-1]
-        head.output_pool = None  # averaged what is one position now
+        head.output_pool = None  # its input is a single position now
         head.dropout = None
         self.dropout = nn.Dropout(dropout)
         self.head = f"blocks.{len(blocks) - 1}.proj"
+        if alpha is not None:
+            self.input_convolutions = tuple(
+                f"blocks.0.multipathway_blocks.{pathway}.conv" for pathway in (0, 1)
+            )
 
     def _embed(self, x: Tensor) -> Tensor:
-        state: Any = x if self.alpha is None else pathways(x, self.alpha)
+        state: Any = x if self.alpha is None else split_pathways(x, self.alpha)
         for block in self.blocks[:-1]:
-            state = run(block, state, recompute=self.checkpointing)
+            state = run_block(block, state, gradient_checkpointing=self.gradient_checkpointing)
         head: Any = self.blocks[-1]
         return (state if head.pool is None else head.pool(state)).flatten(1)
 
 
-def pathways(x: Tensor, alpha: int) -> list[Tensor]:
-    """SlowFast's two inputs: the slow pathway's frames, evenly spread, and all frames.
+def split_pathways(x: Tensor, alpha: int) -> list[Tensor]:
+    """Return the inputs of SlowFast's pathways: evenly spaced frames, and all frames.
 
-    Section 3.1 of "SlowFast Networks for Video Recognition" (ICCV 2019), with the frames that
-    PyTorchVideo takes: the first, the last, and what lies between, rounded down.
+    Section 3.1 of "SlowFast Networks for Video Recognition" (ICCV 2019), with the frames of
+    PyTorchVideo: from the first to the last in equal steps, rounded down.
 
     Args:
         x: (N, C, T, H, W) clips.
-        alpha: Frames of the fast pathway for one of the slow pathway.
+        alpha: Number of frames of the fast pathway per frame of the slow pathway.
 
     Returns:
-        Clips with T / alpha frames, rounded up as the connections between the pathways do, and x.
+        Clips with T / alpha frames, rounded up as in the lateral connections, and x.
     """
     frames = x.shape[2]
-    # on the CPU, since GPUs may round otherwise
+    # on the CPU, since GPUs may round differently
     picked = torch.linspace(0, frames - 1, -(-frames // alpha), device="cpu").long()
     return [x.index_select(2, picked.to(x.device)), x]
 
@@ -88,18 +94,18 @@ def _build(
     *,
     num_classes: int,
     dropout: float,
-    checkpointing: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> PyTorchVideoNet:
     """Build a network by a function of `pytorchvideo.models.hub` or `pytorchvideo.models`."""
-    # imported here, since it takes a second and most networks do without
+    # imported here, since it takes a second and most networks do not need it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.jit's, raised by the import
+        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, by the import
         from pytorchvideo import models
         from pytorchvideo.models import hub
     check_options(num_classes=num_classes, dropout=dropout)
     build = getattr(models if builder.startswith("create_") else hub, builder)
     net = build(model_num_class=num_classes, head_activation=None, **settings)
-    return PyTorchVideoNet(net.blocks, dropout, alpha, checkpointing)
+    return PyTorchVideoNet(net.blocks, dropout, alpha, gradient_checkpointing)
 
 
 def _register(

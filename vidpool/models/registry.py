@@ -1,4 +1,4 @@
-"""Models by name, and what a user needs to know of them before building one."""
+"""Registry of the models: facts about each, and building one by name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from torch import nn
 from vidpool.errors import ConfigError
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
-Kind = Literal["video", "image"]
+Modality = Literal["video", "image"]
 
 _AXES = {"video": ("T", "H", "W"), "image": ("H", "W")}
-_NOMINAL = {"video": (16, 224, 224), "image": (224, 224)}
+_NOMINAL_SIZES = {"video": (16, 224, 224), "image": (224, 224)}
 _EXPECTED: dict[Any, tuple[type, str]] = {
     bool: (bool, "true or false"),
     int: (Integral, "a whole number"),
     float: (Real, "a number"),
 }
-"""What options of a type have to be an instance of, and in words; others are not checked."""
+"""Accepted class and its description by the annotation of an option; others are not checked."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,25 @@ class ModelInfo:
     """Facts about a registered model."""
 
     name: str
-    kind: Kind
+    modality: Modality
     """`"video"` for (N, C, T, H, W) clips, `"image"` for (N, C, H, W) pictures."""
     size: tuple[int, ...]
-    """(T, H, W) of the clips, or (H, W) of the pictures, that it was designed for."""
+    """Input size that the model was designed for: (T, H, W) of clips or (H, W) of pictures."""
     smallest: tuple[int, ...]
-    """The smallest size that it takes."""
+    """Smallest input size that the model accepts."""
     fixed: bool
-    """Whether it takes `size` only; else it takes any size from `smallest` on."""
+    """Whether the model accepts `size` only, instead of any size from `smallest` on."""
     source: str
-    """Whose implementation it is."""
+    """Package whose implementation is used."""
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What :func:`create_model` takes for it."""
-        return tuple(_keywords(_MODELS[self.name].build))
+        """Names of the options that :func:`create_model` accepts for this model."""
+        return tuple(_option_types(_MODELS[self.name].build))
 
     @property
     def sizes(self) -> str:
-        """The sizes that it takes, in words."""
+        """Description of the accepted input sizes."""
         if self.fixed:
             return f"{size_text(self.size)} only"
         if set(self.smallest) == {1}:
@@ -59,18 +59,19 @@ class ModelInfo:
         return f"{size_text(self.smallest)} or larger"
 
     def check_size(self, size: Sequence[int]) -> None:
-        """Refuse clips or pictures that the model cannot take.
+        """Check that the model accepts an input size.
 
         Args:
-            size: (T, H, W), or (H, W) where the model is of kind `"image"`.
+            size: (T, H, W), or (H, W) of a model of modality `"image"`.
 
         Raises:
-            ConfigError: If it takes other sizes only; the message says which.
+            ConfigError: If the model does not accept the size; the message lists the sizes.
         """
-        axes = _AXES[self.kind]
+        axes = _AXES[self.modality]
         if len(size) != len(axes):
             raise ConfigError(
-                f"{self.name} takes {self.kind}s of size {'x'.join(axes)}, not {size_text(size)}"
+                f"{self.name} takes {self.modality}s of size {'x'.join(axes)}, "
+                f"not {size_text(size)}"
             )
         too_small = any(given < least for given, least in zip(size, self.smallest, strict=True))
         if too_small or (self.fixed and tuple(size) != self.size):
@@ -96,7 +97,7 @@ def register_model(builder: Builder) -> Builder: ...
 def register_model(
     *,
     name: str | None = ...,
-    kind: Kind = ...,
+    modality: Modality = ...,
     size: tuple[int, ...] | None = ...,
     smallest: tuple[int, ...] | None = ...,
     fixed: bool = ...,
@@ -108,87 +109,91 @@ def register_model(
     builder: Callable[..., nn.Module] | None = None,
     *,
     name: str | None = None,
-    kind: Kind = "video",
+    modality: Modality = "video",
     size: tuple[int, ...] | None = None,
     smallest: tuple[int, ...] | None = None,
     fixed: bool = False,
     source: str = "vidpool",
 ) -> Any:
-    """Make a function's model available by name; a decorator, with arguments or without.
+    """Register a function that builds a model; a decorator, with or without arguments.
 
-    The function takes keyword-only arguments, `num_classes` among them. `**options` stands for the
+    The function takes keyword-only arguments, including `num_classes`. `**options` stands for the
     keyword-only arguments of the class in its return annotation. :func:`create_model` checks the
-    types of those annotated as bool, int or float; what else a value must be, the function says
-    itself. What it builds may have `heads`, a
-    tuple with the dotted names of its layers that make logits: those stay fresh where weights are
-    loaded that were trained on other classes.
+    types of options annotated as bool, int or float; the function checks everything else itself.
+
+    The network that it builds may have two attributes, both tuples of dotted layer names. `heads`
+    are the layers that compute logits: they are re-initialized when loaded weights were trained on
+    a different number of classes. `input_convolutions` are the convolutions that take the clip, if
+    these are not just the first one.
 
     Args:
-        builder: The function.
-        name: Name of the model, by default the function's. A prefix like `"torchvision/"` says
-            whose network it is.
-        kind: What it takes, `"video"` or `"image"`.
-        size: The (T, H, W) or (H, W) that it was designed for; 16x224x224 and 224x224 by default.
-        smallest: The smallest size that it takes, by default 1 on each axis.
-        fixed: Whether it takes `size` only.
-        source: Whose implementation it is.
+        builder: Function that builds the model.
+        name: Name of the model; defaults to the function's name. A prefix such as
+            `"torchvision/"` names the package that implements the network.
+        modality: Input of the model, `"video"` or `"image"`.
+        size: The (T, H, W) or (H, W) that the model was designed for; defaults to 16x224x224 or
+            224x224.
+        smallest: Smallest size that the model accepts; defaults to 1 on each axis.
+        fixed: Whether the model accepts `size` only.
+        source: Package whose implementation is used.
 
     Raises:
-        ValueError: If the name is taken.
+        ValueError: If the name is already registered.
     """
 
     def register(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        called = name or builder.__name__
-        if called in _MODELS:
-            raise ValueError(f"a model named {called} is registered already")
-        nominal = size or _NOMINAL[kind]
-        least = nominal if fixed else smallest or (1,) * len(nominal)
-        _MODELS[called] = _Model(ModelInfo(called, kind, nominal, least, fixed, source), builder)
+        model = name or builder.__name__
+        if model in _MODELS:
+            raise ValueError(f"a model named {model} is registered already")
+        nominal = size or _NOMINAL_SIZES[modality]
+        minimum = nominal if fixed else smallest or (1,) * len(nominal)
+        info = ModelInfo(model, modality, nominal, minimum, fixed, source)
+        _MODELS[model] = _Model(info, builder)
         return builder
 
     return register if builder is None else register(builder)
 
 
 def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module:
-    """Build a registered model with fresh weights.
+    """Build a registered model with newly initialized weights.
 
     Args:
         name: One of :func:`list_models`.
         num_classes: Number of logits.
-        **options: The model's further arguments, such as `width` or `dropout`;
-            :func:`model_info` lists them.
+        **options: Further options of the model, such as `width` or `dropout`; see
+            :attr:`ModelInfo.options`.
 
     Returns:
-        Module from (N, C, T, H, W) clips, or (N, C, H, W) pictures where the model is of kind
-        `"image"`, to (N, num_classes) logits.
+        Module from (N, C, T, H, W) clips, or (N, C, H, W) pictures if its modality is `"image"`,
+        to (N, num_classes) logits.
 
     Raises:
-        ConfigError: If the name or an option is unknown, a value cannot work or is of the wrong
-            type, or the model is of a package that is not installed.
+        ConfigError: If the name or an option is unknown, a value is out of range or of the wrong
+            type, or the package that implements the model is not installed.
     """
-    model_info(name)  # which raises for unknown names
+    model_info(name)  # raises if the name is unknown
     build = _MODELS[name].build
-    known = _keywords(build)
+    known = _option_types(build)
     unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise ConfigError(f"{name} does not take {', '.join(unknown)}; it takes {', '.join(known)}")
     options["num_classes"] = num_classes
     for option, value in options.items():
-        kind, expected = _EXPECTED.get(known.get(option), (object, ""))
-        # True is an Integral, but no number of classes
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (Integral, Real)):
+        cls, expected = _EXPECTED.get(known.get(option), (object, ""))
+        # True is an Integral, but not a number of classes
+        if not isinstance(value, cls) or (isinstance(value, bool) and cls in (Integral, Real)):
             raise ConfigError(f"{name}: {option} must be {expected}, but is {value!r}")
     return build(**options)
 
 
 def model_info(name: str) -> ModelInfo:
-    """Facts about a registered model, without building it.
+    """Return the facts about a registered model without building it.
 
     Raises:
         ConfigError: If the name is unknown.
     """
     if name not in _MODELS:
-        near = ", ".join(_near(name))
+        near = ", ".join(_near_names(name))
         raise ConfigError(
             f"unknown model {name!r}{f': did you mean one of {near}?' if near else ';'} "
             "vidpool.models.list_models() lists all"
@@ -197,31 +202,31 @@ def model_info(name: str) -> ModelInfo:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the registered models, r3d_18 before r3d_101, those with a prefix last.
+    """List the names of the registered models in natural order, those with a prefix last.
 
     Models of packages that are not installed are listed too.
 
     Args:
-        pattern: Shell-style pattern that the names have to match, such as `"r3d_*"` or
+        pattern: Shell-style pattern that the names must match, such as `"r3d_*"` or
             `"torchvision/*"`; `*` crosses the slash.
     """
     return sorted(matching(_MODELS, pattern), key=_natural_order)
 
 
 def find_models(patterns: Sequence[str]) -> list[str]:
-    """Names of the registered models that match one pattern or another, each once.
+    """List the names of the registered models that match at least one pattern, without duplicates.
 
     Args:
-        patterns: As for :func:`list_models`; without any, all models are found.
+        patterns: See :func:`list_models`; an empty sequence finds all models.
 
     Raises:
-        ConfigError: If a pattern matches nothing.
+        ConfigError: If a pattern matches no model.
     """
     found: dict[str, None] = {}
     for pattern in patterns or ["*"]:
         names = list_models(pattern)
         if not names:
-            near = ", ".join(_near(pattern))
+            near = ", ".join(_near_names(pattern))
             raise ConfigError(
                 f"no model matches {pattern!r}{f'; near names are {near}' if near else ''}"
             )
@@ -230,12 +235,12 @@ def find_models(patterns: Sequence[str]) -> list[str]:
 
 
 def size_text(size: Sequence[int]) -> str:
-    """A size as users write it: 16x224x224."""
+    """Format a size, such as 16x224x224."""
     return "x".join(map(str, size))
 
 
-def _near(name: str) -> list[str]:
-    """Up to three names that look like a wrong one, whose prefix may be missing."""
+def _near_names(name: str) -> list[str]:
+    """Return up to three registered names similar to a wrong one, whose prefix may be missing."""
     full = {known.lower(): known for known in _MODELS}
     full |= {known.rpartition("/")[2].lower(): known for known in reversed(_MODELS)}
     wanted = name.lower()
@@ -245,13 +250,13 @@ def _near(name: str) -> list[str]:
 
 
 def _natural_order(name: str) -> tuple[bool, list[tuple[int, str]]]:
-    """Sort key that compares runs of digits as numbers."""
+    """Return a sort key that compares runs of digits as numbers."""
     parts = [(int(part or 0) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
     return "/" in name, parts
 
 
-def _keywords(builder: Callable[..., nn.Module]) -> dict[str, Any]:
-    """Types, by name, of the arguments that a builder takes or that the class it returns takes."""
+def _option_types(builder: Callable[..., nn.Module]) -> dict[str, Any]:
+    """Return the options of a builder, or of the class that it returns, with their annotations."""
     signatures = [inspect.signature(builder, eval_str=True)]
     if any(p.kind is p.VAR_KEYWORD for p in signatures[0].parameters.values()):
         signatures.append(inspect.signature(signatures[0].return_annotation, eval_str=True))

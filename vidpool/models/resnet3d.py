@@ -1,7 +1,7 @@
-"""3D and (2+1)D residual networks with the key layout of the SRTG family's checkpoints.
+"""3D and (2+1)D residual networks with the keys of the SRTG family's checkpoints.
 
-The networks that "Refining activation downsampling with SoftPool" (ICCV 2021) compares in Table 7.
-Their bottleneck does not expand: each of its three convolutions has the stage's planes.
+"Refining activation downsampling with SoftPool" (ICCV 2021) compares these networks in Table 7.
+Their bottleneck does not expand: each of its three convolutions has the planes of the stage.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from vidpool.models.common import Chain, VideoNet, initialise, run
+from vidpool.models.common import Chain, VideoNet, initialise, run_block
 from vidpool.models.registry import register_model
 
 BlockFactory: TypeAlias = Callable[[int, int, int], nn.Module]
-"""Makes a block from its input planes, output planes and stride."""
+"""Function of input planes, output planes and stride that returns a block."""
 StemFactory: TypeAlias = Callable[[int, int], nn.Module]
-"""Makes a stem from the clip's channels and its own output planes."""
+"""Function of the clip's channels and the output planes that returns a stem."""
 
 DEPTHS = {
     18: (2, 2, 2, 2),
@@ -28,7 +28,7 @@ DEPTHS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),
 }
-"""Blocks of the four stages by a network's name: basic blocks below 50, bottlenecks from there."""
+"""Blocks of the four stages by depth: basic blocks below 50 layers, bottlenecks from 50 on."""
 
 
 class ResNet3d(VideoNet):
@@ -39,14 +39,15 @@ class ResNet3d(VideoNet):
 
     Args:
         depths: Number of blocks of each of the four stages.
-        block: Makes one block.
-        stem: Makes what comes before the pool.
+        block: Function that returns a block.
+        stem: Function that returns the layers before the pool.
         num_classes: Number of logits.
         width: Planes of the stem and the first stage; the later stages have 2, 4 and 8 times as
-            many.
+            many planes.
         in_channels: Channels of the clips.
         dropout: Probability of dropping a feature before the classifier.
-        checkpointing: See :class:`~vidpool.models.common.VideoNet`, also for what is raised.
+        gradient_checkpointing: See :class:`~vidpool.models.common.VideoNet`, which also lists the
+            exceptions.
     """
 
     head = "fc"
@@ -61,14 +62,14 @@ class ResNet3d(VideoNet):
         width: int = 64,
         in_channels: int = 3,
         dropout: float = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             width=width,
             in_channels=in_channels,
             dropout=dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
         )
         self.stem = stem(in_channels, width)
         self.pool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
@@ -82,9 +83,9 @@ class ResNet3d(VideoNet):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Average over T, H and W: (N, 8 * width)."""
-        x = self.pool(run(self.stem, x, recompute=self.checkpointing))
+        x = self.pool(run_block(self.stem, x, gradient_checkpointing=self.gradient_checkpointing))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x, self.checkpointing)
+            x = stage(x, self.gradient_checkpointing)
         return x.mean(dim=(2, 3, 4))
 
 
@@ -94,8 +95,8 @@ class BasicBlock(nn.Module):
     Args:
         in_planes: Channels of the input.
         planes: Channels of the output and between the convolutions.
-        stride: Step of the first convolution along T, H and W.
-        factorised: Whether the 3x3x3 convolutions are (2+1)D.
+        stride: Stride of the first convolution along T, H and W.
+        factorised: Factorize the 3x3x3 convolutions into (2+1)D.
     """
 
     def __init__(
@@ -123,13 +124,13 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """A 1x1x1, a 3x3x3 and a 1x1x1 convolution with a shortcut around them.
 
-    The last convolution does not widen: the output has as many channels as the middle.
+    It does not expand: the output has as many channels as the 3x3x3 convolution.
 
     Args:
         in_planes: Channels of the input.
         planes: Channels of the output and between the convolutions.
-        stride: Step of the 3x3x3 convolution along T, H and W.
-        factorised: Whether the 3x3x3 convolution is (2+1)D.
+        stride: Stride of the 3x3x3 convolution along T, H and W.
+        factorised: Factorize the 3x3x3 convolution into (2+1)D.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class Bottleneck(nn.Module):
 
 
 def stem_3d(in_channels: int, planes: int) -> nn.Sequential:
-    """One 3x7x7 convolution that halves H and W, with batch norm and ReLU."""
+    """Return a 3x7x7 convolution that halves H and W, with batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv3d(in_channels, planes, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False),
         nn.BatchNorm3d(planes),
@@ -169,7 +170,7 @@ def stem_3d(in_channels: int, planes: int) -> nn.Sequential:
 
 
 def stem_2plus1d(in_channels: int, planes: int) -> nn.Sequential:
-    """A 1x7x7 convolution that halves H and W, then a 3x1x1, each with batch norm and ReLU."""
+    """Return a 1x7x7 convolution that halves H and W and a 3x1x1, with batch norm and ReLU each."""
     middle = max(1, 45 * planes // 64)
     return nn.Sequential(
         nn.Conv3d(in_channels, middle, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
@@ -182,13 +183,13 @@ def stem_2plus1d(in_channels: int, planes: int) -> nn.Sequential:
 
 
 def _stage(block: BlockFactory, depth: int, in_planes: int, planes: int, stride: int) -> Chain:
-    """Chain `depth` blocks, of which the first has the stride."""
+    """Chain `depth` blocks; the first has the stride."""
     rest = (block(planes, planes, 1) for _ in range(depth - 1))
     return Chain(block(in_planes, planes, stride), *rest)
 
 
 def _conv3x3x3(in_planes: int, planes: int, stride: int, middle: int | None) -> nn.Sequential:
-    """Make a 3x3x3 convolution, or a 1x3x3 to `middle` planes and a 3x1x1 where that is given."""
+    """Return a 3x3x3 convolution, or, given `middle` planes, a 1x3x3 and a 3x1x1 convolution."""
     if middle is None:
         return nn.Sequential(
             nn.Conv3d(in_planes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
@@ -204,17 +205,17 @@ def _conv3x3x3(in_planes: int, planes: int, stride: int, middle: int | None) -> 
 
 
 def _middle_planes(in_planes: int, planes: int) -> int:
-    """Planes that give the two halves of a block's (2+1)D convolution the weights of a 3D one.
+    """Return the planes between the two halves of a (2+1)D convolution.
 
-    Equation in section 3.5 of "A Closer Look at Spatiotemporal Convolutions for Action
-    Recognition" (CVPR 2018), with the planes that enter the block, even for a convolution that is
-    not its first.
+    With these planes, the halves have as many weights as a 3D convolution: equation in section 3.5
+    of "A Closer Look at Spatiotemporal Convolutions for Action Recognition" (CVPR 2018). As in the
+    published checkpoints, it uses the input planes of the block for all convolutions of a block.
     """
     return (27 * in_planes * planes) // (9 * in_planes + 3 * planes)
 
 
 def _shortcut(in_planes: int, planes: int, stride: int) -> nn.Module:
-    """Project the input where the block changes its shape; Identity adds no state-dict keys."""
+    """Return a projection if the block changes the shape, else an Identity, which has no keys."""
     if stride == 1 and in_planes == planes:
         return nn.Identity()
     return nn.Sequential(

@@ -1,9 +1,9 @@
 """torchvision's video networks, and the image networks of the SoftPool paper.
 
-Built by torchvision's functions, whose layers keep their names, so that its checkpoints load. They
-are initialised as torchvision initialises them. torchvision is imported when a network is built.
+The networks are built and initialized by torchvision's functions, and their layers keep their
+names, so torchvision's checkpoints load. torchvision is imported when a network is built.
 
-torchvision's published GoogLeNet and Inception v3 expect pixels normalised with mean 0.5 and
+torchvision's published GoogLeNet and Inception v3 expect pixels normalized with mean 0.5 and
 standard deviation 0.5, the other image networks with those of ImageNet.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
-from vidpool.models.common import check_options, run
-from vidpool.models.registry import Kind, model_info, register_model, size_text
+from vidpool.models.common import check_options, run_block
+from vidpool.models.registry import Modality, model_info, register_model, size_text
 
 _RESNET = "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten"
 _VIDEO_RESNET = "stem layer1 layer2 layer3 layer4 avgpool flatten"
@@ -35,28 +35,28 @@ _INCEPTION_V3 = (
     "Mixed_7a Mixed_7b Mixed_7c avgpool flatten"
 )
 _AUXILIARY = {"aux1": "fc2", "aux2": "fc2", "AuxLogits": "fc"}
-"""Heads that serve training alone, and their layers that make logits."""
-_AUXLOGITS_SIDE = 299  # its 5x5 convolution needs as much
+"""Heads that are used in training only, and their layers that compute logits."""
+_AUXLOGITS_SIDE = 299  # minimum for its 5x5 convolution
 
 
 class TorchvisionNet(nn.Module):
-    """The layers of a torchvision network, run one after the other.
+    """The layers of a torchvision network, applied in sequence.
 
     Args:
-        name: Name in the registry, which knows the sizes that the network takes.
-        net: What torchvision built; its layers become this module's, under the same names.
-        features: Names of the layers that make features of clips or pictures, in order.
-        classifier: Names of the layers that make logits of features, in order.
-        layers: Further layers without weights, or ones in place of those of `net`.
+        name: Name in the registry, which lists the sizes that the network accepts.
+        net: Network built by torchvision; its layers become this module's, under the same names.
+        features: Names of the layers that compute features, in order.
+        classifier: Names of the layers that compute logits from features, in order.
+        layers: Additional layers without weights, or replacements of layers of `net`.
         head: Dotted name of the layer of `classifier` that has weights.
-        checkpointing: Compute the layers that make features a second time in the backward pass
-            instead of keeping their inside in memory.
+        gradient_checkpointing: Recompute the activations inside the feature layers in the backward
+            pass instead of storing them.
     """
 
     heads: tuple[str, ...]
     """Dotted names of all layers that depend on the number of classes, auxiliary ones last.
 
-    The first is no `head` as other networks have, since torchvision calls modules so.
+    There is no attribute `head`, which some torchvision networks use for a module.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class TorchvisionNet(nn.Module):
         classifier: Sequence[str],
         layers: dict[str, nn.Module],
         head: str,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.gradient_checkpointing = gradient_checkpointing
         self.name = name
         self._features = tuple(features)
         self._classifier = tuple(classifier)
@@ -84,13 +84,13 @@ class TorchvisionNet(nn.Module):
         """Embed clips or pictures.
 
         Args:
-            x: (N, 3, T, H, W) clips, or (N, 3, H, W) where the network takes pictures.
+            x: (N, 3, T, H, W) clips, or (N, 3, H, W) pictures for an image network.
 
         Returns:
-            (N, features): what the classifier sees, but for dropout.
+            (N, features): the classifier's input before dropout.
 
         Raises:
-            ConfigError: If the network cannot take this size; the message says which it takes.
+            ConfigError: If the network does not accept this size; the message lists the sizes.
         """
         return self._embed(x)[0]
 
@@ -98,14 +98,14 @@ class TorchvisionNet(nn.Module):
         """Classify clips or pictures.
 
         Args:
-            x: (N, 3, T, H, W) clips, or (N, 3, H, W) where the network takes pictures.
+            x: (N, 3, T, H, W) clips, or (N, 3, H, W) pictures for an image network.
 
         Returns:
             (N, num_classes) logits. In training, a network with auxiliary heads returns a tuple of
-            the logits and those of the heads, the deepest first, as torchvision's does.
+            its logits and those of the heads, the deepest first, as in torchvision.
 
         Raises:
-            ConfigError: If the network cannot take this size; the message says which it takes.
+            ConfigError: If the network does not accept this size; the message lists the sizes.
         """
         x, auxiliary = self._embed(x)
         for name in self._classifier:
@@ -113,22 +113,24 @@ class TorchvisionNet(nn.Module):
         return (x, *reversed(auxiliary)) if auxiliary else x
 
     def _embed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features, and the logits of auxiliary heads in training."""
-        self._check(x)
+        """Return the features and, in training, the logits of auxiliary heads."""
+        self._check_input(x)
         auxiliary = []
         for name in self._features:
             if name not in _AUXILIARY:
-                x = run(self.get_submodule(name), x, recompute=self.checkpointing)
+                x = run_block(
+                    self.get_submodule(name), x, gradient_checkpointing=self.gradient_checkpointing
+                )
             elif self.training and name in self._modules:
                 auxiliary.append(self.get_submodule(name)(x))
         return x, auxiliary
 
-    def _check(self, x: Tensor) -> None:
+    def _check_input(self, x: Tensor) -> None:
         info = model_info(self.name)
         if x.ndim != 2 + len(info.size):
-            axes = "T, H, W" if info.kind == "video" else "H, W"
+            axes = "T, H, W" if info.modality == "video" else "H, W"
             raise ConfigError(
-                f"{self.name} takes {info.kind}s (N, C, {axes}), but got shape {tuple(x.shape)}"
+                f"{self.name} takes {info.modality}s (N, C, {axes}), but got shape {tuple(x.shape)}"
             )
         info.check_size(x.shape[2:])
         if self.training and "AuxLogits" in self._modules and min(x.shape[2:]) < _AUXLOGITS_SIDE:
@@ -139,23 +141,23 @@ class TorchvisionNet(nn.Module):
 
 
 class MViT(TorchvisionNet):
-    """torchvision's MViT, whose tokens travel with their arrangement in time and space."""
+    """torchvision's MViT, whose blocks take tokens and their arrangement (T, H, W)."""
 
     def _embed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        self._check(x)
+        self._check_input(x)
         x = self.get_submodule("conv_proj")(x)
         arrangement = tuple(x.shape[2:])
         x = self.get_submodule("pos_encoding")(x.flatten(2).transpose(1, 2))
         for block in self.get_submodule("blocks").children():
-            if self.checkpointing and torch.is_grad_enabled():  # it has no buffers
+            if self.gradient_checkpointing and torch.is_grad_enabled():  # it has no buffers
                 x, arrangement = checkpoint(block, x, arrangement, use_reentrant=False)
             else:
                 x, arrangement = block(x, arrangement)
-        return self.get_submodule("norm")(x)[:, 0], []  # of the class token
+        return self.get_submodule("norm")(x)[:, 0], []  # the class token
 
 
 def _drop_auxiliary(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Leave out the weights of auxiliary heads that a network was built without."""
+    """Remove the weights of auxiliary heads that the network was built without."""
     absent = tuple(f"{prefix}{name}." for name in _AUXILIARY if name not in module._modules)
     for key in [key for key in state_dict if key.startswith(absent)]:
         del state_dict[key]
@@ -166,55 +168,55 @@ def _no_layers() -> dict[str, nn.Module]:
 
 
 def _densenet_layers() -> dict[str, nn.Module]:
-    """What torchvision's DenseNet calls as functions."""
+    """Return layers for the functions that torchvision's DenseNet calls."""
     return {"relu": nn.ReLU(inplace=True), "avgpool": nn.AdaptiveAvgPool2d(1)}
 
 
 def _s3d_layers() -> dict[str, nn.Module]:
-    """A global average in place of one over 2x7x7, which is the same at 16x224x224.
+    """Return a global average in place of one over 2x7x7 cells, and the classifier's input shape.
 
-    At longer clips torchvision averages over overlapping windows, which count the frames at either
-    end less often. The classifier is a convolution.
+    Both averages are the same at 16x224x224. For longer clips, torchvision averages over
+    overlapping windows, which weight the frames at both ends less. The classifier is a convolution.
     """
     return {"avgpool": nn.AdaptiveAvgPool3d(1), "unflatten": nn.Unflatten(1, (1024, 1, 1, 1))}
 
 
 def _swin_layers() -> dict[str, nn.Module]:
-    """Channels are last until the average."""
+    """Return the permutation to channels-first before the average."""
     from torchvision.ops import Permute
 
     return {"permute": Permute([0, 4, 1, 2, 3])}
 
 
 class _Family(NamedTuple):
-    """What the networks of one torchvision class share."""
+    """Layers and settings common to the networks of a torchvision class."""
 
     features: str
     """Names of the layers up to the features."""
     classifier: str = "dropout fc"
     """Names of the layers from the features on."""
     head: str = "fc"
-    """Dotted name of the one among them that has weights."""
+    """Dotted name of the classifier layer that has weights."""
     layers: Callable[[], dict[str, nn.Module]] = _no_layers
-    """Makes layers that torchvision's network lacks."""
+    """Function that returns additional layers."""
     settings: Callable[[], dict[str, Any]] = dict
-    """Makes arguments for torchvision's function."""
+    """Function that returns arguments of torchvision's function."""
     net: type[TorchvisionNet] = TorchvisionNet
 
 
 def _make(
     name: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     num_classes: int,
     dropout: float,
-    checkpointing: bool,
+    gradient_checkpointing: bool,
     **settings: Any,
 ) -> TorchvisionNet:
     check_options(num_classes=num_classes, dropout=dropout)
     from torchvision import models
 
-    build = getattr(models.video if kind == "video" else models, name.rpartition("/")[2])
+    build = getattr(models.video if modality == "video" else models, name.rpartition("/")[2])
     net = build(weights=None, num_classes=num_classes, **family.settings(), **settings)
     layers = {"flatten": nn.Flatten(), "dropout": nn.Dropout(dropout), **family.layers()}
     return family.net(
@@ -224,38 +226,40 @@ def _make(
         family.classifier.split(),
         layers,
         family.head,
-        checkpointing,
+        gradient_checkpointing,
     )
 
 
 def _build(
     name: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     *,
     num_classes: int,
     dropout: float,
-    checkpointing: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> TorchvisionNet:
-    return _make(name, kind, family, num_classes, dropout, checkpointing)
+    return _make(name, modality, family, num_classes, dropout, gradient_checkpointing)
 
 
 def _build_inception(
     name: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     *,
     num_classes: int,
     dropout: float,
-    checkpointing: bool = False,
+    gradient_checkpointing: bool = False,
     aux_logits: bool = False,
 ) -> TorchvisionNet:
-    return _make(name, kind, family, num_classes, dropout, checkpointing, aux_logits=aux_logits)
+    return _make(
+        name, modality, family, num_classes, dropout, gradient_checkpointing, aux_logits=aux_logits
+    )
 
 
 def _register(
     names: str,
-    kind: Kind,
+    modality: Modality,
     family: _Family,
     *,
     dropout: float = 0.0,
@@ -267,8 +271,8 @@ def _register(
     for name in names.split():
         name = f"torchvision/{name}"
         facts: dict[str, Any] = {"size": size, "smallest": smallest, "fixed": fixed}
-        register = register_model(name=name, kind=kind, source="torchvision", **facts)
-        register(partial(build, name, kind, family, dropout=dropout))
+        register = register_model(name=name, modality=modality, source="torchvision", **facts)
+        register(partial(build, name, modality, family, dropout=dropout))
 
 
 _register("r3d_18 mc3_18 r2plus1d_18", "video", _Family(_VIDEO_RESNET), size=(16, 112, 112))
@@ -280,7 +284,7 @@ _register(
         "dropout unflatten classifier flatten",
         "classifier.1",
         _s3d_layers,
-        lambda: {"dropout": 0.0},  # ours comes before
+        lambda: {"dropout": 0.0},  # the layer `dropout` replaces it
     ),
     dropout=0.2,
     smallest=(5, 17, 17),

@@ -1,15 +1,15 @@
-"""Pooling layers, the exchange of a model's pooling layers, and sub-batch norm."""
+"""Pooling layers, `swap_pooling` for existing models, and sub-batch norm."""
 
 from vidpool.nn import pooling
-from vidpool.nn.pooling import *  # noqa: F403 - the list is there
-from vidpool.nn.registry import KINDS, Kind
+from vidpool.nn.pooling import *  # noqa: F403 - it defines __all__
+from vidpool.nn.registry import POOLING_METHODS, PoolingMethod
 from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
 from vidpool.nn.sub_batch_norm import SubBatchNorm, split_batch_norm
 from vidpool.nn.swap import Swap, swap_pooling
 
 __all__ = [
-    "KINDS",
-    "Kind",
+    "POOLING_METHODS",
+    "PoolingMethod",
     "SoftPool1d",
     "SoftPool2d",
     "SoftPool3d",

@@ -1,4 +1,4 @@
-"""How many channels the pooling layers of a model see, found by running the model once."""
+"""Finding the number of channels of a model's pooling layers by a forward pass."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from vidpool.errors import ConfigError
 from vidpool.nn.registry import pooled_dimensions
 
 
-class _AllSeen(Exception):  # noqa: N818 - no error, but the way out of a forward pass
+class _AllReached(Exception):  # noqa: N818 - not an error, but ends the forward pass
     """Every layer has been reached."""
 
 
 def find_channels(
     model: nn.Module, layers: Mapping[str, nn.Module], example: Any
 ) -> dict[nn.Module, int]:
-    """Run a model and note the channels of what reaches some of its pooling layers.
+    """Return the number of input channels of some of a model's pooling layers.
 
-    The model is run in evaluation mode and, for layers that only training reaches (auxiliary
-    classifiers), once more in training mode. Parameters, buffers, modes and random numbers are
-    afterwards as before.
+    The model runs once in evaluation mode and, if some layers are only reached in training
+    (auxiliary classifiers), once more in training mode. Parameters, buffers, modes and the state
+    of the random number generators are restored.
 
     Args:
         model: The model.
         layers: Pooling layers of the model, by name.
-        example: What the model is called with; a sequence of ints is the shape of a tensor of
-            zeros.
+        example: Input of the model; a sequence of ints is the shape of a tensor of zeros.
 
     Raises:
-        ConfigError: If a layer is not reached, or with different numbers of channels.
+        ConfigError: If a layer is not reached, or is called with different numbers of channels.
     """
     if isinstance(example, Sequence) and all(isinstance(size, int) for size in example):
         like = next(model.parameters(), torch.empty(0))
@@ -41,7 +40,7 @@ def find_channels(
     channels: dict[nn.Module, int] = {}
     names = {layer: name for name, layer in layers.items()}
 
-    def note(layer: nn.Module, args: tuple[Any, ...]) -> None:
+    def record(layer: nn.Module, args: tuple[Any, ...]) -> None:
         x: Tensor = args[0]
         count = x.shape[-1 - pooled_dimensions(layer)]
         if channels.setdefault(layer, count) != count:
@@ -50,20 +49,20 @@ def find_channels(
                 "another, so it cannot learn anything for each: choose another pooling for it"
             )
 
-    def note_and_stop(layer: nn.Module, args: tuple[Any, ...]) -> None:
-        note(layer, args)
+    def record_and_stop(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        record(layer, args)
         if len(channels) == len(names):
-            raise _AllSeen
+            raise _AllReached
 
-    with _as_before(model), torch.no_grad():
-        _run(model.eval(), names, note, example)
+    with _restored(model), torch.no_grad():
+        _run(model.eval(), names, record, example)
         if len(channels) < len(names):
-            _run(model.train(), names, note_and_stop, example)
-    unseen = [name for layer, name in names.items() if layer not in channels]
-    if unseen:
+            _run(model.train(), names, record_and_stop, example)
+    unreached = [name for layer, name in names.items() if layer not in channels]
+    if unreached:
         raise ConfigError(
-            f"the example does not reach {', '.join(unseen)}: say how many channels they have, "
-            f"as in channels={{{unseen[0]!r}: 64}}, or leave them out with `where`"
+            f"the example does not reach {', '.join(unreached)}: say how many channels they have, "
+            f"as in channels={{{unreached[0]!r}: 64}}, or leave them out with `where`"
         )
     return channels
 
@@ -74,11 +73,11 @@ def _run(
     hook: Callable[[nn.Module, tuple[Any, ...]], None],
     example: Any,
 ) -> None:
-    """Call a model with a hook before each of some layers, which may raise `_AllSeen`."""
+    """Call a model with a forward pre-hook on some layers, which may raise `_AllReached`."""
     handles = [layer.register_forward_pre_hook(hook) for layer in layers]
     try:
         model(example)
-    except _AllSeen:
+    except _AllReached:
         pass
     finally:
         for handle in handles:
@@ -86,8 +85,8 @@ def _run(
 
 
 @contextmanager
-def _as_before(model: nn.Module) -> Iterator[None]:
-    """Put modes, buffers and the state of the random numbers back at the end."""
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Restore modes, buffers and the state of the random number generators at the end."""
     modes = {module: module.training for module in model.modules()}
     buffers = {buffer: buffer.clone() for buffer in model.buffers()}
     with torch.random.fork_rng():

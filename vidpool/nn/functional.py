@@ -1,4 +1,4 @@
-"""Pooling that a model does by calling functions, made into layers."""
+"""Finding calls of pooling functions in a model and replacing them by layers."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ _LAYERS: dict[Callable[..., Any], tuple[type[nn.Module], tuple[str, ...]]] = {
     F.avg_pool2d: (nn.AvgPool2d, _AVG),
     F.avg_pool3d: (nn.AvgPool3d, _AVG),
 }
-"""Functions, the layers that do the same, and the names of what follows the input."""
-_NAMES = {f"{kind}_pool{ndim}d" for kind in ("max", "avg") for ndim in (1, 2, 3)}
+"""Pooling functions, the equivalent layers, and the names of the arguments after the input."""
+_POOLING_NAMES = {f"{kind}_pool{ndim}d" for kind in ("max", "avg") for ndim in (1, 2, 3)}
 
 
 class Call(NamedTuple):
-    """A pooling function that a block calls."""
+    """A call of a pooling function in a block."""
 
     block: Block
     node: fx.Node
     name: str
-    """Name that the layer gets in the block."""
+    """Name of the layer in the block."""
     layer: nn.Module
-    """Does the same as the call."""
+    """The equivalent layer."""
 
 
 class Block:
-    """A module whose own `forward` calls pooling functions, and what that computes.
+    """A module whose own `forward` calls pooling functions, and the traced graph of it.
 
-    Only this `forward` is traced, with all submodules as they are. The module stays the same
-    object with the same attributes, submodules and hooks: :meth:`install` puts layers beside its
-    submodules and exchanges its class for a subclass that differs in `forward` alone, as
-    `torch.nn.utils.parametrize` does. So it keeps its training flag, state-dict keys and place,
-    and can be copied, but only its state dict can be pickled.
+    Only this `forward` is traced; submodules are leaves of the graph. The module stays the same
+    object with the same attributes, submodules and hooks: :meth:`install` adds layers to its
+    submodules and replaces its class by a subclass that overrides `forward` only, as
+    `torch.nn.utils.parametrize` does. It keeps its training flag, state-dict keys and place in the
+    model, and can be copied, but only its state dict can be pickled.
     """
 
     def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
@@ -65,7 +65,7 @@ class Block:
         self.calls: list[Call] = []
         taken = {name for name, _ in module.named_children()}
         for node in graph.nodes:
-            layer = _layer(node)
+            layer = _equivalent_layer(node)
             if layer is None:
                 continue
             name = node.name
@@ -75,10 +75,10 @@ class Block:
             self.calls.append(Call(self, node, name, layer.train(module.training)))
 
     def install(self, calls: list[Call]) -> Callable[[], None]:
-        """Make some of the calls into submodules that do the same, for good.
+        """Replace some of the calls by equivalent submodules.
 
         Returns:
-            Function that undoes it.
+            Function that undoes the replacement.
         """
         module, cls = self.module, type(self.module)
         for call in calls:
@@ -104,14 +104,14 @@ class Block:
 
 
 class Untraceable(NamedTuple):
-    """A module that names pooling functions but cannot be traced."""
+    """A module that refers to pooling functions but cannot be traced."""
 
     name: str
     module: nn.Module
     reason: str
 
     def error(self) -> ConfigError:
-        """Return the error that says so."""
+        """Return the error to raise if the module's calls should be replaced."""
         return ConfigError(
             f"{self.name or 'the model'} ({type(self.module).__name__}) calls pooling functions, "
             f"which cannot be replaced because its forward {self.reason}: give it pooling layers "
@@ -120,10 +120,10 @@ class Untraceable(NamedTuple):
 
 
 def find_blocks(model: nn.Module) -> Iterator[tuple[str, Block | Untraceable]]:
-    """Give the modules whose own `forward` calls pooling functions, with a name, in order.
+    """Yield the names and blocks of modules whose own `forward` calls pooling functions, in order.
 
-    A module that stands under several names comes under each, as one block. Calls whose window
-    depends on the input (global pooling) and those that return indices are not counted.
+    A module with several names is yielded under each of them, with the same block. Calls whose
+    window depends on the input (global pooling) and calls that return indices are ignored.
     """
     blocks: dict[nn.Module, Block | Untraceable | None] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -135,7 +135,7 @@ def find_blocks(model: nn.Module) -> Iterator[tuple[str, Block | Untraceable]]:
 
 
 def find_calls(model: nn.Module) -> dict[str, Call]:
-    """Give the calls that can be replaced, in order, by the dotted names that their layers get."""
+    """Return the replaceable calls, in order, by the dotted names of their layers."""
     return {
         f"{name}.{call.name}".removeprefix("."): call
         for name, block in find_blocks(model)
@@ -144,47 +144,47 @@ def find_calls(model: nn.Module) -> dict[str, Call]:
     }
 
 
-class _Shallow(fx.Tracer):
-    """Traces one forward; submodules are called as they are."""
+class _ShallowTracer(fx.Tracer):
+    """Tracer of a single forward, which does not enter submodules."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-        """Say yes to every submodule."""
+        """Return True: every submodule is a leaf."""
         return True
 
 
 def _examine(name: str, module: nn.Module) -> Block | Untraceable | None:
-    # the forward of a block whose calls were replaced before comes from no module
+    # a block whose calls were replaced before has a generated forward without a module
     if (type(module).forward.__module__ or "").startswith(("torch.", "vidpool.nn.")):
         return None
-    if pooled_dimensions(module):  # a layer of its own, which swap_pooling judges by its class
+    if pooled_dimensions(module):  # a pooling layer, which swap_pooling selects by its class
         return None
-    reason = _obstacle(module)
+    reason = _tracing_obstacle(module)
     if not reason:
         try:
             graph = _trace(module, module.training)
-            both = [graph]
-            if any(map(_layer, graph.nodes)) or "training" in _named_in(module):
-                both.append(_trace(module, not module.training))
-        # whatever user code does with a proxy
+            graphs = [graph]
+            if any(map(_equivalent_layer, graph.nodes)) or "training" in _referenced_names(module):
+                graphs.append(_trace(module, not module.training))
+        # user code may do anything with a proxy
         except Exception as error:
             reason = f"cannot be traced ({type(error).__name__}: {error})"
         else:
-            if not any(_layer(node) for traced in both for node in traced.nodes):
+            if not any(_equivalent_layer(node) for traced in graphs for node in traced.nodes):
                 return None
-            if len({str(traced) for traced in both}) == 1:
+            if len({str(traced) for traced in graphs}) == 1:
                 return Block(module, graph)
             reason = "depends on self.training"
-    return Untraceable(name, module, reason) if _named_in(module) & _NAMES else None
+    return Untraceable(name, module, reason) if _referenced_names(module) & _POOLING_NAMES else None
 
 
 def _trace(module: nn.Module, training: bool) -> fx.Graph:
     before, attributes = module.training, set(vars(module))
-    module.training = training  # of this module alone: the others are not run
+    module.training = training  # not of its submodules, which are not run
     try:
-        graph = _Shallow().trace(module)
+        graph = _ShallowTracer().trace(module)
     finally:
         module.training = before
-        # tensors that are constants to the trace, which would not follow the module to a device
+        # tensors that the tracer stores as constants would not follow the module to a device
         constants = vars(module).keys() - attributes
         for name in constants:
             delattr(module, name)
@@ -193,40 +193,42 @@ def _trace(module: nn.Module, training: bool) -> fx.Graph:
     return graph
 
 
-def _obstacle(module: nn.Module) -> str:
-    """Say what tracing would silently get wrong in a module; empty if nothing is known to be."""
+def _tracing_obstacle(module: nn.Module) -> str:
+    """Return why tracing a module would silently go wrong; empty if no reason is known."""
     if "forward" in vars(module):
         return "is set on the instance"
     for parameter in inspect.signature(module.forward).parameters.values():
-        # a traced argument is never None, and so takes the branch for one that was given
+        # a traced argument is never None, so the branch for a given argument would be traced
         if parameter.default is not parameter.empty or parameter.kind in (
             parameter.VAR_POSITIONAL,
             parameter.VAR_KEYWORD,
         ):
             return f"has the optional argument {parameter.name!r}"
-    if "isinstance" in _named_in(module):
+    if "isinstance" in _referenced_names(module):
         return "looks at the types of its arguments"
     return ""
 
 
-def _named_in(module: nn.Module) -> set[str]:
-    """Return the global names and attributes that the methods of a module's classes use."""
+def _referenced_names(module: nn.Module) -> set[str]:
+    """Return the global names and attributes that the methods of a module's classes refer to."""
     names: set[str] = set()
     for cls in type(module).__mro__:
         if not cls.__module__.startswith("torch.nn."):
             for method in vars(cls).values():
                 if isinstance(method, FunctionType) and method.__name__ != "__init__":
-                    names |= _names_of(method.__code__)
+                    names |= _code_names(method.__code__)
     return names
 
 
-def _names_of(code: CodeType) -> set[str]:
-    nested = (_names_of(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+def _code_names(code: CodeType) -> set[str]:
+    nested = (
+        _code_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)
+    )
     return set(code.co_names).union(*nested)
 
 
-def _layer(node: fx.Node) -> nn.Module | None:
-    """Make the layer that does what a call does; None where there is none."""
+def _equivalent_layer(node: fx.Node) -> nn.Module | None:
+    """Return the layer that is equivalent to a call; None if there is none."""
     if node.op != "call_function" or node.target not in _LAYERS:
         return None
     cls, _ = _LAYERS[node.target]
@@ -235,9 +237,9 @@ def _layer(node: fx.Node) -> nn.Module | None:
         return None
     found: list[fx.Node] = []
     fx.node.map_arg(tuple(arguments.values()), found.append)
-    if found:  # a size that depends on the input
+    if found:  # an argument depends on the input
         return None
-    # PyTorch's own functions write "no stride" as an empty list
+    # PyTorch's functions represent a missing stride as an empty list
     return cls(
         **{
             key: tuple(value) if isinstance(value, Sequence) else value
@@ -248,6 +250,6 @@ def _layer(node: fx.Node) -> nn.Module | None:
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
-    """Return the arguments of a pooling call by their names."""
+    """Return the arguments of a pooling call by name."""
     _, names = _LAYERS[node.target]  # type: ignore[index]
     return dict(zip(("input", *names, "return_indices"), node.args, strict=False)) | node.kwargs

@@ -1,4 +1,4 @@
-"""The one table of pooling methods."""
+"""Registry of the pooling methods by short name."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from vidpool.nn import pooling
 from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
 
 
-class Kind(NamedTuple):
-    """A pooling method."""
+class PoolingMethod(NamedTuple):
+    """The layers of a pooling method."""
 
     layers: tuple[type[nn.Module], type[nn.Module], type[nn.Module]]
-    """For one, two and three pooled dimensions."""
+    """Layer classes for one, two and three pooled dimensions."""
     channels: Literal["none", "optional", "needed"] = "none"
-    """Whether the layers take `channels`, the number that they learn parameters for."""
+    """Whether the layers take `channels`, the number of channels that they learn parameters for."""
 
 
-KINDS = {
-    "soft": Kind((SoftPool1d, SoftPool2d, SoftPool3d)),
-    "max": Kind((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)),
-    "avg": Kind((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)),
-    "sum": Kind((pooling.SumPool1d, pooling.SumPool2d, pooling.SumPool3d)),
-    "power": Kind((pooling.PowerAvgPool1d, pooling.PowerAvgPool2d, pooling.PowerAvgPool3d)),
-    "lp": Kind((pooling.LpPool1d, pooling.LpPool2d, pooling.LpPool3d), "optional"),
-    "gated": Kind((pooling.GatedPool1d, pooling.GatedPool2d, pooling.GatedPool3d), "optional"),
-    "dpp": Kind(
+POOLING_METHODS = {
+    "soft": PoolingMethod((SoftPool1d, SoftPool2d, SoftPool3d)),
+    "max": PoolingMethod((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)),
+    "avg": PoolingMethod((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)),
+    "sum": PoolingMethod((pooling.SumPool1d, pooling.SumPool2d, pooling.SumPool3d)),
+    "power": PoolingMethod(
+        (pooling.PowerAvgPool1d, pooling.PowerAvgPool2d, pooling.PowerAvgPool3d)
+    ),
+    "lp": PoolingMethod((pooling.LpPool1d, pooling.LpPool2d, pooling.LpPool3d), "optional"),
+    "gated": PoolingMethod(
+        (pooling.GatedPool1d, pooling.GatedPool2d, pooling.GatedPool3d), "optional"
+    ),
+    "dpp": PoolingMethod(
         (
             pooling.DetailPreservingPool1d,
             pooling.DetailPreservingPool2d,
@@ -35,7 +39,7 @@ KINDS = {
         ),
         "needed",
     ),
-    "lip": Kind(
+    "lip": PoolingMethod(
         (
             pooling.LocalImportancePool1d,
             pooling.LocalImportancePool2d,
@@ -43,29 +47,31 @@ KINDS = {
         ),
         "needed",
     ),
-    "stochastic": Kind(
+    "stochastic": PoolingMethod(
         (pooling.StochasticPool1d, pooling.StochasticPool2d, pooling.StochasticPool3d)
     ),
-    "s3": Kind((pooling.S3Pool1d, pooling.S3Pool2d, pooling.S3Pool3d)),
-    "ordinal": Kind(
+    "s3": PoolingMethod((pooling.S3Pool1d, pooling.S3Pool2d, pooling.S3Pool3d)),
+    "ordinal": PoolingMethod(
         (pooling.OrdinalPool1d, pooling.OrdinalPool2d, pooling.OrdinalPool3d), "needed"
     ),
-    "lift": Kind((pooling.LiftPool1d, pooling.LiftPool2d, pooling.LiftPool3d), "needed"),
+    "lift": PoolingMethod((pooling.LiftPool1d, pooling.LiftPool2d, pooling.LiftPool3d), "needed"),
 }
-"""Pooling methods by the short names that `swap_pooling` takes."""
+"""Pooling methods by the short names that `swap_pooling` accepts."""
 
 
 def pooled_dimensions(layer: nn.Module) -> int:
-    """Number of dimensions that a layer of a known kind pools; 0 for other modules."""
-    for kind in KINDS.values():
-        for ndim, cls in enumerate(kind.layers, start=1):
+    """Return the number of dimensions that a registered layer pools; 0 for other modules."""
+    for method in POOLING_METHODS.values():
+        for ndim, cls in enumerate(method.layers, start=1):
             if isinstance(layer, cls):
                 return ndim
     return 0
 
 
-def has_own_forward(layer: nn.Module) -> bool:
-    """Whether a pooling layer's class computes something else than its kind does."""
+def overrides_forward(layer: nn.Module) -> bool:
+    """Return whether the layer's class overrides `forward` of the pooling layer that it extends."""
     return all(
-        type(layer).forward is not cls.forward for kind in KINDS.values() for cls in kind.layers
+        type(layer).forward is not cls.forward
+        for method in POOLING_METHODS.values()
+        for cls in method.layers
     )

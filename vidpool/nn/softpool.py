@@ -1,4 +1,4 @@
-"""SoftPool layers with the arguments of PyTorch's max pooling layers."""
+"""SoftPool layers, drop-in replacements for PyTorch's max pooling layers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vidpool.ops.reference import check_gradient
 
 
 class _SoftPoolNd(PoolLayer):
-    """What the layers share; they differ in the number of dimensions."""
+    """SoftPool over any number of dimensions."""
 
-    _shown: ClassVar[tuple[str, ...]] = ("gradient",)
+    _repr_names: ClassVar[tuple[str, ...]] = ("gradient",)
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class _SoftPoolNd(PoolLayer):
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool x, of the shapes that the class names; the dtype stays."""
+        """Pool x, whose shape the class documents, and return the same dtype."""
         return soft_pool(x, self._window(), self.gradient)
 
 
@@ -51,16 +51,18 @@ class SoftPool2d(_SoftPoolNd):
 class SoftPool3d(_SoftPoolNd):
     """SoftPool over T, H, W of (N, C, T, H, W) or (C, T, H, W).
 
-    Takes the place of :class:`torch.nn.MaxPool3d`: same arguments, output sizes and (no) state.
+    A drop-in replacement for :class:`torch.nn.MaxPool3d` with the same arguments and output sizes;
+    it has no state.
 
     Args:
-        kernel_size: Cells of a window; an int or one a dimension, like the next three.
-        stride: Step from one window to the next; None means `kernel_size`.
-        padding: Cells added on both sides, which weigh nothing; at most half of `kernel_size`.
-        dilation: Step from one cell of a window to the next.
+        kernel_size: Size of the window; an int or one int per dimension, like the next three.
+        stride: Stride of the window; defaults to `kernel_size`.
+        padding: Number of cells added on both sides, which have no weight; at most half of
+            `kernel_size`.
+        dilation: Distance between neighboring cells of a window.
         ceil_mode: Round the output size up instead of down.
-        gradient: "exact" or "paper"; see :func:`vidpool.ops.soft_pool3d`, which also says what a
-            forward pass raises.
+        gradient: `"exact"` or `"paper"`; see :func:`vidpool.ops.soft_pool3d`, which also lists the
+            exceptions of the forward pass.
 
     Raises:
         TypeError: If a size is neither an int nor a sequence of ints.

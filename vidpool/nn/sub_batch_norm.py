@@ -1,39 +1,39 @@
-"""Batch norm over a constant number of clips, however large the batch is.
+"""Batch norm over a constant number of clips, independent of the batch size.
 
-Batch norm regularises by the noise of its statistics, which depends on how many clips they are of.
-Where batches grow and shrink in training, groups of a constant size keep it the same.
+Batch norm regularizes by the noise of its statistics, which depends on the number of clips. If the
+batch size varies during training, groups of a constant size keep this noise constant.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# PyTorch has no public name for what its batch norms share
+# PyTorch has no public name for the base class of its batch norms
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.errors import ConfigError
 
 
 class SubBatchNorm(_BatchNorm):
-    """Batch norm that in training normalises groups of ``clips`` following clips by themselves.
+    """Batch norm that normalizes groups of ``clips`` consecutive clips separately in training.
 
-    Running statistics are those of the whole batch, so that evaluation is that of plain batch norm;
-    parameters and buffers are too. A batch that cannot be divided evenly gives groups of nearly the
-    same size, none smaller than ``clips`` unless the batch is.
+    Running statistics are those of the whole batch, so evaluation is the same as with plain batch
+    norm, as are parameters and buffers. A batch that cannot be divided evenly is split into groups
+    of nearly the same size; none is smaller than ``clips`` unless the batch is.
 
     Args:
         num_features: C, channels.
-        clips: Clips in a group.
-        eps: Added to the variance.
-        momentum: Of the running statistics; None for their plain mean.
-        affine: Whether to learn a scale and a shift.
-        track_running_stats: Whether there are running statistics.
+        clips: Number of clips per group.
+        eps: Value added to the variance.
+        momentum: Momentum of the running statistics; None means their cumulative average.
+        affine: Learn a scale and a shift.
+        track_running_stats: Keep running statistics.
 
     Shape:
         (N, C, …), and the same.
 
     Raises:
-        ConfigError: ``clips`` is below 1.
+        ConfigError: If ``clips`` is below 1.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class SubBatchNorm(_BatchNorm):
         self.clips = clips
 
     def extra_repr(self) -> str:
-        """Add the size of a group to what batch norm says of itself."""
+        """Return the arguments for `repr`."""
         return f"{super().extra_repr()}, clips={self.clips}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise a batch (N, C, …)."""
+        """Normalize a batch (N, C, …)."""
         groups = len(x) // self.clips
         if groups <= 1 or not self.training:
             return super().forward(x)
-        # as running statistics with momentum 1, each group's mean and unbiased variance
+        # with momentum 1, the running statistics are each group's mean and unbiased variance
         running = self.running_mean
         dtype = torch.promote_types(x.dtype, torch.float32) if running is None else running.dtype
         statistics = torch.zeros(2, groups, self.num_features, dtype=dtype, device=x.device)
@@ -71,7 +71,9 @@ class SubBatchNorm(_BatchNorm):
             ]
         )
         cells = x[0, 0].numel()
-        self._update(statistics, statistics.new_tensor([len(part) * cells for part in parts]))
+        self._update_running_statistics(
+            statistics, statistics.new_tensor([len(part) * cells for part in parts])
+        )
         return normalised
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -79,12 +81,12 @@ class SubBatchNorm(_BatchNorm):
             raise ValueError(f"batch norm takes (N, C, …), got {input.dim()} dimensions")
 
     @torch.no_grad()
-    def _update(self, statistics: Tensor, sizes: Tensor) -> None:
-        """Add the whole batch's statistics to the running ones.
+    def _update_running_statistics(self, statistics: Tensor, sizes: Tensor) -> None:
+        """Update the running statistics with those of the whole batch.
 
         Args:
             statistics: (2, groups, C), means and unbiased variances.
-            sizes: (groups,), values of a channel.
+            sizes: (groups,), number of values per channel.
         """
         if self.running_mean is None or self.running_var is None:
             return
@@ -102,17 +104,17 @@ class SubBatchNorm(_BatchNorm):
 
 
 def split_batch_norm(model: nn.Module, clips: int) -> list[str]:
-    """Replace a model's batch norms by sub-batch norm, in place; state-dict keys stay.
+    """Replace a model's batch norms by sub-batch norm in place; state-dict keys stay.
 
     Args:
         model: Any network, before it is wrapped for distributed training.
-        clips: Clips in a group.
+        clips: Number of clips per group.
 
     Returns:
-        The names of what was replaced.
+        The names of the replaced layers.
 
     Raises:
-        ConfigError: ``clips`` is below 1, or there is no batch norm.
+        ConfigError: If ``clips`` is below 1, or the model has no batch norm.
     """
     new: dict[nn.Module, SubBatchNorm] = {}
     names = []

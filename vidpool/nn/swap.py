@@ -1,4 +1,4 @@
-"""Exchange the pooling layers of a finished model."""
+"""Replace the pooling layers of an existing model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from vidpool.errors import ConfigError
 from vidpool.nn.channels import find_channels
 from vidpool.nn.functional import Call, Untraceable, find_blocks, find_calls
-from vidpool.nn.registry import KINDS, has_own_forward, pooled_dimensions
+from vidpool.nn.registry import POOLING_METHODS, overrides_forward, pooled_dimensions
 from vidpool.ops.geometry import make_window
 
 Where: TypeAlias = str | Sequence[str] | Callable[[str, nn.Module], bool]
@@ -31,7 +31,7 @@ _ADAPTIVE = (
 
 
 class Swap(NamedTuple):
-    """One replaced layer."""
+    """A replaced layer."""
 
     name: str
     """Dotted name of the layer in the model."""
@@ -50,59 +50,59 @@ def swap_pooling(
     example: Any = None,
     **options: Any,
 ) -> list[Swap]:
-    """Replace pooling layers of a model in place, keeping output shapes unless told otherwise.
+    """Replace pooling layers of a model in place; output shapes stay by default.
 
-    The new layers have the old ones' geometry and training flag and the model's device and dtype;
-    hooks are not carried over. State-dict keys stay but for what the layers themselves learn. An
-    instance that stands under several names is replaced by one new instance. A layer that is of
-    the wanted kind already is made anew, with `options`. If anything is raised, the model is
+    The new layers have the geometry and training flag of the old layers and the device and dtype
+    of the model; hooks are lost. State-dict keys stay, except for parameters of the pooling layers
+    themselves. An instance with several names is replaced by one new instance. Layers that already
+    use the method `to` are replaced too, with `options`. If an exception is raised, the model is
     unchanged.
 
-    Without `where`, every layer of a kind in `vidpool.nn.registry.KINDS` is replaced, but for
-    average pooling with stride 1 and no padding: that is taken for the network's head and stays,
-    as in the paper. So does a subclass with a `forward` of its own, since its arguments do not tell
-    its geometry. Adaptive pooling is never replaced.
+    By default, every layer of a method in `vidpool.nn.registry.POOLING_METHODS` is replaced, with
+    two exceptions. Average pooling with stride 1 and no padding is considered the network's head
+    and stays, as in the paper. A subclass that overrides `forward` stays too, since its arguments
+    may not describe its geometry. Adaptive pooling is never replaced.
 
-    With `functional`, calls of PyTorch's max and average pooling functions count as layers too.
-    They are found by tracing the `forward` of each module that calls one, and become submodules
-    of it named after the function: `Mixed_5b.avg_pool2d`, then `avg_pool2d_1`. The module stays
-    the same object (see `vidpool.nn.functional.Block`); what its `forward` reads of its plain
-    attributes is fixed from then on. Calls whose window depends on the input stay.
+    With `functional`, calls of PyTorch's max and average pooling functions count as layers. They
+    are found by tracing the `forward` of each module that calls one, and become submodules named
+    after the function: `Mixed_5b.avg_pool2d`, then `avg_pool2d_1`. The module stays the same object
+    (see `vidpool.nn.functional.Block`); plain attributes that its `forward` reads keep their
+    current values from then on. Calls whose window depends on the input stay.
 
     Args:
         model: Any module that contains pooling layers.
-        to: Short name of the pooling: `"soft"`, `"max"`, `"avg"`, `"sum"`, `"power"`, `"lp"`,
-            `"gated"`, `"dpp"`, `"lip"`, `"stochastic"`, `"s3"`, `"ordinal"` or `"lift"`. Average
-            pooling is made with `count_include_pad=False`, since padding weighs nothing in the
-            others.
-        where: Selects what to replace instead: a shell-style pattern for dotted names
+        to: Short name of the pooling method: `"soft"`, `"max"`, `"avg"`, `"sum"`, `"power"`,
+            `"lp"`, `"gated"`, `"dpp"`, `"lip"`, `"stochastic"`, `"s3"`, `"ordinal"` or `"lift"`.
+            Average pooling gets `count_include_pad=False`, since padding has no weight in the
+            other methods.
+        where: Layers to replace instead of the default: a shell-style pattern for dotted names
             (`"layer1.*"`; `*` crosses dots), several patterns of which one has to match, or a
             function of name and layer. A pattern that matches a module selects the pooling layers
             inside it.
-        geometry: `"keep"`, or `"authors"` for the weights of the paper's authors, who replaced max
-            pooling over 3 cells with stride 2 and padding 1 by pooling over 2 with stride 2 and
-            none. That gives one cell less on axes of odd length.
-        functional: Whether to replace pooling functions that modules call.
-        channels: Channels that every layer pools, or those of each by name, for kinds that learn
-            something for each channel; the others ignore it.
-        example: A small input that the model is run on once to find the channels, or its shape,
-            such as `(1, 3, 8, 32, 32)`. The model stays as it is.
+        geometry: `"keep"`, or `"authors"` for weights published by the paper's authors, who
+            replaced max pooling with kernel size 3, stride 2 and padding 1 by pooling with kernel
+            size 2, stride 2 and no padding. The output is one cell shorter on axes of odd length.
+        functional: Whether to replace calls of pooling functions.
+        channels: Number of channels that the layers pool, or a number for each layer name, for
+            methods that learn parameters for each channel; other methods ignore it.
+        example: A small input, or its shape such as `(1, 3, 8, 32, 32)`, for one forward pass that
+            finds the number of channels. The model is left unchanged by it.
         **options: Further arguments for every new layer, such as `gradient="paper"`.
 
     Returns:
-        What was replaced, one entry a name, in the model's order.
+        The replaced layers, one entry per name, in the model's order.
 
     Raises:
-        ConfigError: If `to` is unknown; if no layer was selected (the message lists what there
-            is); if a selected layer has no equivalent: `return_indices`, `divisor_override`,
-            dilation where `to` is `"avg"`, a `forward` of its own, or a geometry that the new
-            layer refuses; if its channels are needed and neither given nor found; if no layer has
-            the geometry that `"authors"` changes; if a module that calls a pooling function cannot
-            be traced and `where` does not leave it out.
-        TypeError: If the new layers do not take `options`.
+        ConfigError: If `to` is unknown; if no layer was selected (the message lists the pooling
+            layers); if a selected layer has no equivalent: `return_indices`, `divisor_override`,
+            dilation where `to` is `"avg"`, an overridden `forward`, or a geometry that the new
+            layer does not support; if the number of channels is needed and neither given nor
+            found; if no layer has the geometry that `"authors"` changes; if a module that calls a
+            pooling function cannot be traced and `where` does not exclude it.
+        TypeError: If the new layers do not accept `options`.
     """
-    if to not in KINDS:
-        raise ConfigError(f"unknown pooling {to!r}: choose from {', '.join(KINDS)}")
+    if to not in POOLING_METHODS:
+        raise ConfigError(f"unknown pooling {to!r}: choose from {', '.join(POOLING_METHODS)}")
     if geometry not in get_args(Geometry):
         raise ConfigError(
             f"unknown geometry {geometry!r}: choose from {', '.join(get_args(Geometry))}"
@@ -142,10 +142,11 @@ def swap_pooling(
 def _candidates(
     model: nn.Module, where: Where | None, functional: bool
 ) -> tuple[list[tuple[str, nn.Module]], dict[nn.Module, Call]]:
-    """List a model's modules by name, and pooling calls as the layers that do the same.
+    """List the modules of a model by name, and its pooling calls as equivalent layers.
 
     Returns:
-        Names and modules, calls after the module that makes them; and which of them are calls.
+        Names and modules, each module followed by the layers of its calls; and the call of each
+        of these layers.
     """
     blocks = dict(find_blocks(model)) if functional else {}
     candidates: list[tuple[str, nn.Module]] = []
@@ -165,21 +166,21 @@ def _candidates(
 
 @contextmanager
 def _installed(calls: list[Call]) -> Iterator[None]:
-    """Make calls into submodules, and into calls again if anything is raised."""
-    undo = [
+    """Replace calls by submodules, and undo that if an exception is raised."""
+    undo_steps = [
         block.install([call for call in dict.fromkeys(calls) if call.block is block])
         for block in dict.fromkeys(call.block for call in calls)
     ]
     try:
         yield
     except BaseException:
-        for step in reversed(undo):
-            step()
+        for undo in reversed(undo_steps):
+            undo()
         raise
 
 
 def _is_authors_stem(layer: nn.Module) -> bool:
-    """Whether a layer pools 3 cells with stride 2 and padding 1 on every axis."""
+    """Return whether a layer has kernel size 3, stride 2 and padding 1 on every axis."""
     ndim = pooled_dimensions(layer)
     names = ("kernel_size", "stride", "padding", "ceil_mode")
     sizes: dict[str, Any] = {name: getattr(layer, name) for name in names}
@@ -187,22 +188,22 @@ def _is_authors_stem(layer: nn.Module) -> bool:
     return window == make_window(ndim, 3, 2, 1, 1, False)
 
 
-def reason_to_stay(layer: nn.Module) -> str:
-    """Say why :func:`swap_pooling` leaves a module alone by default; empty if it does not."""
+def skip_reason(layer: nn.Module) -> str:
+    """Return why :func:`swap_pooling` skips a module by default; empty if it is replaced."""
     if isinstance(layer, _ADAPTIVE):
         return "adaptive"
     if not pooled_dimensions(layer):
         return "no pooling layer"
-    if has_own_forward(layer):
+    if overrides_forward(layer):
         return "has a forward of its own"
-    # with padding it keeps the map's size, inside of Inception's blocks, and is no head
-    is_average = isinstance(layer, KINDS["avg"].layers)
-    if is_average and _is_all(layer.stride, 1) and _is_all(layer.padding, 0):
+    # with padding it keeps the map's size: not a head, but part of an Inception block
+    is_average = isinstance(layer, POOLING_METHODS["avg"].layers)
+    if is_average and _all_equal(layer.stride, 1) and _all_equal(layer.padding, 0):
         return "average with stride 1"
     return ""
 
 
-def _is_all(size: Any, value: int) -> bool:
+def _all_equal(size: Any, value: int) -> bool:
     return size == value if isinstance(size, int) else set(size) == {value}
 
 
@@ -210,7 +211,7 @@ def _is_selected(name: str, layer: nn.Module, where: Where | None) -> bool:
     if not pooled_dimensions(layer):
         return False
     if where is None:
-        return not reason_to_stay(layer)
+        return not skip_reason(layer)
     if callable(where):
         return where(name, layer)
     return _matches(name, where)
@@ -219,7 +220,7 @@ def _is_selected(name: str, layer: nn.Module, where: Where | None) -> bool:
 def _matches(name: str, where: str | Sequence[str]) -> bool:
     patterns = [where] if isinstance(where, str) else where
     parts = name.split(".")
-    # the layer's own name, and the names of the modules that contain it
+    # the name of the layer and of every module that contains it
     names = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
@@ -231,8 +232,8 @@ def _channels(
     channels: Channels | None,
     example: Any,
 ) -> dict[nn.Module, int]:
-    """Find the channels of the selected layers, as far as `to` takes them and they are known."""
-    if KINDS[to].channels == "none":
+    """Return the channels of the selected layers, as far as `to` needs them and they are known."""
+    if POOLING_METHODS[to].channels == "none":
         return {}
     if isinstance(channels, int):
         return {layer: channels for _, layer in selected}
@@ -251,7 +252,7 @@ def _channels(
     unknown = {name: layer for name, layer in selected if layer not in known}
     if unknown and example is not None:
         known |= find_channels(model, unknown, example)
-    elif unknown and KINDS[to].channels == "needed":
+    elif unknown and POOLING_METHODS[to].channels == "needed":
         name = next(iter(unknown))
         raise ConfigError(
             f"{to!r} learns something for every channel, and nothing tells how many channels "
@@ -262,9 +263,9 @@ def _channels(
 
 
 def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -> nn.Module:
-    """Make a layer of kind `to` with the geometry and training flag of `layer`."""
+    """Return a layer of the method `to` with the geometry and training flag of `layer`."""
     described = f"{name} ({type(layer).__name__})"
-    if has_own_forward(layer):
+    if overrides_forward(layer):
         raise ConfigError(f"{described} has a forward of its own: replace it by hand")
     if getattr(layer, "return_indices", False):
         raise ConfigError(f"{described} returns indices, which only max pooling has")
@@ -275,14 +276,14 @@ def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -
     dilation = getattr(layer, "dilation", 1)
     if to != "avg":
         arguments["dilation"] = dilation
-    elif _is_all(dilation, 1):
+    elif _all_equal(dilation, 1):
         arguments["count_include_pad"] = False
     else:
         raise ConfigError(f"{described} has dilation {dilation}, which average pooling lacks")
-    make = KINDS[to].layers[pooled_dimensions(layer) - 1]
+    make = POOLING_METHODS[to].layers[pooled_dimensions(layer) - 1]
     try:
         new = make(**arguments | options)
-    except (ConfigError, RuntimeError) as error:  # a geometry that it refuses
+    except (ConfigError, RuntimeError) as error:  # the geometry is not supported
         raise ConfigError(f"{described}: {error}") from error
     return new.train(layer.training)
 
@@ -293,11 +294,11 @@ def _nothing_selected(
     where: Where | None,
     functional: bool,
 ) -> str:
-    """Error message that lists the model's pooling layers and why they stay, and what it calls."""
+    """Return an error message that lists the pooling layers and calls and why they are skipped."""
     layers = []
     for name, layer in candidates:
         if pooled_dimensions(layer) or isinstance(layer, _ADAPTIVE):
-            reason = reason_to_stay(layer)
+            reason = skip_reason(layer)
             layers.append(f"{name} ({type(layer).__name__}{': ' * bool(reason)}{reason})")
     wanted = "to replace" if where is None else f"that matches {where!r}"
     calls = {} if functional else find_calls(model)

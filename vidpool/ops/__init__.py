@@ -1,4 +1,4 @@
-"""SoftPool as functions with the arguments of PyTorch's max pooling functions."""
+"""SoftPool as functions, drop-in replacements for PyTorch's max pooling functions."""
 
 from __future__ import annotations
 
@@ -54,27 +54,26 @@ def soft_pool3d(
 
     `out = sum_i w_i a_i` with `w = softmax(a)` over the window's values `a` (equations 1
     and 2 of "Refining activation downsampling with SoftPool", ICCV 2021). The result lies between
-    the average and the maximum. Padded cells weigh nothing; NaN and +inf give NaN in the windows
-    that hold them.
+    the average and the maximum. Padding has no weight; NaN and +inf give NaN in the windows that
+    contain them.
 
     Args:
         x: (N, C, T, H, W) or (C, T, H, W); float16, bfloat16, float32 or float64.
-        kernel_size: Cells of a window, as for `torch.nn.functional.max_pool3d`: an int or one a
-            dimension, like the next three.
-        stride: Step from one window to the next; None means `kernel_size`.
-        padding: Cells added on both sides, at most half of `kernel_size`.
-        dilation: Step from one cell of a window to the next.
+        kernel_size: Size of the window; an int or one int per dimension, like the next three.
+        stride: Stride of the window; defaults to `kernel_size`.
+        padding: Number of cells added on both sides; at most half of `kernel_size`.
+        dilation: Distance between neighboring cells of a window.
         ceil_mode: Round the output size up instead of down.
         gradient: `"exact"` is the derivative `w_i (1 + a_i - out)`; `"paper"` propagates `w_i`
             alone, as section 3.2 of the paper does.
 
     Returns:
-        Tensor of x's dtype, of the size that max pooling would give; channels-last where x is.
+        Tensor of x's dtype with the output size of max pooling; channels-last if x is.
 
     Raises:
         TypeError: If a size is neither an int nor a sequence of ints.
         RuntimeError: If a size is out of range or x's shape does not fit.
-        NotImplementedError: If x is of another dtype.
+        NotImplementedError: If x has another dtype.
         ValueError: If `gradient` is unknown.
     """
     window = make_window(3, kernel_size, stride, padding, dilation, ceil_mode)

@@ -1,4 +1,4 @@
-"""Window geometry of the pooling operators: max pooling's arguments, checks and output sizes."""
+"""Window geometry of the pooling operators: arguments, checks and output sizes of max pooling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST = 2**31 - 1  # so that no size of a window overflows
 
 
 class Window(NamedTuple):
-    """A checked pooling window; every tuple has one entry a pooled dimension, outermost first."""
+    """A checked pooling window; every tuple has one entry per pooled dimension, outermost first."""
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -26,17 +26,17 @@ class Window(NamedTuple):
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Cells from a window's first to its last, dilation included."""
+        """Size of the window including the gaps of dilation."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Number of windows along each pooled dimension, as `torch.nn.MaxPool3d` counts them.
+        """Return the number of windows along each pooled dimension, as in `torch.nn.MaxPool3d`.
 
         Args:
-            size: The input's pooled sizes, outermost first.
+            size: Pooled sizes of the input, outermost first.
 
         Raises:
-            RuntimeError: If a dimension has no room for one window.
+            RuntimeError: If a dimension is smaller than one window.
         """
         counts = []
         for length, extent, stride, padding in zip(
@@ -44,12 +44,12 @@ class Window(NamedTuple):
         ):
             room = length + 2 * padding - extent
             count = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
-            # A window that ceil_mode adds has to start inside the input or its left padding.
+            # A window added by ceil_mode has to start inside the input or its left padding.
             if self.ceil_mode:
                 starts = -(-(length + padding) // stride)
                 count = torch.sym_min(count, starts)  # type: ignore[assignment]
             counts.append(count)
-        # one by one: tracing for any size would take note of which count is the least
+        # compared one by one: min() would make tracing with dynamic sizes specialize
         if any(count < 1 for count in counts):
             raise RuntimeError(
                 f"Given input size {tuple(size)} and {self}: "
@@ -58,12 +58,12 @@ class Window(NamedTuple):
         return tuple(counts)
 
     def pad(self, x: Tensor, counts: Sequence[int], value: float) -> Tensor:
-        """Pad x with a value, or crop it at the end, to exactly what so many windows read.
+        """Pad x with a value, or crop it at the end, to exactly the cells that the windows read.
 
         Args:
             x: Tensor whose last dimensions are pooled.
             counts: Number of windows along each pooled dimension.
-            value: What padding is.
+            value: Value of the padding.
         """
         pads: list[int] = []
         for length, count, extent, stride, padding in zip(
@@ -74,9 +74,10 @@ class Window(NamedTuple):
         return F.pad(x, pads, value=value)
 
     def cut(self, padded: Tensor, axis: int) -> Tensor:
-        """View padded x with one pooled axis cut into windows: their cells are the last dimension.
+        """Return a view of padded x with one pooled axis cut into windows.
 
-        Axes before it may be cut and reduced already.
+        The cells of the windows become the last dimension. Axes before `axis` may already be cut
+        and reduced.
         """
         cells = padded.unfold(axis - len(self.stride), self.extent[axis], self.stride[axis])
         return cells[..., :: self.dilation[axis]]
@@ -90,30 +91,30 @@ def make_window(
     dilation: int | Sequence[int],
     ceil_mode: bool,
 ) -> Window:
-    """Expand max pooling's arguments to `ndim` dimensions and check them as max pooling does.
+    """Expand the arguments to `ndim` dimensions and check them as max pooling does.
 
     Args:
         ndim: Number of pooled dimensions.
-        kernel_size: Cells of a window; an int stands for all dimensions, as below.
-        stride: Step from one window to the next; None means `kernel_size`.
-        padding: Cells added on both sides, at most half of `kernel_size`; dilation does not
-            widen that limit.
-        dilation: Step from one cell of a window to the next.
-        ceil_mode: Whether a window may stick out beyond the right padding.
+        kernel_size: Size of the window; an int or one int per dimension, like the next three.
+        stride: Stride of the window; None means `kernel_size`.
+        padding: Number of cells added on both sides; at most half of `kernel_size`, without its
+            dilation.
+        dilation: Distance between neighboring cells of a window.
+        ceil_mode: Round the output size up: the last window may extend beyond the right padding.
 
     Raises:
         TypeError: If a size is neither an int nor a sequence of ints.
         RuntimeError: If a sequence has the wrong length or a value is out of range.
     """
     arguments = (ndim, kernel_size, stride, padding, dilation, ceil_mode)
-    # checking would take as long as pooling a small map does
-    if torch.compiler.is_compiling() or not all(map(_is_plain, arguments)):
+    # checks are cached, since they would take as long as pooling a small map
+    if torch.compiler.is_compiling() or not all(map(_is_cacheable, arguments)):
         return _check_window(*arguments)
-    return _remembered_window(*arguments)
+    return _cached_window(*arguments)
 
 
-def _is_plain(value: object) -> bool:
-    """Whether a value is equal only to what is checked alike (2.0 == 2, but is no size)."""
+def _is_cacheable(value: object) -> bool:
+    """Return whether equal values always pass the same checks (2.0 == 2, but is not a size)."""
     if type(value) is tuple:
         return all(type(entry) is int for entry in value)
     return value is None or type(value) in (int, bool)
@@ -149,7 +150,7 @@ def _check_window(
     return window
 
 
-_remembered_window = lru_cache(_check_window)
+_cached_window = lru_cache(_check_window)
 
 
 def check_input(x: Tensor, ndim: int) -> None:
@@ -160,8 +161,8 @@ def check_input(x: Tensor, ndim: int) -> None:
         ndim: Number of pooled dimensions.
 
     Raises:
-        RuntimeError: If the number of dimensions is wrong or one other than N is empty.
-        NotImplementedError: If the dtype is no real floating-point type of 16 bits or more.
+        RuntimeError: If the number of dimensions is wrong or a dimension other than N is empty.
+        NotImplementedError: If the dtype is not a real floating-point type of 16 bits or more.
     """
     batched = x.ndim == ndim + 2
     if not (batched or x.ndim == ndim + 1) or 0 in x.shape[batched:]:
@@ -174,7 +175,7 @@ def check_input(x: Tensor, ndim: int) -> None:
 
 
 def is_channels_last(x: Tensor, ndim: int) -> bool:
-    """Whether the result of pooling x over its last `ndim` dimensions is channels-last."""
+    """Return whether x pooled over its last `ndim` dimensions is channels-last."""
     return x.ndim == ndim + 2 and x.stride(1) == 1 and not x.is_contiguous()
 
 

@@ -1,7 +1,7 @@
-"""The operators `torch.ops.vidpool.soft_pool` and `soft_pool_backward`, and who computes them.
+"""The operators `torch.ops.vidpool.soft_pool` and `soft_pool_backward`, and their dispatch.
 
-The compiled kernels of `csrc/` take tensors on devices that they were built for. Everywhere else
-the reference does the same in plain PyTorch.
+The compiled kernels of `csrc/` serve the devices that they were built for. On all other devices,
+the reference computes the same in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ torch.library.define(
 
 
 def load_libraries(folder: Path) -> set[str]:
-    """Load the compiled kernels in `folder`; return the types of device that they serve."""
+    """Load the compiled kernels in `folder` and return the device types that they serve."""
     wanted = ["cpu"]
-    if torch.version.cuda is not None:  # its library needs PyTorch's CUDA part
+    if torch.version.cuda is not None:  # the library needs PyTorch's CUDA libraries
         wanted.append("cuda")
     loaded = set()
     for device in wanted:
@@ -50,21 +50,21 @@ def load_libraries(folder: Path) -> set[str]:
 
 
 COMPILED = frozenset(load_libraries(Path(__file__).parent))
-"""Types of device that compiled kernels were loaded for."""
+"""Device types with compiled kernels."""
 
 
 def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
-    """Pool as :func:`vidpool.ops.reference.soft_pool` does, by compiled kernels where there are.
+    """Compute :func:`vidpool.ops.reference.soft_pool` by compiled kernels if there are any.
 
-    The backward pass needs nothing but the input, and gives the same bits every time. Sums are in
-    float32, or float64 for float64. On the CPU, a cell whose weight is less than e^-64 (e^-640 in
-    float64) of its window's largest has the gradient 0.
+    The backward pass stores only the input and is deterministic. Sums are computed in float32, or
+    in float64 for float64 inputs. On the CPU, a cell whose weight is less than e^-64 (e^-640 in
+    float64) of the largest weight in its window has the gradient 0.
 
-    Args, returns and raises: as the reference.
+    Arguments, return value and exceptions are those of the reference.
     """
-    # custom operators cannot be differentiated by torch.func, nor functions of one's own be traced
-    special = torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
-    if x.device.type not in COMPILED or special:
+    # torch.func cannot differentiate custom operators; torch.jit cannot trace autograd functions
+    transformed = torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
+    if x.device.type not in COMPILED or transformed:
         return reference.soft_pool(x, window, gradient)
     reference.check_gradient(gradient)
     check_input(x, len(window.kernel_size))
@@ -77,7 +77,7 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
 
 
 class _SoftPool(torch.autograd.Function):
-    """The operator with what is registered for it below, at half the cost for a small map."""
+    """The operator with its autograd formula, at half the overhead for small maps."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, options: tuple[Any, ...]) -> Tensor:
@@ -93,7 +93,7 @@ class _SoftPool(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        # forward derivatives do not nest; the derivative of the backward pass by `grad` is the same
+        # forward mode does not nest; differentiating the backward pass by `grad` gives the same
         (x,) = ctx.saved_tensors
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -142,7 +142,7 @@ def _soft_pool_backward_shape(_grad: Tensor, x: Tensor, *options: Any) -> Tensor
 
 
 def _new_empty(x: Tensor, shape: Sequence[int], ndim: int) -> Tensor:
-    """An uninitialised tensor in the memory layout that the kernels give for input x."""
+    """Return an uninitialized tensor in the memory layout of the kernels' output for x."""
     if is_channels_last(x, ndim):
         return x.new_empty((shape[0], *shape[2:], shape[1])).movedim(-1, 1)
     return x.new_empty(shape)
@@ -174,9 +174,9 @@ def _soft_pool_backward_vmap(
 
 
 def _fold(x: Tensor, dim: int | None, ndim: int) -> tuple[Tensor, tuple[int, ...]]:
-    """Bring the mapped dimension into N; return also what N has to become again."""
+    """Merge the mapped dimension into N; also return the shape to restore N to."""
     assert dim is not None
     x = x.movedim(dim, 0)
-    if x.ndim == ndim + 2:  # maps without N
+    if x.ndim == ndim + 2:  # inputs without N
         return x, (x.shape[0],)
     return x.flatten(0, 1), (x.shape[0], x.shape[1])

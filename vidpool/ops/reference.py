@@ -1,4 +1,4 @@
-"""SoftPool in plain PyTorch: the definition that faster implementations are tested against.
+"""SoftPool in plain PyTorch: the definition that the compiled kernels are tested against.
 
 Stergiou, Poppe and Kalliatakis, "Refining activation downsampling with SoftPool", ICCV 2021.
 """
@@ -16,20 +16,20 @@ from vidpool.ops.geometry import Window, check_input, is_channels_last
 Gradient: TypeAlias = Literal["exact", "paper"]
 
 NEGLIGIBLE = -1e4
-"""Below this, e^z is 0 in every dtype; z is kept there so that 0 * z is 0 and not NaN."""
+"""Lower bound of z: e^z is 0 there in every dtype, and 0 * z stays 0 instead of NaN."""
 
 
 def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     """Average each window with the softmax of its own values as weights (equations 1 and 2).
 
-    A window with values `a` gives `sum_i w_i a_i` where `w = softmax(a)`. Padded cells and inputs
-    of -inf weigh nothing; a window of nothing else gives -inf, as in max pooling. NaN and +inf
-    give NaN in the windows that hold them.
+    A window with values `a` gives `sum_i w_i a_i` where `w = softmax(a)`. Padding and inputs of
+    -inf have no weight; a window without other cells gives -inf, as in max pooling. NaN and +inf
+    give NaN in the windows that contain them.
 
     Args:
         x: (N, C, *sizes) or (C, *sizes) with as many sizes as the window has dimensions; float16,
             bfloat16 (both computed in float32), float32 or float64.
-        window: Which cells are pooled together.
+        window: Geometry of the windows.
         gradient: `"exact"` is the derivative `w_i (1 + a_i - out)`; `"paper"` propagates `w_i`
             alone, as section 3.2 of the paper does.
 
@@ -37,28 +37,29 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         Tensor of x's dtype, with max pooling's output size; channels-last where x is.
 
     Raises:
-        RuntimeError: If x has the wrong number of dimensions, is empty but for N, or is too small.
-        NotImplementedError: If x is of another dtype.
+        RuntimeError: If x has the wrong number of dimensions, a dimension other than N is empty,
+            or x is smaller than one window.
+        NotImplementedError: If x has another dtype.
         ValueError: If `gradient` is unknown.
     """
     check_gradient(gradient)
     ndim = len(window.kernel_size)
     check_input(x, ndim)
-    # channels-last input is copied: cells of a window that lie far apart cost more than the copy
+    # copying channels-last input is faster than reading windows whose cells lie far apart
     values = (x if x.dtype == torch.float64 else x.float()).contiguous()
 
-    # A window is pooled axis by axis. What passes from one axis to the next is, of the cells so
-    # far, the maximum m, the mass sum(e^(a - m)) and the moment sum(e^(a - m) (a - m)); then
-    # out = m + moment / mass. The result does not depend on m, so m may be a constant to autograd,
-    # and `1 + a_i - out` stays accurate where the values are large.
+    # A window is pooled axis by axis. Passed from one axis to the next are the maximum m of the
+    # cells so far, their mass sum(e^(a - m)) and their moment sum(e^(a - m) (a - m)); then
+    # out = m + moment / mass. The result does not depend on m, so autograd may treat m as a
+    # constant, and `1 + a_i - out` stays accurate if the values are large.
     peak = window.pad(values, window.output_size(x.shape[-ndim:]), float("-inf"))
     mass: Tensor | None = None
     moment: Tensor | None = None
-    inplace = not torch.compiler.is_compiling()  # graphs of operators are to be functional
+    inplace = not torch.compiler.is_compiling()  # compiled graphs must be functional
     for axis in range(ndim):
         cells = window.cut(peak, axis)
         peak = cells.detach().amax(-1)
-        # A window without any value has the peak -inf, which nothing may be subtracted from.
+        # A window without values has the peak -inf, and -inf - (-inf) would be NaN.
         shift = peak.clamp_min(torch.finfo(peak.dtype).min)
         # unlike a clamp, the threshold lets NaN keep its gradient
         z = F.threshold(cells - shift.unsqueeze(-1), NEGLIGIBLE, NEGLIGIBLE, inplace=inplace)
@@ -73,20 +74,20 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         mass, moment = mass.sum(-1), moment.sum(-1)
     assert mass is not None
     assert moment is not None
-    # The maximum contributes 1 to the mass, so the clamp only touches windows without any value.
+    # The maximum contributes 1 to the mass, so the clamp only affects windows without values.
     out = (peak + moment / mass.clamp_min(1)).to(x.dtype)
 
-    # Spelt without memory_format because that is not implemented under vmap.
+    # Written without memory_format, which is not implemented under vmap.
     if is_channels_last(x, ndim):
         return out.movedim(1, -1).contiguous().movedim(-1, 1)
     return out
 
 
 def check_gradient(gradient: str) -> None:
-    """Check that a kind of gradient is known.
+    """Check the name of a gradient.
 
     Raises:
-        ValueError: It is not.
+        ValueError: If the name is unknown.
     """
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")

@@ -8,7 +8,7 @@ from torch import nn
 
 from vidpool.errors import CheckpointError
 from vidpool.files import expand_path
-from vidpool.models.weights.loading import MismatchError, load_weights, read_weights
+from vidpool.models.weights import MismatchError, load_weights, read_weights
 
 
 def init_from(
@@ -20,7 +20,7 @@ def init_from(
 
     Args:
         model: The network, changed in place.
-        path: A checkpoint of any kind that :func:`~vidpool.models.weights.loading.read_weights`
+        path: A checkpoint of any kind that :func:`~vidpool.models.weights.read_weights`
             reads.
         class_names: Of the classes to be trained; None where they are not known.
 

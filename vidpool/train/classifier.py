@@ -74,8 +74,8 @@ class VideoClassifier(pl.LightningModule):
         pooling_options: Passed to ``swap_pooling`` and the new layers, e.g. ``{gradient: paper}``
             or ``{geometry: authors}``.
         dropout: Probability of dropping a feature before the classifier; null is the network's own.
-        recompute: Compute the network's stages a second time in the backward pass instead of
-            keeping them in memory (gradient checkpointing).
+        gradient_checkpointing: Recompute the activations inside the network's blocks in the
+            backward pass instead of storing them, which saves memory.
         channels_last: Keep weights and clips in the channels-last memory format, which makes
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
         compile: Compile the network with ``torch.compile``, once for each clip size.
@@ -113,7 +113,7 @@ class VideoClassifier(pl.LightningModule):
         pooling: str | None = "soft",
         pooling_options: dict[str, Any] | None = None,
         dropout: float | None = None,
-        recompute: bool = False,
+        gradient_checkpointing: bool = False,
         channels_last: bool = False,
         compile: bool = False,
         init_from: str | None = None,
@@ -149,7 +149,9 @@ class VideoClassifier(pl.LightningModule):
                 f"model.label_smoothing must lie within [0, 1), got {label_smoothing}"
             )
         self.save_hyperparameters()
-        self.model = build(backbone, num_classes, width, dropout, recompute, backbone_options)
+        self.model = build(
+            backbone, num_classes, width, dropout, gradient_checkpointing, backbone_options
+        )
         if pooling is not None:
             channels = (backbone_options or {}).get("in_channels", 3)
             exchange_pooling(self.model, backbone, channels, pooling, pooling_options or {})
@@ -158,7 +160,7 @@ class VideoClassifier(pl.LightningModule):
         self.frozen = freeze_modules(self.model, freeze or [])
         keep_frozen(self.model, self.frozen)  # Lightning does not call train() before it trains
         self.lr_scales = lr_scales(self.model, backbone_lr, layer_decay)
-        self.takes_pictures = model_info(backbone).kind == "image"
+        self.takes_pictures = model_info(backbone).modality == "image"
         last = torch.channels_last if self.takes_pictures else torch.channels_last_3d
         self.memory_format = last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from vidpool.errors import ConfigError
-from vidpool.models.weights.loading import heads_of
+from vidpool.models.weights import heads_of
 
 BACKBONE = "backbone"
 """As a name to freeze: everything but the classifier."""

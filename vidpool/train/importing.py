@@ -16,7 +16,7 @@ from vidpool.data.dataset import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import check_output, written_whole
 from vidpool.models import I3D, ResNet3d, create_model, model_info
-from vidpool.models.weights.loading import (
+from vidpool.models.weights import (
     Report,
     Weights,
     count_classes,
@@ -78,7 +78,7 @@ def import_checkpoint(
     Where the file is a checkpoint of vidpool's, what is not given follows from it.
 
     Args:
-        path: Any file that :func:`vidpool.models.weights.loading.read_weights` reads.
+        path: Any file that :func:`vidpool.models.weights.read_weights` reads.
         backbone: The network, one of :func:`vidpool.models.list_models`.
         num_classes: By default as many as the file's classifier has.
         width: Channels of the first stage, where that is not the network's own.

@@ -14,7 +14,7 @@ def build(
     num_classes: int,
     width: int | None,
     dropout: float | None,
-    recompute: bool,
+    gradient_checkpointing: bool,
     further: dict[str, Any] | None,
 ) -> nn.Module:
     """Build a network, given only the options that were set: not every network has all of them.
@@ -24,23 +24,22 @@ def build(
         num_classes: Classes.
         width: Channels of the first stage.
         dropout: Probability of dropping a feature before the classifier.
-        recompute: Whether stages are computed a second time in the backward pass.
+        gradient_checkpointing: Recompute activations in the backward pass to save memory.
         further: Further options of the network.
 
     Raises:
         ConfigError: The network does not have an option, or its value cannot work.
     """
     options = dict(further or {})
-    for other in ("num_classes", "width", "dropout", "checkpointing"):
+    for other in ("num_classes", "width", "dropout", "gradient_checkpointing"):
         if other in options:
-            instead = "recompute" if other == "checkpointing" else other
-            raise ConfigError(f"model.backbone_options: give {other} as model.{instead}")
+            raise ConfigError(f"model.backbone_options: give {other} as model.{other}")
     if width is not None:
         options["width"] = width
     if dropout is not None:
         options["dropout"] = dropout
-    if recompute:
-        options["checkpointing"] = True
+    if gradient_checkpointing:
+        options["gradient_checkpointing"] = True
     return create_model(name, num_classes=num_classes, **options)
 
 
@@ -60,7 +59,7 @@ def exchange_pooling(
         ConfigError: There is nothing to replace, or an option cannot work.
     """
     info = model_info(name)
-    small = (64, 64) if info.kind == "image" else (8, 64, 64)
+    small = (64, 64) if info.modality == "image" else (8, 64, 64)
     size = info.size if info.fixed else map(max, info.smallest, small)
     example = (1, channels, *size)
     try:

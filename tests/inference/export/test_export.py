@@ -15,7 +15,7 @@ from vidpool.inference.export.writing import compare
 from vidpool.inference.loading import load_classifier
 from vidpool.inference.networks import Network, load_network
 from vidpool.models import create_model
-from vidpool.models.weights.loading import load_checkpoint, load_weights, read_weights
+from vidpool.models.weights import load_checkpoint, load_weights, read_weights
 from vidpool.train.importing import import_checkpoint
 
 onnx = pytest.importorskip("onnx")

@@ -42,7 +42,7 @@ def known_limits(name: str) -> Limits:
     """What clips the program of a network of :func:`vidpool.models.list_models` will take."""
     if model_info(name).fixed:
         return Limits("THW", "the network takes this size only")
-    if model_info(name).kind == "image":
+    if model_info(name).modality == "image":
         return Limits("T", "the network takes pictures, which are clips of one frame")
     return next((limits for pattern, limits in _LIMITS.items() if fnmatch(name, pattern)), Limits())
 

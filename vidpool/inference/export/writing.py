@@ -25,7 +25,7 @@ from vidpool.inference.export.tracing import Limits, OfPictures, known_limits, t
 from vidpool.inference.loading import restore
 from vidpool.inference.networks import EXTRA_FILE, Network, load_network, need_onnx
 from vidpool.models import model_info
-from vidpool.models.weights.loading import DESCRIPTION, load_checkpoint
+from vidpool.models.weights import DESCRIPTION, load_checkpoint
 from vidpool.train.classifier import ARCHITECTURE
 
 Weights = Literal["averaged", "raw"]
@@ -119,7 +119,7 @@ def export(
     if format in ("torch_export", "onnx"):
         progress(f"tracing {name}")
         program, limits = trace(of_clips, _shapes(name, channels, clip, limits.fixed), limits)
-    elif model_info(name).kind == "video" and not model_info(name).fixed:
+    elif model_info(name).modality == "video" and not model_info(name).fixed:
         limits = Limits()
     sizes = zip("NTHW", (1, *clip), strict=True)
     n, *rest = (size if axis in limits.fixed else axis for axis, size in sizes)

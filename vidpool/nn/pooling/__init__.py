@@ -1,15 +1,9 @@
-"""The pooling methods that the SoftPool paper compares (Tables 1, 3 and 5), a family a file."""
+"""The pooling methods that the SoftPool paper compares (Tables 1, 3 and 5), by family."""
 
 from vidpool.nn.pooling.detail import (
     DetailPreservingPool1d,
     DetailPreservingPool2d,
     DetailPreservingPool3d,
-)
-from vidpool.nn.pooling.gated import GatedPool1d, GatedPool2d, GatedPool3d
-from vidpool.nn.pooling.importance import (
-    LocalImportancePool1d,
-    LocalImportancePool2d,
-    LocalImportancePool3d,
 )
 from vidpool.nn.pooling.lift import LiftPool1d, LiftPool2d, LiftPool3d
 from vidpool.nn.pooling.norms import (
@@ -23,9 +17,25 @@ from vidpool.nn.pooling.norms import (
     SumPool2d,
     SumPool3d,
 )
-from vidpool.nn.pooling.ordinal import OrdinalPool1d, OrdinalPool2d, OrdinalPool3d
-from vidpool.nn.pooling.spatial import S3Pool1d, S3Pool2d, S3Pool3d
-from vidpool.nn.pooling.stochastic import StochasticPool1d, StochasticPool2d, StochasticPool3d
+from vidpool.nn.pooling.stochastic import (
+    S3Pool1d,
+    S3Pool2d,
+    S3Pool3d,
+    StochasticPool1d,
+    StochasticPool2d,
+    StochasticPool3d,
+)
+from vidpool.nn.pooling.weighted import (
+    GatedPool1d,
+    GatedPool2d,
+    GatedPool3d,
+    LocalImportancePool1d,
+    LocalImportancePool2d,
+    LocalImportancePool3d,
+    OrdinalPool1d,
+    OrdinalPool2d,
+    OrdinalPool3d,
+)
 
 __all__ = [
     "DetailPreservingPool1d",

@@ -1,36 +1,39 @@
-"""What the pooling layers share: max pooling's arguments, and the way to windows and back."""
+"""Base classes of the pooling layers, and the windows that they read."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from itertools import product
+from types import EllipsisType
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.nn.pooling.windows import Windows, in_single_precision
 from vidpool.ops.geometry import Window, check_input, make_window
 
 Size: TypeAlias = int | Sequence[int]
-"""An int for all pooled dimensions, or one a dimension."""
+"""An int for all pooled dimensions, or one int per dimension."""
 CONVOLUTIONS: tuple[Callable[..., Any], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""For one, two and three pooled dimensions."""
+"""Convolutions of one, two and three pooled dimensions."""
+_MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 
 
 class PoolLayer(nn.Module):
-    """A layer that takes the place of max pooling: same arguments and output sizes.
+    """A drop-in replacement for max pooling, with the same arguments and output sizes.
 
-    `ceil_mode` is keyword-only because max pooling has `return_indices`, which has no meaning
-    here, in its place.
+    `ceil_mode` is keyword-only: its position in max pooling belongs to `return_indices`, which
+    does not exist here.
 
     Args:
-        kernel_size: Cells of a window; an int or one a dimension, like the next three.
-        stride: Step from one window to the next; None means `kernel_size`.
-        padding: Cells added on both sides; at most half of `kernel_size`.
-        dilation: Step from one cell of a window to the next.
+        kernel_size: Size of the window; an int or one int per dimension, like the next three.
+        stride: Stride of the window; defaults to `kernel_size`.
+        padding: Number of cells added on both sides; at most half of `kernel_size`.
+        dilation: Distance between neighboring cells of a window.
         ceil_mode: Round the output size up instead of down.
 
     Raises:
@@ -40,8 +43,8 @@ class PoolLayer(nn.Module):
 
     ndim: ClassVar[int]
     """Number of pooled dimensions."""
-    _shown: ClassVar[tuple[str, ...]] = ()
-    """Attributes that `repr` shows beside the geometry."""
+    _repr_names: ClassVar[tuple[str, ...]] = ()
+    """Attributes that `repr` shows in addition to the geometry."""
 
     def __init__(
         self,
@@ -61,12 +64,12 @@ class PoolLayer(nn.Module):
         self._window()
 
     def extra_repr(self) -> str:
-        """Return the arguments as `repr` shows them."""
-        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", *self._shown)
+        """Return the arguments for `repr`."""
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", *self._repr_names)
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
     def _window(self) -> Window:
-        """Expand and check the geometry, which may have been set anew since the layer was made."""
+        """Expand and check the geometry, whose attributes may have changed since construction."""
         return make_window(
             self.ndim, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )
@@ -75,28 +78,28 @@ class PoolLayer(nn.Module):
 class WindowPool(PoolLayer, ABC):
     """A layer that computes each output from one window of the input.
 
-    Padded cells are no values. Half-precision inputs are pooled in float32.
+    Padding does not count as values. Half-precision inputs are pooled in float32.
     """
 
     channels: int | None = None
-    """C, where the layer has parameters for every channel."""
+    """C, if the layer has parameters for every channel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool x, (N, C, *sizes) or (C, *sizes); the dtype stays.
+        """Pool x, (N, C, *sizes) or (C, *sizes), and return the same dtype.
 
         Raises:
-            RuntimeError: If x has the wrong number of dimensions, is empty but for N, or has no
-                room for one window.
-            NotImplementedError: If x is no float16, bfloat16, float32 or float64.
+            RuntimeError: If x has the wrong number of dimensions, a dimension other than N is
+                empty, or x is smaller than one window.
+            NotImplementedError: If x is not float16, bfloat16, float32 or float64.
             ConfigError: If the layer was made for another number of channels.
         """
-        return self._by_windows(x, self._pool)
+        return self._pool_windows(x, self._pool)
 
     @abstractmethod
     def _pool(self, x: Tensor, windows: Windows) -> Tensor:
         """Pool x, (N, C, *sizes) in float32 or float64."""
 
-    def _by_windows(self, x: Tensor, pool: Callable[[Tensor, Windows], Tensor]) -> Tensor:
+    def _pool_windows(self, x: Tensor, pool: Callable[[Tensor, Windows], Tensor]) -> Tensor:
         check_input(x, self.ndim)
         batched = x.ndim == self.ndim + 2
         channels = x.shape[1 if batched else 0]
@@ -110,12 +113,11 @@ class WindowPool(PoolLayer, ABC):
         out = pool(values, windows).to(x.dtype)
         return out if batched else out.squeeze(0)
 
-    def _learn_for(self, channels: int | None) -> None:
-        """Note the channels that the layer has parameters for; None: it shares them.
+    def _set_channels(self, channels: int | None) -> None:
+        """Set the number of channels with parameters of their own; None if they share parameters.
 
-        `channels` is an argument, and parameters are made with the layer instead of lazily at the
-        first input, because optimisers, DDP and `load_state_dict` need them before any input has
-        been seen.
+        `channels` is an argument, and parameters are created with the layer instead of lazily with
+        the first input, because optimizers, DDP and `load_state_dict` need them before.
 
         Raises:
             ConfigError: If `channels` is below 1.
@@ -126,30 +128,128 @@ class WindowPool(PoolLayer, ABC):
 
 
 class RandomPool(WindowPool):
-    """A layer that draws at random while training and gives the expectation in evaluation."""
+    """A layer that samples at random in training and returns the expectation in evaluation."""
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Pool x, (N, C, *sizes) or (C, *sizes); the dtype stays.
+        """Pool x, (N, C, *sizes) or (C, *sizes), and return the same dtype.
 
         Args:
-            x: See :meth:`WindowPool.forward`, also for what is raised.
-            generator: Source of the random numbers, on x's device; None is PyTorch's own, which
-                `torch.manual_seed` seeds.
+            x: See :meth:`WindowPool.forward`, which also lists the exceptions.
+            generator: Source of the random numbers, on x's device; defaults to PyTorch's global
+                generator.
         """
-        return self._by_windows(x, partial(self._pool, generator=generator))
+        return self._pool_windows(x, partial(self._pool, generator=generator))
 
     @abstractmethod
     def _pool(
         self, x: Tensor, windows: Windows, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Pool x, (N, C, *sizes) in float32 or float64; `self.training` says how."""
+        """Pool x, (N, C, *sizes) in float32 or float64, depending on `self.training`."""
 
 
 def check_odd(name: str, size: int) -> None:
-    """Check the size of a convolution that keeps the input's.
+    """Check the size of a convolution whose output is as large as its input.
 
     Raises:
         ConfigError: If it is even or below 1.
     """
     if size < 1 or size % 2 == 0:
         raise ConfigError(f"{name} must be odd and positive, but is {size}")
+
+
+class Windows(NamedTuple):
+    """A window, and the number of windows along each pooled axis of an input.
+
+    Tensors are (N, C, *sizes) before and (N, C, *counts) after pooling. Windows are read through
+    one strided view per cell, so only the memory of autograd grows with the number of cells.
+    """
+
+    window: Window
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, window: Window, size: Sequence[int]) -> Windows:
+        """Return the windows of max pooling for an input of these pooled sizes.
+
+        Raises:
+            RuntimeError: If the input is smaller than one window.
+        """
+        return cls(window, window.output_size(size))
+
+    def dense(self, size: Sequence[int]) -> Windows:
+        """Return the same windows at stride 1, up to the end of the padding or the last window."""
+        counts = tuple(
+            max(length + 2 * padding - extent + 1, (count - 1) * stride + 1)
+            for length, padding, extent, count, stride in zip(
+                size,
+                self.window.padding,
+                self.window.extent,
+                self.counts,
+                self.window.stride,
+                strict=True,
+            )
+        )
+        return Windows(self.window._replace(stride=(1,) * len(counts)), counts)
+
+    def pad(self, x: Tensor, value: float) -> Tensor:
+        """Pad x with a value, or crop it at the end, to exactly the cells that the windows read."""
+        return self.window.pad(x, self.counts, value)
+
+    def cells(self, padded: Tensor) -> Iterator[Tensor]:
+        """Yield the first cell of every window as (N, C, *counts), then the second, and so on.
+
+        Args:
+            padded: Result of :meth:`pad`.
+        """
+        axes: list[list[slice]] = [
+            [
+                slice(cell * dilation, cell * dilation + (count - 1) * stride + 1, stride)
+                for cell in range(kernel)
+            ]
+            for kernel, dilation, count, stride in zip(
+                self.window.kernel_size,
+                self.window.dilation,
+                self.counts,
+                self.window.stride,
+                strict=True,
+            )
+        ]
+        for place in product(*axes):
+            index: tuple[slice | EllipsisType, ...] = (..., *place)
+            yield padded[index]
+
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of each window, where padding counts as 0."""
+        out = self.pad(x, 0)
+        for axis in range(len(self.counts)):
+            out = self.window.cut(out, axis).sum(-1)
+        return out
+
+    def maximum(self, x: Tensor) -> Tensor:
+        """Return the maximum of each window; -inf for windows of padding only."""
+        pool = _MAX_POOL[len(self.counts) - 1]
+        # padded here, since max pooling's own padding is too small for `dense`
+        padded = self.pad(x, float("-inf"))
+        return pool(padded, self.window.kernel_size, self.window.stride, 0, self.window.dilation)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Return 1 for every cell of x, 0 for padding: (1, 1, *padded sizes), for `cells`."""
+        return self.pad(x.new_ones(1, 1, *x.shape[-len(self.counts) :]), 0)
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """Return the number of cells of each window inside x, at least 1: (1, 1, *counts)."""
+        return self.total(x.new_ones(1, 1, *x.shape[-len(self.counts) :])).clamp_min(1)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the average of each window without its padding; 0 for windows of padding only."""
+        return self.total(x) / self.sizes(x)
+
+
+def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
+    """Reshape a parameter (C) or (1) to broadcast with x (N, C, *sizes), in x's dtype."""
+    return parameter.to(x.dtype).view(-1, *(1,) * (x.ndim - 2))
+
+
+def in_single_precision(x: Tensor) -> Tensor:
+    """Return x as float32, or unchanged if it is float64."""
+    return x if x.dtype == torch.float64 else x.float()

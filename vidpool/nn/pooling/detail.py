@@ -8,18 +8,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidpool.nn.pooling.base import RandomPool, Size
-from vidpool.nn.pooling.spatial import check_grid, expect, sample
-from vidpool.nn.pooling.windows import Windows, per_channel
+from vidpool.nn.pooling.base import RandomPool, Size, Windows, per_channel
+from vidpool.nn.pooling.stochastic import check_grid, expected_rows, sample_rows
 
 _EPSILON = 1e-3**0.5
-"""Rounds the reward off at 0, where |d|^lambda has no derivative; the authors' value."""
+"""Smooths the weight at 0, where |d|^lambda has no derivative; value of the authors' code."""
 
 
 class _DetailPreservingPool(RandomPool):
-    """Average weighted by how far each value lies from the window's average."""
+    """Average weighted by the distance of each value from the window's average."""
 
-    _shown: ClassVar[tuple[str, ...]] = ("channels", "stochastic")
+    _repr_names: ClassVar[tuple[str, ...]] = ("channels", "stochastic")
 
     def __init__(
         self,
@@ -33,7 +32,7 @@ class _DetailPreservingPool(RandomPool):
         stochastic: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-        self._learn_for(channels)
+        self._set_channels(channels)
         self.stochastic = stochastic
         self._grid = check_grid(None, self._window())
         self.log_alpha = nn.Parameter(torch.zeros(channels))
@@ -43,13 +42,13 @@ class _DetailPreservingPool(RandomPool):
         self, x: Tensor, windows: Windows, generator: torch.Generator | None = None
     ) -> Tensor:
         if not self.stochastic:
-            return self._weigh(x, windows)
-        dense = self._weigh(x, windows.dense(x.shape[2:]))
+            return self._weighted_average(x, windows)
+        dense = self._weighted_average(x, windows.dense(x.shape[2:]))
         if self.training:
-            return sample(dense, windows.window.stride, self._grid, generator)
-        return expect(dense, windows.window.stride, self._grid)
+            return sample_rows(dense, windows.window.stride, self._grid, generator)
+        return expected_rows(dense, windows.window.stride, self._grid)
 
-    def _weigh(self, x: Tensor, windows: Windows) -> Tensor:
+    def _weighted_average(self, x: Tensor, windows: Windows) -> Tensor:
         average = windows.mean(x)
         log_alpha = per_channel(self.log_alpha, x)
         power = per_channel(self.log_lambda, x).exp()
@@ -67,31 +66,31 @@ class _DetailPreservingPool(RandomPool):
 
         # The root mean square of the distances, relative to the largest: no square overflows.
         with torch.no_grad():
-            largest = _largest(log_distance, cells, average)
+            largest = _window_maximum(log_distance, cells, average)
         squares = torch.zeros_like(average)
         for cell, is_inside in cells:
-            squares = squares + _exp(2 * (log_distance(cell) - largest), is_inside)
+            squares = squares + _masked_exp(2 * (log_distance(cell) - largest), is_inside)
         scale = largest + (squares / windows.sizes(x)).clamp_min(_EPSILON**4).log() / 2
 
         def log_weight(cell: Tensor) -> Tensor:
             return torch.logaddexp(log_alpha, power * (log_distance(cell) - scale))
 
-        # Weights relative to the largest cannot overflow; that scale cancels out.
+        # Weights relative to the largest cannot overflow; the scale cancels out.
         with torch.no_grad():
-            largest = _largest(log_weight, cells, average)
+            largest = _window_maximum(log_weight, cells, average)
         total, deviation = torch.zeros_like(average), torch.zeros_like(average)
         for cell, is_inside in cells:
-            weight = _exp(log_weight(cell) - largest, is_inside)
+            weight = _masked_exp(log_weight(cell) - largest, is_inside)
             total = total + weight
-            # around the average, which keeps large values accurate
+            # sums relative to the average keep large values accurate
             deviation = deviation + weight * (cell - average)
         return average + deviation / total.clamp_min(1)
 
 
-def _largest(
+def _window_maximum(
     function: Callable[[Tensor], Tensor], cells: list[tuple[Tensor, Tensor]], like: Tensor
 ) -> Tensor:
-    """The largest value of a function of each window's cells, or 0 where all are padding."""
+    """Return the maximum of a function over each window's cells; 0 if all are padding."""
     largest = torch.full_like(like, float("-inf"))
     for cell, is_inside in cells:
         candidate = function(cell).masked_fill(~is_inside, float("-inf"))
@@ -99,8 +98,8 @@ def _largest(
     return largest.masked_fill(largest.isneginf(), 0)
 
 
-def _exp(exponent: Tensor, is_inside: Tensor) -> Tensor:
-    """e^exponent, and 0 for padding."""
+def _masked_exp(exponent: Tensor, is_inside: Tensor) -> Tensor:
+    """Return e^exponent, and 0 for padding."""
     return exponent.masked_fill(~is_inside, float("-inf")).exp()
 
 
@@ -119,23 +118,23 @@ class DetailPreservingPool2d(_DetailPreservingPool):
 class DetailPreservingPool3d(_DetailPreservingPool):
     """Detail-preserving pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
 
-    The lite, symmetric kind of Saeedan, Weber, Goesele and Roth, "Detail-preserving pooling in
-    deep networks", CVPR 2018, section 3, as its authors' code computes it
+    The lite, symmetric variant of Saeedan, Weber, Goesele and Roth, "Detail-preserving pooling in
+    deep networks", CVPR 2018, section 3, as implemented by its authors
     (github.com/visinf/dpp, `DPP_sym_lite`): an average with the weights
     `w_i = alpha + (d_i / d)^lambda`, where `d_i^2 = (a_i - mean)^2 + 0.001`, d is the root of the
     mean of d_i^2 over the window, the window's mean is the linearly downscaled input ("lite") and
     values on both sides of it are rewarded ("symmetric"). `alpha` and `lambda` are learned for
-    each channel, as exponentials of parameters that begin at 0.
+    each channel, as exponentials of parameters that start at 0.
 
     With `stochastic`, the windows are pooled at stride 1 and then sampled as S3Pool does
-    (:class:`S3Pool3d`, with grids as large as the stride): the authors' `S3_DPP_sym_lite`, which
-    is the "Lite-S3DPP" of the SoftPool paper's Table 1; its Tables 3 and 5 say "DPP".
+    (:class:`S3Pool3d`, with grids as large as the stride): the authors' `S3_DPP_sym_lite`, called
+    "Lite-S3DPP" in Table 1 of the SoftPool paper and "DPP" in its Tables 3 and 5.
 
-    Arguments are those of `PoolLayer` and:
+    Takes the arguments of `PoolLayer` and:
 
     Args:
         channels: C.
-        stochastic: Whether rows, columns and frames are drawn at random while training.
+        stochastic: Whether to sample rows, columns and frames at random while training.
     """
 
     ndim = 3

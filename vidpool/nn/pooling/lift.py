@@ -1,4 +1,4 @@
-"""LiftPool: the sub-bands of a learned lifting scheme, added up."""
+"""LiftPool: the sum of the sub-bands of a learned lifting scheme."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.nn.pooling.base import CONVOLUTIONS, Size, WindowPool, check_odd
-from vidpool.nn.pooling.windows import Windows
+from vidpool.nn.pooling.base import CONVOLUTIONS, Size, WindowPool, Windows, check_odd
 
 
 class _Lifting(nn.Module):
     """Split an axis into two sub-bands of half its length.
 
-    With x_e and x_o the even and odd cells: the detail is `d = x_o - P(x_e)`, the approximation
-    `s = x_e + U(d)`. P and U are a convolution along the axis, ReLU, a 1x1 convolution and tanh,
-    each channel by itself.
+    With the even cells x_e and the odd cells x_o, the detail is `d = x_o - P(x_e)` and the
+    approximation is `s = x_e + U(d)`. P and U are a convolution along the axis, ReLU, a 1x1
+    convolution and tanh; channels are not mixed.
     """
 
     def __init__(self, ndim: int, axis: int, channels: int, filter_size: int) -> None:
@@ -53,7 +52,7 @@ class _Lifting(nn.Module):
 class _LiftPool(WindowPool):
     """Sum of the sub-bands."""
 
-    _shown: ClassVar[tuple[str, ...]] = ("channels",)
+    _repr_names: ClassVar[tuple[str, ...]] = ("channels",)
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class _LiftPool(WindowPool):
         filter_size: int = 5,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-        self._learn_for(channels)
+        self._set_channels(channels)
         window = self._window()
         if set(window.dilation) != {1}:
             raise ConfigError(
@@ -96,7 +95,7 @@ class _LiftPool(WindowPool):
         return bands.unflatten(0, (2 ** len(self.lifting), x.shape[0])).sum(0)
 
     def _align(self, x: Tensor, windows: Windows) -> Tensor:
-        """Crop x, or repeat its border, to the pairs of cells in the middle of the windows."""
+        """Crop x or replicate its border so that it consists of the middle cells of the windows."""
         pads: list[int] = []
         window = windows.window
         for length, count, kernel, stride, padding in zip(
@@ -129,22 +128,22 @@ class LiftPool2d(_LiftPool):
 class LiftPool3d(_LiftPool):
     """LiftPool over T, H, W of (N, C, T, H, W) or (C, T, H, W).
 
-    Each axis is split into its even and odd cells, of which a learned predictor and a learned
-    updater make a detail and an approximation; the output is the sum of all sub-bands: Zhao and
+    Each axis is split into its even and odd cells, from which a learned predictor and a learned
+    updater compute a detail and an approximation; the output is the sum of all sub-bands: Zhao and
     Snoek, "LiftPool: bidirectional ConvNet pooling", ICLR 2021 (LiftDownPool, section 2). The
-    source's two regularisers, which would have to join the training loss, are left out.
+    paper's two regularizers, which would be terms of the training loss, are left out.
 
-    The filters look beyond the window, so `kernel_size` only says which output size to keep and
-    where the pairs of cells lie (in the middle of the windows); cells that are missing at the
-    border repeat the last.
+    The filters look beyond the window, so `kernel_size` only determines the output size and the
+    position of the pairs of cells (the middle of the windows). Cells beyond the border replicate
+    the last cell.
 
-    Arguments are those of `PoolLayer` and:
+    Takes the arguments of `PoolLayer` and:
 
     Args:
-        stride: 2 on every axis that is pooled, 1 (and `kernel_size` 1) on the others.
-        dilation: 1.
+        stride: 2 along every axis that is pooled, 1 (with `kernel_size` 1) along the others.
+        dilation: Must be 1.
         channels: C.
-        filter_size: Odd length of the predictor's and the updater's first convolution.
+        filter_size: Length of the first convolution of the predictor and the updater, odd.
 
     Raises:
         ConfigError: If an axis has another stride or a dilation, or `filter_size` is even.

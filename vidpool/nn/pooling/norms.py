@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.nn.pooling.base import Size, WindowPool
-from vidpool.nn.pooling.windows import Windows, per_channel
+from vidpool.nn.pooling.base import Size, WindowPool, Windows, per_channel
 
 
 class _SumPool(WindowPool):
@@ -40,13 +39,13 @@ class SumPool3d(_SumPool):
 
 
 def _norm(x: Tensor, windows: Windows, p: float | Tensor, *, mean: bool) -> Tensor:
-    """Return `(sum |a|^p)^(1/p)` of each window, of the mean instead of the sum where asked.
+    """Return `(sum |a|^p)^(1/p)` of each window, with the mean instead of the sum if `mean`.
 
-    Powers are of `|a| / max |a|`, so nothing overflows and the sum is at least 1, whose root has
-    finite derivatives; windows of zeros give 0 with the derivative 0.
+    Powers of `|a| / max |a|` do not overflow, and their sum is at least 1, so the root has finite
+    derivatives. Windows of zeros give 0 with the derivative 0.
     """
     magnitude = x.abs()
-    # The result does not depend on the scale, which therefore is a constant to autograd.
+    # The result does not depend on the scale, so autograd treats it as a constant.
     scale = windows.maximum(magnitude.detach()).clamp_min(torch.finfo(x.dtype).tiny)
     total = torch.zeros_like(scale)
     for cell in windows.cells(windows.pad(magnitude, 0)):
@@ -61,7 +60,7 @@ def _norm(x: Tensor, windows: Windows, p: float | Tensor, *, mean: bool) -> Tens
 class _PowerAvgPool(WindowPool):
     """Power average with a fixed p."""
 
-    _shown: ClassVar[tuple[str, ...]] = ("p",)
+    _repr_names: ClassVar[tuple[str, ...]] = ("p",)
 
     def __init__(
         self,
@@ -101,12 +100,12 @@ class PowerAvgPool3d(_PowerAvgPool):
     """Power average over T, H, W of (N, C, T, H, W) or (C, T, H, W): `(sum |a|^p)^(1/p)`.
 
     "Pow-average" in Tables 1 and 3 of the SoftPool paper; Bruna Estrach, Szlam and LeCun, "Signal
-    recovery from pooling representations", ICML 2014. Despite its name it is a sum: the SoftPool
-    paper (Figure 2, section 2) has sum pooling at p = 1 and max pooling as p grows, which is also
-    the definition of :class:`torch.nn.LPPool3d`. Unlike there, negative values count by their
-    magnitude and padding, dilation and partial windows are right.
+    recovery from pooling representations", ICML 2014. Despite its name, it is a sum: it equals sum
+    pooling at p = 1 and approaches max pooling as p grows (Figure 2 and section 2 of the SoftPool
+    paper), as does :class:`torch.nn.LPPool3d`. Unlike that class, it uses the magnitude of negative
+    values and supports padding, dilation and partial windows.
 
-    Arguments are those of `PoolLayer` and:
+    Takes the arguments of `PoolLayer` and:
 
     Args:
         p: The power, at least 1.
@@ -121,7 +120,7 @@ class PowerAvgPool3d(_PowerAvgPool):
 class _LpPool(WindowPool):
     """Norm whose p is learned: p = 1 + softplus(rho)."""
 
-    _shown: ClassVar[tuple[str, ...]] = ("channels",)
+    _repr_names: ClassVar[tuple[str, ...]] = ("channels",)
 
     def __init__(
         self,
@@ -137,7 +136,7 @@ class _LpPool(WindowPool):
         if not (isfinite(p) and p > 1):
             raise ConfigError(f"p must begin above 1 and finite, but is {p}: 2 is a good choice")
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-        self._learn_for(channels)
+        self._set_channels(channels)
         # the inverse of softplus, log(e^(p-1) - 1), which is p - 1 where that overflows
         rho = log(expm1(p - 1)) if p < 30 else p - 1
         self.rho = nn.Parameter(torch.full((channels or 1,), rho))
@@ -166,11 +165,11 @@ class LpPool3d(_LpPool):
     "Learned-norm pooling for deep feedforward and recurrent neural networks", ECML PKDD 2014,
     equation 1, with the centres at 0. Between the mean and the maximum of the magnitudes.
 
-    Arguments are those of `PoolLayer` and:
+    Takes the arguments of `PoolLayer` and:
 
     Args:
-        channels: C, for a p a channel as in the source; None learns one p for all channels.
-        p: Its value at the start, above 1.
+        channels: C, to learn one p per channel as in the paper; None learns one p for all channels.
+        p: Initial value, above 1.
 
     Raises:
         ConfigError: If p is not above 1 and finite, or `channels` is below 1.

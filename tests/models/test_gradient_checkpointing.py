@@ -30,9 +30,9 @@ def train_once(model, x, aux=False):
 )
 def test_checkpointing_changes_nothing_but_the_memory(name, size, options):
     torch.manual_seed(0)
-    model = create_model(name, num_classes=3, checkpointing=True, **options).train()
+    model = create_model(name, num_classes=3, gradient_checkpointing=True, **options).train()
     plain = copy.deepcopy(model)
-    plain.checkpointing = False
+    plain.gradient_checkpointing = False
     batch = 1 if size == (16, 224, 224) else 2
     x = torch.randn(batch, 3, *size)
     kept = {}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidpool.models.recursion import SqueezeRecursion, cycle_consistent
+from vidpool.models.srtg import SqueezeRecursion, cycle_consistent
 
 
 def lstm_by_hand(lstm, sequence):
