@@ -32,11 +32,11 @@ from rich.table import Table
 from scipy import stats
 from steps import train, vidpool
 from torch.nn import functional
+from vidpool.colours import BLUE, GREEN, GREY, ORANGE
 
 from vidpool.bench.machine import describe
 from vidpool.bench.timing import Call, Times, cpu_seconds, interleave, warm_up
 from vidpool.cli.output import wide_console
-from vidpool.colours import BLUE, GREEN, GREY, ORANGE
 from vidpool.data.datasets.demo import TEST_GROUPS
 from vidpool.results import provenance, write_results
 from vidpool.train.classifier import VideoClassifier

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from vidpool.analysis.published import TABLE_S1, ErrorCounts
-from vidpool.colours import BLUE, ORANGE
 from vidpool.errors import ConfigError, DataError
+from vidpool.results import BLUE, ORANGE
 
 SMALL = 25
 """Fewer disagreements than this are few for chi-square; the exact test counts there."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vidpool.analysis.published import SIMILARITY_KERNELS
 from vidpool.analysis.similarity import MEASURES, Mean, Setting
-from vidpool.colours import BLUE, GREEN, GREY, ORANGE
+from vidpool.results import BLUE, GREEN, GREY, ORANGE
 
 COLOURS = (BLUE, ORANGE, GREEN, GREY)
 LARGEST = {"SSIM": 1.01, "PSNR": 70}

@@ -12,9 +12,9 @@ import torch
 from matplotlib.figure import Figure
 
 from vidpool.analysis.published import ACTION_SETS, TABLE_7, Published
-from vidpool.colours import BLUE, ORANGE
 from vidpool.errors import ConfigError, DataError
 from vidpool.models.cost import Cost, measure_cost
+from vidpool.results import BLUE, ORANGE
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.report import RUN
 

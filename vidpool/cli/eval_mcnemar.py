@@ -17,9 +17,9 @@ from vidpool.analysis.mcnemar import (
     reproduce_table_4,
     table_4_figure,
 )
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.output import add_output, output_of
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:

@@ -26,13 +26,13 @@ from vidpool.analysis.similarity import (
     summarise,
 )
 from vidpool.analysis.similarity_chart import similarity_chart
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.output import add_output, output_of
 from vidpool.cli.seeds import add_seed
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError, DataError
 from vidpool.nn import KINDS
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 # "Flicker2K" in the paper
 SPELLINGS = {name.lower(): name for name in TABLES_1_3} | {"flicker2k": "Flickr2K"}

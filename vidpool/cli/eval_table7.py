@@ -18,11 +18,11 @@ from vidpool.analysis.table7 import (
     read_run,
     table_7_figure,
 )
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.output import add_output, output_of
 from vidpool.data.progress import counting_bar
 from vidpool.errors import DataError, VidpoolError
 from vidpool.models.registry import size_text
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:

@@ -16,13 +16,13 @@ from rich.table import Table
 from torch import nn
 
 from vidpool.analysis.published import ACTION_SETS, TABLE_7
-from vidpool.cli.output import wide_console
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers
 from vidpool.models.registry import size_text
 from vidpool.nn import swap_pooling
+from vidpool.results import wide_console
 
 CLIP = (16, 224, 224)
 CLASSES = {"video": 400, "image": 1000}  # of Kinetics-400 and ImageNet, as most papers count

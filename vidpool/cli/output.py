@@ -1,17 +1,14 @@
-"""Where results go: files that must not replace others unasked, and a wide enough console."""
+"""Options for the files that results are written to, which must not replace others unasked."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from vidpool.errors import ConfigError
 from vidpool.files import check_output
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
-WIDE = 132  # columns of tables where no terminal says how many there are
 
 
 def new_file(
@@ -58,11 +55,3 @@ def add_output(add: Callable[..., Any], what: str) -> None:
     """
     add("--output", metavar="FILE.json", help=f"write {what} to it, and a picture to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
-
-
-def wide_console(width: int = WIDE) -> Console:
-    """A console for tables, wide also where no terminal says how many columns there are."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, width)
-    return console

@@ -25,14 +25,14 @@ from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.layers import find_layers
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file, wide_console
+from vidpool.cli.output import new_file
 from vidpool.cli.seeds import add_seed
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 from vidpool.train.classifier import VideoClassifier
 
 CLASSES = 4  # as the figure has

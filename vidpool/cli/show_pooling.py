@@ -23,14 +23,13 @@ from vidpool.analysis.pooling_sheet import (
     write_animation,
 )
 from vidpool.analysis.similarity import WINDOW, Setting, make_layers, similarity
-from vidpool.cli.output import wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.data.folders import make_folder
 from vidpool.data.progress import counting_bar
 from vidpool.data.sampling import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.nn import KINDS
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 from vidpool.video import open_video
 
 PHOTOGRAPH = "coffee.png"  # where nothing is given

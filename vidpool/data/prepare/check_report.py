@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpool.colours import BLUE, GREEN, ORANGE
 from vidpool.data.prepare.check import PROBLEMS, REPORT, USED, CheckedData
 from vidpool.errors import DataError
+from vidpool.results import BLUE, GREEN, ORANGE
 
 COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 NAMED = 40  # more classes than these cannot be named beside their bars
