@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from vidpool.analysis.mcnemar import (
-    SMALL,
+    MIN_DISAGREEING,
     Contingency,
     compare_predictions,
     contingency_figure,
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{letter}: {name}", markup=False, highlight=False)
     console.print(_contingency_table(counts))
     console.print(f"chi-square {test.statistic:.2f}, p = {test.p_value:.3g}", highlight=False)
-    few = counts.only_a + counts.only_b < SMALL
-    note = f"; fewer than {SMALL} disagree, so this one counts" if few else ""
+    few = counts.only_a + counts.only_b < MIN_DISAGREEING
+    note = f"; fewer than {MIN_DISAGREEING} disagree, so this one counts" if few else ""
     console.print(f"exact (binomial) p = {test.exact_p_value:.3g}{note}", highlight=False)
     if output:
         content = {"names": names, "counts": counts._asdict(), **asdict(test)}
