@@ -2,9 +2,9 @@
 
 There are two methods. Class Feature Pyramids, used in the figure: A. Stergiou, G. Kapidis,
 G. Kalliatakis, C. Chrysoulas, R. Poppe and R. Veltkamp, "Class Feature Pyramids for Video
-Explanation", ICCV Workshops 2019 (arXiv 1909.08611). Grad-CAM, the common alternative: R. R. Selvaraju et al.,
-"Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
-extended by time as a third axis.
+Explanation", ICCV Workshops 2019 (arXiv 1909.08611). Grad-CAM, the common alternative:
+R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization", ICCV 2017, extended by time as a third axis.
 """
 
 from collections.abc import Callable, Sequence

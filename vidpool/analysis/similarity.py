@@ -30,6 +30,7 @@ STRIP = 512
 ROUNDING = 1e-6
 """Root mean square rounding error of float32 for an unchanged image."""
 MEASURES = ("SSIM", "PSNR")
+CONFIDENCE = 0.95
 COLOURS = (BLUE, ORANGE, GREEN, GREY)
 AXIS_LIMITS = {"SSIM": 1.01, "PSNR": 70}
 """Largest upper ends of the chart's axes."""
@@ -136,6 +137,18 @@ def _measure(
         }
 
 
+def confidence_half_width(values: Sequence[float] | np.ndarray) -> float:
+    """Return half the width of Student's 95 % confidence interval of the mean.
+
+    Args:
+        values: Independent values, two or more.
+    """
+    from scipy.stats import t
+
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+
+
 @dataclass(frozen=True)
 class Mean:
     """A mean over images."""
@@ -153,12 +166,7 @@ class Mean:
         finite = np.array([value for value in values if math.isfinite(value)])
         if not len(finite):
             return cls(None, None, 0)
-        half_width = None
-        if len(finite) > 1:
-            from scipy.stats import t
-
-            error = finite.std(ddof=1) / math.sqrt(len(finite))
-            half_width = float(t.ppf(0.975, len(finite) - 1) * error)
+        half_width = confidence_half_width(finite) if len(finite) > 1 else None
         return cls(float(finite.mean()), half_width, len(finite))
 
 
