@@ -17,7 +17,7 @@ finetune-demo: $(VENV)/.demo  ## pre-train and fine-tune on the demo videos, bes
 	$(RUN)/python tools/finetune_demo.py
 
 compare: $(VENV)/.demo  ## train with max, average and soft pooling, five seeds each, and compare
-	$(RUN)/python tools/compare.py
+	$(RUN)/python -m vidpool.analysis.compare_poolings
 
 test: $(VENV)/.dev  ## the usual tests, a process for each of up to four CPUs
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vidpool"
-FREE = {"colours", "errors", "figures", "files", "results", "__init__"}  # every part may import
+FREE = {"errors", "figures", "files", "results", "__init__"}  # every part may import these
 TRAINING = {"ops", "nn", "models", "video", "data"}
 BEFORE = {
     "ops": set(),
@@ -22,7 +22,6 @@ BEFORE = {
     "analysis": TRAINING | {"train", "inference", "bench"},
     "cli": TRAINING | {"train", "inference", "bench", "analysis"},
     "__main__": {"cli"},
-    "colours": set(),
     "errors": set(),
     "figures": set(),
     "files": set(),

@@ -1,12 +1,17 @@
-"""``make demo``: the whole road once, each step a command that a user could type.
+"""``make demo``: vidpool end to end, each step a command that a user could type.
 
-What is there already is skipped, and an interrupted training is resumed.
+Steps that are done are skipped, and an interrupted training is resumed.
 """
 
 import os
 from pathlib import Path
 
-from steps import read, test, train, vidpool
+from vidpool.analysis.experiment_steps import (
+    evaluate,
+    read_metrics,
+    run_vidpool,
+    train_or_resume,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path("data/demo")
@@ -15,16 +20,17 @@ RUNS = Path("runs/demo")
 
 
 def main() -> None:
-    """Generate, train, test and predict; then say what was made."""
+    """Generate, train, test and predict; then list the results."""
     os.chdir(ROOT)
-    vidpool("data", "demo", "--out", DATA)
-    checkpoint = train(RECIPE, RUNS)
+    run_vidpool("data", "demo", "--out", DATA)
+    checkpoint = train_or_resume(RECIPE, RUNS)
     run = checkpoint.parents[1]
-    moving = test(RECIPE, checkpoint, "test_views")
-    static = test(RECIPE, checkpoint, "test_one_frame", "--data.static", "true")
+    moving = evaluate(RECIPE, checkpoint, "test_views")
+    static = evaluate(RECIPE, checkpoint, "test_one_frame", "--data.static", "true")
     held_out = DATA / (DATA / "ucfTrainTestlist/testlist01.txt").read_text().splitlines()[-1]
     prediction = run / "prediction.json"
-    vidpool(
+    clips, frames = read_metrics(moving), read_metrics(static)
+    run_vidpool(
         *("predict", "--ckpt_path", checkpoint, "--output", prediction, "--overwrite", held_out)
     )
     print(
@@ -35,8 +41,8 @@ made:
   training curves    {run}/metrics.csv, or: tensorboard --logdir runs
   confusion matrix   {moving.parent}/confusion_matrix.png
   a prediction       {prediction}
-top-1 on {read(moving)["videos"]} held-out videos: {read(moving)["top1"]:.1%} (chance 12.5 %)
-the same network shown one frame, repeated: {read(static)["top1"]:.1%}"""
+top-1 on {clips["videos"]} held-out videos: {clips["top1"]:.1%} (chance 12.5 %)
+the same network shown one frame, repeated: {frames["top1"]:.1%}"""
     )
 
 

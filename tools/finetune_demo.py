@@ -16,8 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from steps import read, test, train, vidpool
 
+from vidpool.analysis.compare_poolings import group_of
+from vidpool.analysis.experiment_steps import (
+    evaluate,
+    read_metrics,
+    run_vidpool,
+    train_or_resume,
+)
 from vidpool.data.datasets.demo import CLASSES, TEST_GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     os.chdir(ROOT)
     source = options.source
-    vidpool("data", "demo", "--out", source, "--clips-per-group", options.clips_per_group)
+    run_vidpool("data", "demo", "--out", source, "--clips-per-group", options.clips_per_group)
     annotations = write_hacs(source, options.data)
     lists = write_ucf101(source, options.data / "ucfTrainTestlist", options.videos)
 
@@ -43,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = ("--data.root", annotations.parent / "hacs", "--data.annotations", annotations)
     length = ("--trainer.max_epochs", options.pretrain_epochs)
     every = ("--trainer.check_val_every_n_epoch", options.pretrain_epochs)
-    pretrained = train(recipe, options.runs / "pretrain", *data, *length, *every)
+    pretrained = train_or_resume(recipe, options.runs / "pretrain", *data, *length, *every)
 
     recipe = RECIPES / "finetune_demo.yaml"
     data = ("--data.root", source, "--data.lists", lists)
@@ -55,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for way, start in zip(WAYS, ((), ("--model.init_from", pretrained)), strict=True):
             runs = options.runs / f"{way.replace(' ', '_')}_seed{seed}"
             seeded = ("--seed_everything", seed)
-            checkpoint = train(recipe, runs, *data, *length, *every, *seeded, *start)
-            metrics = read(test(recipe, checkpoint, "test", *data))
+            checkpoint = train_or_resume(recipe, runs, *data, *length, *every, *seeded, *start)
+            metrics = read_metrics(evaluate(recipe, checkpoint, "test", *data))
             accuracies[way].append(metrics["top1"])
             videos = int(metrics["videos"])
     report(options, accuracies, videos)
@@ -128,11 +134,6 @@ def write_ucf101(source: Path, lists: Path, videos: int) -> Path:
     (lists / f"trainlist{SPLIT:02d}.txt").write_text("".join(train_lines))
     (lists / f"testlist{SPLIT:02d}.txt").write_text("".join(test_lines))
     return lists
-
-
-def group_of(path: Path) -> int:
-    """The group of ``v_Class_gXX_cYY``."""
-    return int(path.stem[-6:-4])
 
 
 def report(options: argparse.Namespace, accuracies: dict[str, list[float]], videos: int) -> None:

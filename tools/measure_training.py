@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vidpool.bench.machine import describe
-from vidpool.bench.timing import CudaStopwatch, cpu_seconds, cuda_peak, interleave, warm_up
+from vidpool.bench.machine import describe_machine
+from vidpool.bench.timing import CudaStopwatch, cpu_seconds, cuda_peak_bytes, interleave, warm_up
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import ClipShape
 from vidpool.models import create_model
@@ -122,7 +122,7 @@ def measure(
             del step
         else:
             calls[kind] = step
-            peaks[kind] = cuda_peak(step) if device == "cuda" else None
+            peaks[kind] = cuda_peak_bytes(step) if device == "cuda" else None
     times = interleave(calls, seconds_of, rounds)
     for kind, taken in times.items():
         result["steps"][" ".join(kind)] = {
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     cases = shapes(8, 32, 2) if options.tiny else shapes(16, 224, options.batch)
     stopwatch = CudaStopwatch() if device == "cuda" else cpu_seconds
     report: dict[str, Any] = {
-        "machine": describe(device),
+        "machine": describe_machine(device),
         "half": "float16 with loss scaling" if device == "cuda" else "bfloat16",
         "convolutions_in_tf32": device == "cuda" and torch.backends.cudnn.allow_tf32,
         "losses": {},

@@ -1,4 +1,4 @@
-"""Names in pictures: shown as they are, in the fonts that are installed."""
+"""Matplotlib figures: the colours of charts, and names shown in the fonts that are installed."""
 
 import logging
 import os
@@ -14,6 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vidpool.files import printable
+
+# chart colours of Okabe and Ito, which colour-blind people can tell apart
+BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
+ORANGE, AMBER, PINK = "#D55E00", "#E69F00", "#CC79A7"
+GREY, BLACK = "#999999", "#000000"
 
 _log = logging.getLogger(__name__)
 # fonts that have a glyph for every character, but not of the character; bitmaps, which do not scale

@@ -1,4 +1,4 @@
-"""Results of a measurement as files: where they come from, everything as JSON, and a picture."""
+"""Results of measurements: provenance, JSON files with a picture, and tables."""
 
 import re
 import shlex
@@ -8,19 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from vidpool import __version__
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
 from vidpool.files import json_text, written_whole
 
+UNLIMITED = 10_000  # columns; tables in files and pipes are as wide as their content
+
+
+def wide_console() -> Console:
+    """Return a console for tables, which are not cut or wrapped unless a terminal is too narrow."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNLIMITED
+    return console
+
 
 def provenance(command: str | None = None, seed: int | None = None) -> dict[str, Any]:
-    """Version, command, seed and date, for JSON.
+    """Return version, command, seed and date as JSON values.
 
     Args:
-        command: What was run; by default the command line of this process.
-        seed: Of what was drawn at random; ``None`` where nothing was.
+        command: Command that was run. Defaults to the command line of this process.
+        seed: Seed of random draws; None if there are none.
     """
     if command is None:
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -36,19 +47,19 @@ def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figu
     """Write ``{**about, "results": content}`` as JSON, and a picture of the same name.
 
     Args:
-        path: Ends in .json; the picture's ends in .png instead.
-        about: Where the results come from, see :func:`provenance`.
-        content: The results, as JSON values; numbers that are not finite are not.
-        picture: What they look like.
+        path: JSON file; the name of the picture ends in .png instead of .json.
+        about: Origin of the results, see :func:`provenance`.
+        content: Results as JSON values, which exclude infinite numbers and NaN.
+        picture: Chart of the results.
 
     Returns:
         The files written.
 
     Raises:
-        ConfigError: The folder cannot be written to, or is full.
+        ConfigError: The folder cannot be written to, or the disk is full.
     """
     text = json_text({**about, "results": content}, indent=1, allow_nan=False)
-    # a list of numbers on one line: they would fill most of the file's lines
+    # lists of numbers on one line each, since they would be most of the file's lines
     text = re.sub(r"\[[\s\d.,e+-]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)
     try:
         with written_whole(path) as file:

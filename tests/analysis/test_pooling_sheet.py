@@ -1,17 +1,17 @@
 import pytest
 import torch
 
+from vidpool.analysis.image_pooling import Setting
 from vidpool.analysis.pooling_sheet import (
     ANIMATIONS,
     Region,
     clip_sheet,
+    image_sheet,
     most_detailed,
-    picture_sheet,
     shown_frames,
     side_by_side,
     write_animation,
 )
-from vidpool.analysis.similarity import Setting
 from vidpool.video import open_video
 
 
@@ -36,7 +36,7 @@ def test_a_picture_for_each_setting_twice():
     settings = [Setting("soft", 2), Setting("soft", 3), Setting("lift", 2)]
     pooled = dict.fromkeys(settings, picture)
     ssim = dict.fromkeys(settings, 0.5)
-    figure = picture_sheet(picture, pooled, ssim, Region(3, 4, 10), "a $picture$")
+    figure = image_sheet(picture, pooled, ssim, Region(3, 4, 10), "a $picture$")
     # the original above each column, and nothing where LiftPool has no layer
     assert len(figure.axes) == 2 * (2 + len(settings))
     shown = [axes.images[0].get_array().shape for axes in figure.axes]
@@ -50,7 +50,7 @@ def test_sheets_of_long_pictures_can_be_looked_at(size):
     picture = torch.zeros(3, *size, dtype=torch.uint8)
     settings = [Setting("soft", kernel_size) for kernel_size in (2, 3, 4, 5)]
     pooled, ssim = dict.fromkeys(settings, picture), dict.fromkeys(settings, 0.5)
-    width, height = picture_sheet(picture, pooled, ssim, Region(0, 0, 2), "").get_size_inches()
+    width, height = image_sheet(picture, pooled, ssim, Region(0, 0, 2), "").get_size_inches()
     assert max(width, height) < 45
     assert min(width, height) > 1
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from seeing import colour_classifier, red_and_blue
 from torch import nn
 
+from vidpool.analysis import sheets
 from vidpool.analysis.saliency import (
     METHODS,
     class_feature_pyramid,
@@ -106,14 +107,15 @@ def test_grad_cam_of_pictures():
     assert heat[0].nonzero().tolist() == [[1, 1]]
 
 
-def test_pictures_of_it():
+def test_overlays(monkeypatch):
     frames = torch.randint(0, 255, (4, 8, 8, 3), generator=torch.Generator().manual_seed(0)).byte()
     drawn = overlay(frames, torch.zeros(4, 8, 8))
     assert torch.equal(drawn[..., 0], drawn[..., 2])  # grey
     hot = overlay(frames, torch.ones(4, 8, 8))
     assert (hot[..., 0].float() - hot[..., 2].float()).mean() > 60  # red
     found = find_saliency(colour_classifier(), red_and_blue(), 0, ["mix", "look"])
-    video = saliency_video(frames, found, least=9)
+    monkeypatch.setattr(sheets, "MIN_SIDE", 9)
+    video = saliency_video(frames, found)
     assert video.shape == (4, 32, 48, 3)  # two methods below each other, the clip and two layers
     assert torch.equal(video[:, :16:2, :16:2], frames)
     sheet = saliency_sheet(frames, [0, 2, 4, 6], found, "costs 1$ and 2$")

@@ -9,22 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from vidpool.analysis import reconstruct
 from vidpool.analysis import similarity as module
-from vidpool.analysis.images import find_images, read_image
-from vidpool.analysis.pooled import pool_and_enlarge
+from vidpool.analysis.image_pooling import Setting, make_layers
+from vidpool.analysis.images import find_images
 from vidpool.analysis.published import SIMILARITY_KERNELS, TABLES_1_3
-from vidpool.analysis.reconstruct import read_training, train_layer
 from vidpool.analysis.similarity import (
     Mean,
-    Setting,
     Similarity,
     compare_with,
-    make_layers,
     measure_images,
     similarity,
 )
-from vidpool.errors import ConfigError, DataError
+from vidpool.errors import DataError
 
 pytest.importorskip("skimage")
 PAPER = Path(__file__).parents[3] / "shared" / "paper.txt"
@@ -77,49 +73,6 @@ def test_images_that_cannot_be_measured_are_told(images):
     assert isinstance(results[images / "broken.png"], DataError)
     assert "smaller than 11 x 11 pixels" in str(results[images / "low.png"])
     assert isinstance(results[images / "smooth.png"], dict)
-
-
-def test_methods_without_a_layer_for_some_windows():
-    assert list(make_layers(["lift", "max"], [2, 3])) == [("lift", 2), ("max", 2), ("max", 3)]
-    with pytest.raises(ConfigError, match="LiftPool halves"):
-        make_layers(["lift"], [3, 5])
-
-
-@pytest.mark.parametrize("method", ["lp", "gated", "dpp", "lip", "ordinal", "lift"])
-def test_training_loses_less(images, method):
-    (layer,) = make_layers([method], [2]).values()
-    pictures, failures = read_training([images / "smooth.png", *(images / "inside").iterdir()], 0)
-    assert not failures
-
-    def error():
-        originals = [picture / 255 for picture in pictures]
-        pairs = [(original, pool_and_enlarge(original, layer)) for original in originals]
-        return sum(float((one - other).square().mean()) for one, other in pairs)
-
-    before = error()
-    losses = train_layer(layer, pictures, steps=200, seed=0)
-    assert len(losses) == 200
-    assert np.isfinite(losses).all()
-    # lip and ordinal begin as average pooling, which nothing surpasses, and have to find back to it
-    assert error() < before * (1.01 if method in ("lip", "ordinal") else 1)
-
-
-def test_training_needs_large_enough_images(images):
-    (layer,) = make_layers(["lp"], [5]).values()
-    pictures, _ = read_training(find_images([images]), seed=0)
-    with pytest.raises(DataError, match=r"with is 120 pixels wide and high, as k = 5 needs"):
-        train_layer(layer, pictures, steps=1, seed=0)
-
-
-def test_images_to_train_with_are_read_once_and_some_are_left_out(images, monkeypatch):
-    (images / "broken.png").write_text("no picture")
-    files = [images / "smooth.png", images / "broken.png"] * 3
-    pictures, failures = read_training(files, seed=0)
-    assert [tuple(picture.shape) for picture in pictures] == [read_image(files[0]).shape] * 3
-    assert all("broken.png: cannot be read as an image" in failure for failure in failures)
-    assert len(failures) == 3
-    monkeypatch.setattr(reconstruct, "IMAGES_IN_MEMORY", 2)
-    assert len(read_training(files, seed=0)[0]) == 2
 
 
 @settings(max_examples=30)

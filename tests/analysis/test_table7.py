@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from vidpool.analysis.published import ACTION_SETS, TABLE_7
-from vidpool.analysis.table7 import arrange, find_runs, method_of, read_run, table_7_figure
+from vidpool.analysis.published import ACTION_DATASETS, TABLE_7
+from vidpool.analysis.table7 import (
+    arrange_methods,
+    find_runs,
+    method_name,
+    read_run,
+    table_7_figure,
+)
 from vidpool.errors import ConfigError, DataError
 
 PAPER = Path(__file__).parents[3] / "shared" / "paper.txt"
@@ -74,7 +80,7 @@ def test_a_run_is_read_with_its_cost(tmp_path):
     ],
 )
 def test_methods_are_the_papers_only_if_they_are_the_same(network, method):
-    assert method_of(NETWORK | network) == method
+    assert method_name(NETWORK | network) == method
 
 
 def test_runs_stand_in_the_papers_rows_and_columns(tmp_path):
@@ -83,7 +89,7 @@ def test_runs_stand_in_the_papers_rows_and_columns(tmp_path):
     write_run(tmp_path / "b" / "test_0")
     folders = find_runs([tmp_path, tmp_path / "b"])
     assert folders == [tmp_path / "a" / "test_0", tmp_path / "b" / "test_0"]
-    methods, data_sets = arrange([read_run(folder) for folder in folders])
+    methods, data_sets = arrange_methods([read_run(folder) for folder in folders])
     assert data_sets == ["HACS", "Kinetics-700", "UCF-101", "demo"]
     rows = {method.name: method for method in methods}
     assert len(rows) == len(TABLE_7) + 1
@@ -133,4 +139,4 @@ def test_published_values_are_the_papers():
         for row in TABLE_7
     ]
     assert printed == ours
-    assert len(ACTION_SETS) * 2 == len(TABLE_7[0].accuracies)
+    assert len(ACTION_DATASETS) * 2 == len(TABLE_7[0].accuracies)

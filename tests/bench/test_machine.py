@@ -1,4 +1,4 @@
-"""What is said about the machine, and the warm heap."""
+"""The description of the machine, and the warm heap."""
 
 import platform
 import subprocess
@@ -50,7 +50,7 @@ def test_the_name_of_the_cpu(tmp_path):
 
 
 def test_what_is_said_of_a_cpu():
-    said = machine.describe("cpu")
+    said = machine.describe_machine("cpu")
     assert said["device_name"] == machine.cpu_name()
     assert said["torch"] == torch.__version__
     assert said["threads"] == torch.get_num_threads()

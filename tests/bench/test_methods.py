@@ -5,21 +5,23 @@ import torch
 from torch import nn
 
 from vidpool.bench import methods
+from vidpool.bench.cases import Case, make_input
 from vidpool.bench.methods import (
     BASELINE,
     TABLE_3_CASE,
+    MethodCall,
     MethodsResult,
-    Timed,
     kept_bytes,
     make_layer,
     measure_methods,
+    methods_chart,
 )
-from vidpool.bench.pool import Case, make_input
 from vidpool.bench.timing import Times
 from vidpool.errors import ConfigError
 from vidpool.nn.registry import POOLING_METHODS
 
 TINY = Case("tiny", (2, 3, 6, 8, 10), (3,), (2,), (1,))
+MACHINE = {"device": "cpu", "device_name": "Some CPU", "torch": "9.9", "threads": 3}
 
 
 @pytest.fixture
@@ -49,10 +51,10 @@ def test_every_method_pools_and_propagates(called, sizes):
     for name in POOLING_METHODS:
         layer = make_layer(name, case)
         assert layer.training
-        y = called[Timed(name, "forward")]
+        y = called[MethodCall(name, "forward")]
         assert y.shape == layer(x).shape
         assert not y.requires_grad
-        gradients = called[Timed(name, "backward")]
+        gradients = called[MethodCall(name, "backward")]
         assert gradients[0].shape == x.shape
         assert gradients[0].abs().sum() > 0
         assert len(gradients) == 1 + len(list(layer.parameters()))
@@ -63,7 +65,7 @@ def test_average_pooling_leaves_padding_out(called):
     assert [name for name, _ in called] == ["avg", "avg"]
     x = make_input(TINY.shape, "contiguous", "float32", "randn")
     average = nn.functional.avg_pool3d(x, 3, 2, 1, count_include_pad=False)
-    assert torch.equal(called[Timed("avg", "forward")], average)
+    assert torch.equal(called[MethodCall("avg", "forward")], average)
 
 
 def test_average_pooling_is_always_there():
@@ -88,7 +90,7 @@ def test_a_call_is_timed_without_what_it_prepares():
         done.append("clock")
         return 0.0
 
-    seconds_of = methods._after_preparing(lambda call: (clock(), call(), clock())[0])
+    seconds_of = methods._without_preparation(lambda call: (clock(), call(), clock())[0])
     assert seconds_of(Call()) == 0.0
     assert done == ["prepare", "clock", "call", "clock"]
 
@@ -107,8 +109,8 @@ def test_what_cannot_be_measured_is_missing(monkeypatch):
 
 def test_ratios_are_those_of_medians():
     times = {
-        Timed("avg", "forward"): Times((1.0, 2.0, 9.0)),
-        Timed("max", "forward"): Times((8.0, 1.0, 5.0)),
+        MethodCall("avg", "forward"): Times((1.0, 2.0, 9.0)),
+        MethodCall("max", "forward"): Times((8.0, 1.0, 5.0)),
     }
     result = MethodsResult(TINY, "contiguous", "float32", "randn", times)
     assert result.ratio("max", "forward") == 2.5
@@ -156,3 +158,28 @@ def test_on_a_gpu():
     result = measure_methods(list(POOLING_METHODS), TINY, dtype="float16", device="cuda", rounds=2)
     assert result.missing == {}
     assert all(peak > 0 for peak in result.peak_bytes.values())
+
+
+def test_bars_are_ratios_to_average_pooling():
+    seconds = {"soft": (2.0, 3.0), "avg": (1.0, 2.0), "lift": (4.0, 5.0)}
+    times = {
+        MethodCall(name, direction): Times((value, value))
+        for name, values in seconds.items()
+        for direction, value in zip(("forward", "backward"), values, strict=True)
+    }
+    published = {"soft": {"forward": 3.4, "backward": 3.2}, "avg": {"forward": 1, "backward": 1}}
+    result = MethodsResult(TABLE_3_CASE, "contiguous", "float32", "randn", times)
+    figure = methods_chart(result, MACHINE, published)
+    for axes, direction, here in zip(
+        figure.axes, ("forward", "backward"), ([2, 4], [1.5, 2.5]), strict=True
+    ):
+        bars = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
+        assert bars["measured here"] == pytest.approx(here)
+        assert bars["the paper"] == pytest.approx([published["soft"][direction]])
+        assert axes.get_title() == direction
+        low, high = axes.get_xlim()
+        assert low < 1
+        assert high > max(here)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["soft", "lift"]
+    for part in ("Some CPU", "CPU threads: 3", "64, 3, 224, 224", "window 2 x 2", "float32"):
+        assert part in figure.get_suptitle()

@@ -1,14 +1,15 @@
-"""What is measured: the cases, their inputs, and that every pool is called as a user would."""
+"""Every pool is called as a user would call it, and its bars are in place and readable."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from vidpool.bench import pool
-from vidpool.bench.pool import CASES, CLONE, Case, Measured, Result, make_input, measure
+from vidpool.bench.cases import CASES, Case, make_input
+from vidpool.bench.pool import CLONE, PoolCall, PoolResult, measure_pools, pool_chart
 from vidpool.bench.timing import Times
-from vidpool.errors import ConfigError
 
+MACHINE = {"device": "cpu", "device_name": "Some CPU", "torch": "9.9", "threads": 3}
 TINY = Case("tiny", (2, 3, 5, 6, 7), (3,), (2,), (1,))
 
 
@@ -21,15 +22,8 @@ def recorded(monkeypatch, case, **options):
         return {key: Times((1.0,)) for key in calls}
 
     monkeypatch.setattr(pool, "interleave", interleave)
-    measure(case, **options)
+    measure_pools(case, **options)
     return results
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
-def test_the_named_cases_have_windows(case):
-    window = case.window
-    assert len(window.kernel_size) == len(case.shape) - 2
-    assert min(window.output_size(case.shape[2:])) >= 1
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -40,21 +34,21 @@ def test_every_pool_pools_x(monkeypatch, sizes, layout):
     found = recorded(monkeypatch, case, layout=layout)
     pools = ("soft", "max", "avg", "reference")
     assert set(found) == {CLONE} | {
-        Measured(name, to) for name in pools for to in ("forward", "forward_backward")
+        PoolCall(name, passes) for name in pools for passes in ("forward", "forward_backward")
     }
     x = make_input(case.shape, layout, "float32", "randn")
     assert torch.equal(found[CLONE], x)
     assert found[CLONE].stride() == x.stride()
     names = ("max_pool", "avg_pool")
     largest, average = (getattr(F, f"{name}{ndim}d") for name in names)
-    assert torch.equal(found[Measured("max")], largest(x, 3, 2, 1))
-    assert torch.equal(found[Measured("avg")], average(x, 3, 2, 1, count_include_pad=False))
-    soft = found[Measured("soft")]
-    torch.testing.assert_close(soft, found[Measured("reference")])
-    assert (soft <= found[Measured("max")] + 1e-6).all()
+    assert torch.equal(found[PoolCall("max")], largest(x, 3, 2, 1))
+    assert torch.equal(found[PoolCall("avg")], average(x, 3, 2, 1, count_include_pad=False))
+    soft = found[PoolCall("soft")]
+    torch.testing.assert_close(soft, found[PoolCall("reference")])
+    assert (soft <= found[PoolCall("max")] + 1e-6).all()
     for key, result in found.items():
         assert not result.requires_grad
-        if key.to == "forward_backward":  # the gradient of x
+        if key.passes == "forward_backward":  # the gradient of x
             assert result.shape == x.shape
             assert result.abs().sum() > 0
 
@@ -69,8 +63,8 @@ def test_the_compiler_gets_the_reference(monkeypatch):
     monkeypatch.setattr(torch, "compile", compiler)
     found = recorded(monkeypatch, TINY, compiled=True)
     assert [dynamic for _, dynamic in compiled] == [False]
-    assert torch.equal(found[Measured("compiled")], found[Measured("reference")] + 1)
-    assert Measured("compiled", "forward_backward") in found
+    assert torch.equal(found[PoolCall("compiled")], found[PoolCall("reference")] + 1)
+    assert PoolCall("compiled", "forward_backward") in found
 
 
 def test_what_has_no_kernel_is_missing(monkeypatch):
@@ -78,58 +72,66 @@ def test_what_has_no_kernel_is_missing(monkeypatch):
         raise NotImplementedError("no avg here")
 
     monkeypatch.setattr(F, "avg_pool3d", none)
-    result = measure(TINY, rounds=2)
+    result = measure_pools(TINY, rounds=2)
     assert result.missing == dict.fromkeys(
-        (Measured("avg"), Measured("avg", "forward_backward")), "no avg here"
+        (PoolCall("avg"), PoolCall("avg", "forward_backward")), "no avg here"
     )
-    assert result.ratio(Measured("soft"), Measured("avg")) is None
-    assert result.ratio(Measured("avg"), CLONE) is None
-    assert result.ratio(Measured("soft"), CLONE) > 0
+    assert result.ratio(PoolCall("soft"), PoolCall("avg")) is None
+    assert result.ratio(PoolCall("avg"), CLONE) is None
+    assert result.ratio(PoolCall("soft"), CLONE) > 0
     assert {len(times.rounds) for times in result.times.values()} == {2}
 
 
-def test_ratios_are_those_of_medians():
-    times = {CLONE: Times((1.0, 2.0, 9.0)), Measured("soft"): Times((8.0, 1.0, 5.0))}
-    result = Result(TINY, "contiguous", "float32", "randn", times)
-    assert result.ratio(Measured("soft"), CLONE) == 2.5
+def result(case="tiny_8x4_k2", layout="contiguous", **seconds):
+    """A result with a clone of one second."""
+    times = {CLONE: Times((1.0,))}
+    missing = {}
+    for name, ratio in seconds.items():
+        for passes, factor in (("forward", 1), ("forward_backward", 3)):
+            if ratio is None:
+                missing[PoolCall(name, passes)] = "no kernel"
+            else:
+                times[PoolCall(name, passes)] = Times(
+                    (0.9 * ratio * factor, ratio * factor, ratio * factor)
+                )
+    return PoolResult(CASES[case], layout, "float32", "randn", times, missing)
 
 
-@pytest.mark.parametrize(
-    ("values", "deviation", "mean"),
-    [("randn", 1, 0), ("spread", 30, 0), ("offset", 1, 300), ("wide", 100, 0)],
-)
-def test_values(values, deviation, mean):
-    x = make_input((4, 8, 10, 10, 10), "contiguous", "float64", values)
-    assert x.dtype == torch.float64
-    assert x.std().item() == pytest.approx(deviation, rel=0.03)
-    assert x.mean().item() == pytest.approx(mean, abs=0.03 * deviation)
+def test_bars_are_ratios():
+    results = [result(soft=2, max=3, avg=None), result(layout="channels_last", soft=4, max=5)]
+    figure = pool_chart(results, MACHINE)
+    for panel, factor in zip(figure.axes, (1, 3), strict=True):
+        bars = {bars.get_label(): [bar.get_width() for bar in bars] for bars in panel.containers}
+        assert bars == {
+            "soft": [2 * factor, 4 * factor],
+            "max": [3 * factor, 5 * factor],
+            "avg": [],
+        }
+        assert sum(text.get_text() == "none" for text in panel.texts) == 2
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("forward", "forward + backward")
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels == ["tiny_8x4_k2\ncontiguous", "tiny_8x4_k2\nchannels_last"]
+    title = figure.get_suptitle()
+    for part in ("Some CPU", "PyTorch 9.9", "CPU threads: 3", "(float32, randn)"):
+        assert part in title
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["soft", "max", "avg"]
 
 
-@pytest.mark.parametrize("sizes", [(5,), (5, 6), (5, 6, 7)])
-def test_layouts_hold_the_same_numbers(sizes):
-    plain, last = (
-        make_input((2, 3, *sizes), layout, "bfloat16", "randn")
-        for layout in ("contiguous", "channels_last")
-    )
-    assert torch.equal(plain, last)
-    assert plain.is_contiguous()
-    assert last.stride(1) == 1
-    if len(sizes) == 3:
-        assert last.is_contiguous(memory_format=torch.channels_last_3d)
+@pytest.mark.parametrize(("reference", "scale"), [(3, "linear"), (60, "log")])
+def test_the_scale_follows_the_range(reference, scale):
+    figure = pool_chart([result(soft=2, reference=reference)], MACHINE)
+    assert {axes.get_xscale() for axes in figure.axes} == {scale}
+    for axes in figure.axes:  # every bar's end is within, and so is the clone
+        low, high = axes.get_xlim()
+        widths = [bar.get_width() for bars in axes.containers for bar in bars]
+        assert low < min(1, *widths)
+        assert max(widths) < high
 
 
-@pytest.mark.parametrize(
-    ("case", "message"),
-    [
-        (Case("", (2, 3), (2,)), "shape 2,3 cannot be pooled; give N,C,T or"),
-        (Case("", (2, 0, 4), (2,)), "shape 2,0,4 cannot be pooled; give N,C,T or"),
-        (Case("", (2, 3, 4), (5,)), "no window has room in it; give a larger shape"),
-        (Case("", (2, 3, 4, 4), (2, 2, 2)), r"kernel_size must be an int or 2 ints"),
-        (Case("", (2, 3, 4, 4), (2,), (0,)), r"stride should be greater than zero"),
-        (Case("", (2, 3, 4, 4), (2,), (), (2,)), r"at most half of kernel_size"),
-        (Case("", (10**6, 10**6, 10**6), (2,)), "is too large for cpu"),
-    ],
-)
-def test_cases_that_cannot_be_measured(case, message):
-    with pytest.raises(ConfigError, match=message):
-        measure(case)
+def test_the_legend_covers_no_bars(tmp_path):
+    figure = pool_chart([result(case, soft=2, max=3) for case in CASES], MACHINE)
+    figure.savefig(tmp_path / "chart.png")
+    below = figure.legends[0].get_window_extent()
+    assert all(below.y1 < axes.get_window_extent().y0 for axes in figure.axes)

@@ -1,17 +1,21 @@
 """The timing loop, by clocks that the tests turn."""
 
+import time
+
 import pytest
 import torch
 
 from vidpool.bench.timing import (
-    LEAST,
-    MOST,
-    SECONDS,
+    DEFAULT_SECONDS,
+    MAX_ROUNDS,
+    MIN_ROUNDS,
     CudaStopwatch,
+    StageTimer,
     Times,
     cpu_seconds,
-    cuda_peak,
+    cuda_peak_bytes,
     interleave,
+    median_ratio,
     warm_up,
 )
 
@@ -65,14 +69,18 @@ def test_each_call_gets_its_own_times():
 
 @pytest.mark.parametrize(
     ("seconds", "rounds"),
-    [(10 * SECONDS, LEAST), (SECONDS / 20, 10), (0, MOST)],  # two calls a round
+    [
+        (10 * DEFAULT_SECONDS, MIN_ROUNDS),
+        (DEFAULT_SECONDS / 20, 10),
+        (0, MAX_ROUNDS),
+    ],  # two calls a round
 )
 def test_rounds_fit_into_the_time(seconds, rounds):
     clock = Clock()
     calls = {name: clock.call(name, seconds) for name in "ab"}
     times = interleave(calls, clock.seconds_of, clock=clock)
     assert len(times["a"].rounds) == len(times["b"].rounds) == pytest.approx(rounds, abs=1)
-    assert LEAST <= len(times["a"].rounds) <= MOST
+    assert MIN_ROUNDS <= len(times["a"].rounds) <= MAX_ROUNDS
 
 
 def test_one_round_has_quartiles_too():
@@ -147,4 +155,39 @@ def test_cuda_memory_is_the_peak_beyond_what_was_there(monkeypatch):
     )
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: held["now"])
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: held["peak"])
-    assert cuda_peak(lambda: held.update(peak=1500)) == 500
+    assert cuda_peak_bytes(lambda: held.update(peak=1500)) == 500
+
+
+def test_ratios_are_those_of_medians():
+    times = {"a": Times((1.0, 2.0, 9.0)), "b": Times((8.0, 1.0, 5.0)), "zero": Times((0.0,))}
+    assert median_ratio(times, "b", "a") == 2.5
+    assert median_ratio(times, "b", "missing") is None
+    assert median_ratio(times, "missing", "b") is None
+    assert median_ratio(times, "b", "zero") is None
+
+
+def test_a_stage_does_not_count_what_is_within_it(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def spend(seconds):
+        now[0] += seconds
+
+    class Owner:
+        def work(self, seconds):
+            spend(seconds)
+            return "done"
+
+    timer = StageTimer()
+
+    def whole():
+        spend(1)
+        with timer.patch(Owner, "work", "inner"):
+            assert Owner().work(4) == "done"
+            assert Owner().work(seconds=2) == "done"
+        spend(3)
+        Owner().work(8)
+
+    timer.time("outer", whole)
+    timer.time("outer", lambda: spend(5))
+    assert timer.seconds == {"outer": 17, "inner": 6}

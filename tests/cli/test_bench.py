@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidpool.bench.pool import CASES
+from vidpool.bench.cases import CASES
 from vidpool.cli import bench, main
 
 SMALL = ["bench", "pool", "--shape", "1,2,4,4,4", "--kernel_size", "2", "--rounds", "2"]
@@ -22,14 +22,14 @@ def cold_heap(monkeypatch):
 def measured(monkeypatch):
     """The arguments of what would be measured, in order."""
     calls = []
-    measure = bench.measure
+    measure = bench.measure_pools
 
     def instead(case, *options):
         calls.append((case, *options))
         # one real measurement stands for all
         return measure(CASES["tiny_8x4_k2"], *options[:-2], rounds=1)
 
-    monkeypatch.setattr(bench, "measure", instead)
+    monkeypatch.setattr(bench, "measure_pools", instead)
     return calls
 
 

@@ -1,9 +1,9 @@
-"""Clips and pictures that excite what a network has learnt: activation maximisation, Figure S2.
+"""Activation maximization: clips and images that excite the kernels of a class, as in Figure S2.
 
-As section S2 of the SoftPool paper has it: ten kernels of the last stage are chosen for a class,
-and a noise input is changed by SGD so that their mean activation grows; a mask that falls off from
-the centre weakens the gradient, after D. Wei et al., "Understanding Intra-Class Knowledge Inside
-CNN" (arXiv 1507.02379).
+The method is that of section S2 of the SoftPool paper. Ten kernels of the last stage are chosen for
+a class, and SGD changes a noise input so that their mean activation grows. A mask that falls off
+from the centre weakens the gradient, following D. Wei et al., "Understanding Intra-Class Knowledge
+Inside CNN" (arXiv 1507.02379).
 """
 
 import math
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from vidpool.analysis.examples import central_clips
 from vidpool.analysis.layers import feature_maps
-from vidpool.analysis.sheet import draw_sheet, spread
+from vidpool.analysis.sheets import draw_sheet, frames_to_show, magnify_video
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.table import VideoTable
@@ -26,31 +27,31 @@ from vidpool.errors import ConfigError, DataError
 from vidpool.train.classifier import VideoClassifier
 
 KERNELS = 10
-NOISE = 0.3  # of the start around the mean colour, in standard deviations of the data's pixels
-SPREAD = 0.5  # of the mask, a Gaussian, in halves of the side
-SHOWN = 8  # frames of a clip, at most
+NOISE = 0.3  # of the initial input around the mean colour, in standard deviations of the data
+MASK_SIGMA = 0.5  # of the Gaussian mask, in halves of the side
+MAX_FRAMES = 8  # of a clip on a sheet
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an input is changed; the defaults are section S2's where it says them.
+    """Settings of activation maximization; defaults are those of section S2 where it states them.
 
     Attributes:
-        iterations: Steps of SGD.
-        side: Of the square input, pixels.
-        lr: The first learning rate.
-        last_lr: The last; in between it falls linearly. Gradients are scaled to a root mean square
-            of 1 for each clip, so that rates mean the same for every network: standard deviations
-            of the data's pixels that a typical pixel moves in a step.
-        weight_decay: Of SGD.
-        blur: Standard deviation of the Gaussian that smooths the gradient over each frame, pixels;
-            0 does not. It is not of S2, and makes shapes of noise.
-        shift: The input is shifted at random by up to so many pixels at each step, so that no
-            single pixel counts; 0 does not. It is not of S2.
-        seed: Of the start and the shifts.
+        iterations: Number of SGD steps.
+        side: Side of the square input in pixels.
+        lr: Initial learning rate. Gradients are scaled to a root mean square of 1 per clip, so that
+            the rate means the same for each network: how far a typical pixel moves per step, in
+            standard deviations of the data's pixels.
+        last_lr: Final learning rate, which is reached linearly.
+        weight_decay: Weight decay of SGD.
+        blur: Standard deviation in pixels of the Gaussian that smooths the gradient of each frame,
+            which turns noise into shapes; 0 disables it. Not part of section S2.
+        shift: Largest random shift of the input in pixels in each step, which prevents effects of
+            single pixels; 0 disables it. Not part of section S2.
+        seed: Seed of the initial noise and the shifts.
 
     Raises:
-        ConfigError: A value cannot work.
+        ConfigError: A value is out of range.
     """
 
     iterations: int = 2000
@@ -63,7 +64,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # put such that NaN is refused too
+        # the comparisons are written so that NaN is refused too
         if not (self.iterations >= 1 and self.side >= 1):
             raise ConfigError(
                 f"iterations and side must be at least 1, got {self.iterations} and {self.side}"
@@ -87,13 +88,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be excited.
+    """Kernels to excite for a class.
 
     Attributes:
-        label: A class.
-        kernels: Channels of the layer, the most active or heaviest first.
-        example: uint8 (T, H, W, 3), the clip of the class that excites them most; None where there
-            is none.
+        label: Class id.
+        kernels: Channels of the layer, those with the largest activation or weight first.
+        example: Clip of the class that excites the kernels most, uint8 (T, H, W, 3); None if the
+            kernels were chosen without examples.
     """
 
     label: int
@@ -102,14 +103,14 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Excited:
-    """What came of it.
+class Excitation:
+    """An input that excites the kernels of a target.
 
     Attributes:
         frames: uint8 (T, side, side, 3).
-        before: Mean activation of the kernels at the start.
-        after: At the end.
-        probability: Of the class, at the end.
+        before: Mean activation of the kernels for the initial noise.
+        after: Mean activation of the kernels for these frames.
+        probability: Probability of the class for these frames.
     """
 
     frames: Tensor
@@ -119,7 +120,7 @@ class Excited:
 
 
 def noise(count: int, frames: int, side: int, seed: int) -> Tensor:
-    """Starts, normalised: float32 (count, 3, frames, side, side)."""
+    """Return normalized initial inputs: float32 (count, 3, frames, side, side)."""
     generator = torch.Generator().manual_seed(seed)
     return NOISE * torch.randn(count, 3, frames, side, side, generator=generator)
 
@@ -127,16 +128,16 @@ def noise(count: int, frames: int, side: int, seed: int) -> Tensor:
 def targets_by_weight(
     classifier: VideoClassifier, layer: str, labels: Sequence[int], clip: Tensor
 ) -> list[Target]:
-    """Choose the kernels that raise a class's score most, without any example.
+    """Choose the kernels that raise the score of a class most, without examples.
 
-    That is by the gradient of the score with regard to a kernel's mean activation; where the
-    classifier follows the layer, by its weights.
+    Kernels are ranked by the gradient of the score with respect to their mean activation. If the
+    classifier follows the layer, these gradients are its weights.
 
     Args:
-        classifier: The network, in evaluation mode.
-        layer: Whose kernels.
-        labels: The classes.
-        clip: (1, 3, T, H, W), normalised, where gradients are taken.
+        classifier: Network in evaluation mode.
+        layer: Name of the kernels' layer.
+        labels: Class ids.
+        clip: Input at which gradients are computed, (1, 3, T, H, W), normalized.
     """
     logits, (maps,) = feature_maps(classifier, clip, [layer])
     targets = []
@@ -156,19 +157,19 @@ def target_by_examples(
     videos: VideoTable,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Target:
-    """Choose the kernels with the highest mean activation over examples of a class, as S2 does.
+    """Choose the kernels with the highest mean activation over examples of a class, as in S2.
 
     Args:
-        classifier: The network, in evaluation mode.
-        layer: Whose kernels.
-        label: The class.
-        preprocessing: The checkpoint's.
-        datamodule: Says how videos are read.
-        videos: The examples.
-        advance: Is told how many more are done.
+        classifier: Network in evaluation mode.
+        layer: Name of the kernels' layer.
+        label: Class id.
+        preprocessing: Preprocessing of the checkpoint.
+        datamodule: Datamodule whose settings are used to read videos.
+        videos: Examples of the class.
+        advance: Function called with the number of videos of each batch.
 
     Raises:
-        DataError: No example could be read.
+        DataError: No example can be read.
         VideoError: See :func:`vidpool.analysis.examples.central_clips`.
     """
     activations: list[Tensor] = []
@@ -199,18 +200,18 @@ def excite(
     targets: Sequence[Target],
     settings: Settings = Settings(),
     advance: Callable[[int], None] = lambda _: None,
-) -> list[Excited]:
-    """Change noise so that chosen kernels become active, for all targets at once.
+) -> list[Excitation]:
+    """Change noise so that it excites the kernels of each target; all targets at once.
 
-    Pixels stay within what a video can have.
+    Pixels stay within the range of videos.
 
     Args:
-        classifier: The network, in evaluation mode; its parameters need no gradients.
-        preprocessing: The checkpoint's: frames of a clip, and what black and white are.
-        layer: Whose kernels.
-        targets: One input is made for each.
-        settings: How.
-        advance: Is told how many more iterations are done.
+        classifier: Network in evaluation mode; its parameters need no gradients.
+        preprocessing: Preprocessing of the checkpoint: frames per clip, mean and std.
+        layer: Name of the kernels' layer.
+        targets: Kernels to excite; each target gets an input of its own.
+        settings: Settings of the optimization.
+        advance: Function called with 1 after each iteration.
     """
     s, p = settings, preprocessing
     device = classifier.device
@@ -246,22 +247,22 @@ def excite(
     pixels = ((x.detach() * std + mean) * 255).round().clamp(0, 255).byte().cpu()
     clips = pixels.permute(0, 2, 3, 4, 1)
     return [
-        Excited(*each) for each in zip(clips, before, active.tolist(), probability, strict=True)
+        Excitation(*each) for each in zip(clips, before, active.tolist(), probability, strict=True)
     ]
 
 
 def activation_sheet(
-    targets: Sequence[Target], excited: Sequence[Excited], class_names: Sequence[str], title: str
+    targets: Sequence[Target], excited: Sequence[Excitation], class_names: Sequence[str], title: str
 ) -> Figure:
-    """Draw what was made, and above it the example where there is one.
+    """Draw the inputs, each below its target's example if there is one.
 
-    Clips are rows of frames; pictures stand side by side.
+    Clips are rows of frames; images are side by side.
 
     Args:
-        targets: What was to be excited.
-        excited: What came of it, one for each.
-        class_names: By class id.
-        title: Goes on top.
+        targets: Kernels that were excited.
+        excited: Input of each target.
+        class_names: Names of the classes by class id.
+        title: Title of the figure.
     """
     names: list[str] = []
     clips: list[Tensor] = []
@@ -273,19 +274,40 @@ def activation_sheet(
             f"{class_names[target.label]}\nactivation {made.before:.3g} → {made.after:.3g}"
         )
         clips.append(made.frames)
-    if len(clips[0]) == 1:  # a column for each class
-        down = len(clips) // len(targets)
-        pictures = [clip[0] for clip in clips]
-        rows = [pictures[i::down] for i in range(down)]
-        return draw_sheet(rows, title, [names[i::down] for i in range(down)], side=2.2)
-    shown = spread(clips[0], SHOWN)
+    if len(clips[0]) == 1:  # one column per class
+        height = len(clips) // len(targets)
+        images = [clip[0] for clip in clips]
+        rows = [images[i::height] for i in range(height)]
+        return draw_sheet(rows, title, [names[i::height] for i in range(height)], side=2.2)
+    shown = frames_to_show(clips[0], MAX_FRAMES)
     return draw_sheet([list(clip[shown]) for clip in clips], title, [[] for _ in clips], names)
 
 
+def activation_video(targets: Sequence[Target], excited: Sequence[Excitation]) -> Tensor:
+    """Show the inputs of all targets next to each other, examples above them.
+
+    Args:
+        targets: Kernels that were excited.
+        excited: Input of each target.
+
+    Returns:
+        uint8 (T, H, W, 3), magnified by :func:`vidpool.analysis.sheets.magnify_video`.
+    """
+    columns = []
+    for target, made in zip(targets, excited, strict=True):
+        column = [made.frames]
+        if target.example is not None:
+            frames = target.example.permute(0, 3, 1, 2).float()
+            frames = F.interpolate(frames, made.frames.shape[1:3], mode="bilinear")
+            column.insert(0, frames.round().byte().permute(0, 2, 3, 1))
+        columns.append(torch.cat(column, dim=1))
+    return magnify_video(torch.cat(columns, dim=2), excited[0].frames.shape[1])
+
+
 def _mask(side: int) -> Tensor:
-    """How much of the gradient is kept, (side, side): 1 in the centre, less away from it."""
-    place = torch.linspace(-1, 1, side)
-    return torch.exp(-(place[:, None].square() + place.square()) / (2 * SPREAD**2))
+    """Return the factors of the gradient, (side, side): 1 at the centre, falling off around it."""
+    position = torch.linspace(-1, 1, side)
+    return torch.exp(-(position[:, None].square() + position.square()) / (2 * MASK_SIGMA**2))
 
 
 def _smooth(gradient: Tensor, sigma: float) -> Tensor:

@@ -1,8 +1,8 @@
-"""What lies near what in a network's features: t-SNE of them, as in Figures S5 to S7.
+"""Embedding of videos by the features of a network: t-SNE, as in Figures S5 to S7.
 
-As there: averaged features, reduced to 50 dimensions by PCA, then t-SNE; k-means of what comes out
-of it, and at each centre the example that is closest. The paper does not say how many centres its
-figures have.
+As in these figures, PCA reduces averaged features to 50 dimensions before t-SNE. K-means clusters
+the resulting points, and the video closest to each centre is shown. The paper does not state how
+many centres its figures have.
 """
 
 import csv
@@ -33,24 +33,24 @@ from vidpool.figures import plain_text
 from vidpool.files import open_text
 from vidpool.train.classifier import VideoClassifier
 
-COMPONENTS = 50  # of PCA, as in section S5
+COMPONENTS = 50  # dimensions after PCA, as in section S5
 PERPLEXITY = 30.0
 CLUSTERS = 10
-LEAST = 5  # videos
+MIN_VIDEOS = 5
 THUMBNAIL = 64  # pixels
-LEGEND = 20  # more classes than that have none
+MAX_LEGEND = 20  # classes; there is no legend of more
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network makes of V videos.
+    """Features of V videos.
 
     Attributes:
-        features: float32 (V, features): the classifier's input, of the central clip of each video.
-        label: int64 (V,).
-        paths: The files.
-        thumbnails: uint8 (V, 64, 64, 3), the frame in the middle of each clip.
-        bad: What was wrong with the videos that could not be read, which are left out.
+        features: Input of the classifier for the central clip of each video, float32 (V, features).
+        label: Class ids, int64 (V,).
+        paths: Files of the videos.
+        thumbnails: Middle frame of each clip, uint8 (V, 64, 64, 3).
+        bad: Errors of the videos that could not be read, which are left out.
     """
 
     features: Tensor
@@ -62,17 +62,17 @@ class Features:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Places of V videos in a plane.
+    """Positions of V videos in a plane.
 
     Attributes:
-        points: float32 (V, 2), by t-SNE.
-        explained: The share of the features' variance that PCA kept.
-        perplexity: Of t-SNE, as it was used.
-        cluster: int (V,), the k-means cluster of each.
-        centres: float (K, 2).
-        closest: int (K,), the video nearest to each centre.
-        silhouette: How well classes are apart in the space that PCA gives, from -1 to 1; None where
-            there are fewer than two, or no two videos of one.
+        points: Positions by t-SNE, float32 (V, 2).
+        explained: Share of the features' variance that PCA keeps.
+        perplexity: Perplexity that t-SNE used.
+        cluster: K-means cluster of each video, int (V,).
+        centres: Centres of the clusters, float (K, 2).
+        closest: Video closest to each centre, int (K,).
+        silhouette: Silhouette score of the classes after PCA, from -1 to 1 (well separated). None
+            for fewer than two classes, or if no class has two videos.
     """
 
     points: np.ndarray
@@ -91,17 +91,17 @@ def video_features(
     videos: VideoTable,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Features:
-    """Compute what the classifier sees of each video's central clip.
+    """Compute the features of the central clip of each video.
 
     Args:
-        classifier: The network, in evaluation mode.
-        preprocessing: The checkpoint's.
-        datamodule: Says how videos are read.
-        videos: The videos.
-        advance: Is told how many more are done.
+        classifier: Network in evaluation mode.
+        preprocessing: Preprocessing of the checkpoint.
+        datamodule: Datamodule whose settings are used to read videos.
+        videos: Videos to read.
+        advance: Function called with the number of videos of each batch.
 
     Raises:
-        DataError: Fewer than five could be read.
+        DataError: Fewer than five videos can be read.
         VideoError: See :func:`vidpool.analysis.examples.central_clips`.
     """
     features, labels, thumbnails, bad = [], [], [], []
@@ -121,8 +121,8 @@ def video_features(
         small = F.interpolate(middle, (THUMBNAIL, THUMBNAIL), mode="area")
         thumbnails.append(small.round().byte().permute(0, 2, 3, 1))
         paths += [videos[int(video)].path for video in batch["video"][counted]]
-    if len(paths) < LEAST:
-        raise DataError(f"{len(paths)} videos could be read, and an embedding needs {LEAST}")
+    if len(paths) < MIN_VIDEOS:
+        raise DataError(f"{len(paths)} videos could be read, and an embedding needs {MIN_VIDEOS}")
     return Features(torch.cat(features), torch.cat(labels), paths, torch.cat(thumbnails), bad)
 
 
@@ -136,23 +136,23 @@ def embed(
     """Reduce features to points in a plane, and find clusters there.
 
     Args:
-        features: (V, features), V at least 5.
-        label: int64 (V,).
-        clusters: K of k-means; at most as many as there are distinct points are found.
-        perplexity: Of t-SNE: how many neighbours count; at most a third of V does.
-        seed: Of t-SNE and k-means.
+        features: Features, (V, features), V at least 5.
+        label: Class ids, int64 (V,).
+        clusters: Number of k-means clusters, limited by the number of distinct points.
+        perplexity: Perplexity of t-SNE, about the number of neighbours; limited to a third of V.
+        seed: Seed of t-SNE and k-means.
 
     Raises:
-        ConfigError: ``clusters`` or ``perplexity`` cannot work.
-        DataError: There are fewer than five videos, or features that are not finite, or all alike.
+        ConfigError: ``clusters`` or ``perplexity`` is out of range.
+        DataError: There are fewer than five videos, or the features are not finite or all equal.
     """
     if clusters < 1 or not perplexity > 0:
         raise ConfigError(
             f"clusters must be at least 1 and perplexity above 0, got {clusters} and {perplexity}"
         )
     count = len(features)
-    if count < LEAST:
-        raise DataError(f"an embedding needs at least {LEAST} videos, and here are {count}")
+    if count < MIN_VIDEOS:
+        raise DataError(f"an embedding needs at least {MIN_VIDEOS} videos, and here are {count}")
     if not features.isfinite().all():
         raise DataError("the network's features are not all finite: its weights are broken")
     if (features == features[0]).all():
@@ -165,7 +165,7 @@ def embed(
     points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced)
     distinct = len(np.unique(points, axis=0))
     kmeans = KMeans(min(clusters, distinct), n_init=10, random_state=seed).fit(points)
-    away = np.linalg.norm(points[:, None] - kmeans.cluster_centers_[None], axis=2)
+    distances = np.linalg.norm(points[:, None] - kmeans.cluster_centers_[None], axis=2)
     groups = len(label.unique())
     silhouette = None
     if 2 <= groups < count:
@@ -176,7 +176,7 @@ def embed(
         perplexity,
         kmeans.labels_,
         kmeans.cluster_centers_,
-        away.argmin(0),
+        distances.argmin(0),
         silhouette,
     )
 
@@ -187,16 +187,16 @@ def embedding_figure(
     """Draw the points, coloured by class, and around them the videos closest to the centres.
 
     Args:
-        embedding: Where they lie.
-        found: What they are.
-        class_names: By class id.
-        title: Goes on top.
+        embedding: Positions of the videos.
+        found: Features of the videos.
+        class_names: Names of the classes by class id.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(10.5, 8.5), layout="constrained")
     axes = figure.add_subplot()
     present = found.label.unique().tolist()
     palette = matplotlib.colormaps["tab10" if len(present) <= 10 else "tab20"]
-    if len(present) > LEGEND:
+    if len(present) > MAX_LEGEND:
         palette = matplotlib.colormaps["hsv"].resampled(len(present) + 1)
     for i, label in enumerate(present):
         own = embedding.points[(found.label == label).numpy()]
@@ -204,14 +204,16 @@ def embedding_figure(
         axes.scatter(
             x, y, s=14, color=palette(i), label=plain_text(class_names[label]), linewidths=0
         )
-    thumbnails = _around(embedding)
-    for place, centre, video in zip(thumbnails, embedding.centres, embedding.closest, strict=True):
-        picture = found.thumbnails[int(video)]
+    thumbnails = _thumbnail_positions(embedding)
+    for position, centre, video in zip(
+        thumbnails, embedding.centres, embedding.closest, strict=True
+    ):
+        thumbnail = found.thumbnails[int(video)]
         colour = palette(present.index(int(found.label[int(video)])))
         box = AnnotationBbox(
-            OffsetImage(picture.numpy(), zoom=0.9),
+            OffsetImage(thumbnail.numpy(), zoom=0.9),
             tuple(centre),
-            xybox=tuple(place),
+            xybox=tuple(position),
             pad=0.15,
             arrowprops={"arrowstyle": "-", "color": "black", "linewidth": 0.7},
             bboxprops={"edgecolor": colour, "linewidth": 2},
@@ -223,14 +225,14 @@ def embedding_figure(
     axes.set_xlim(low[0] - room[0], high[0] + room[0])
     axes.set_ylim(low[1] - room[1], high[1] + room[1])
     axes.set(xticks=[], yticks=[])
-    if len(present) <= LEGEND:
+    if len(present) <= MAX_LEGEND:
         figure.legend(loc="outside right upper", fontsize=9, markerscale=1.6)
     figure.suptitle(plain_text(title), fontsize=11)
     return figure
 
 
 def write_points(path: Path, embedding: Embedding, found: Features, class_names: list[str]) -> Path:
-    """Write a CSV with a row for each video: its file, class, place and cluster."""
+    """Write a CSV file with a row per video: file, class, position and cluster."""
     with open_text(path, "w") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "class", "x", "y", "cluster"])
@@ -240,14 +242,14 @@ def write_points(path: Path, embedding: Embedding, found: Features, class_names:
     return path
 
 
-def _around(embedding: Embedding) -> np.ndarray:
-    """Places for the thumbnails, (K, 2): evenly on an ellipse around all points, near the centres.
+def _thumbnail_positions(embedding: Embedding) -> np.ndarray:
+    """Return positions of thumbnails, (K, 2), evenly on an ellipse around all points.
 
-    The lines to the centres are together as short as can be, and so none crosses another.
+    They minimize the total length of the lines to the centres, so that no lines cross.
     """
     low, high = embedding.points.min(0), embedding.points.max(0)
     middle, radius = (low + high) / 2, (high - low) / 2 * 1.28
     angles = 2 * np.pi * np.arange(len(embedding.centres)) / len(embedding.centres)
-    places = middle + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    lengths = np.linalg.norm(embedding.centres[:, None] - places[None], axis=2)
-    return places[linear_sum_assignment(lengths)[1]]
+    positions = middle + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    lengths = np.linalg.norm(embedding.centres[:, None] - positions[None], axis=2)
+    return positions[linear_sum_assignment(lengths)[1]]

@@ -1,4 +1,4 @@
-"""The videos of a data set as an experiment sees them: the central clip and crop of each."""
+"""Example videos of a dataset for experiments: choosing them, and reading their central clips."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,18 +21,18 @@ def choose_videos(
     limit: int | None = None,
     seed: int = 0,
 ) -> VideoTable:
-    """Videos of some classes, in the data set's order.
+    """Return videos of some classes in the order of the dataset.
 
     Args:
-        datamodule: The data set.
-        split: Which part of it.
-        classes: Their ids; by default all.
-        limit: Take at most so many, drawn at random.
-        seed: Of the draw.
+        datamodule: Datamodule of the dataset.
+        split: Split of the dataset.
+        classes: Class ids. Defaults to all classes.
+        limit: Largest number of videos, drawn at random if there are more. Defaults to no limit.
+        seed: Seed of the draw.
 
     Raises:
-        ConfigError: The data set is of shards, which cannot be read one video at a time.
-        DataError: There is no such video.
+        ConfigError: The dataset consists of shards, from which single videos cannot be read.
+        DataError: There are no such videos.
     """
     if not isinstance(datamodule, ListedDataModule):
         raise ConfigError(
@@ -59,13 +59,13 @@ def central_clips(
     """Read the central clip and crop of each video, in order, as uint8.
 
     Args:
-        datamodule: Says how videos are read, in how many processes, and in how large batches.
-        videos: The videos; ``batch["video"]`` counts them.
-        preprocessing: Of the checkpoint that is looked into, whatever the config says.
+        datamodule: Datamodule whose decoder, processes and batch size are used.
+        videos: Videos to read; ``batch["video"]`` holds their indices.
+        preprocessing: Preprocessing of the checkpoint, which overrides the datamodule's.
 
     Raises:
-        VideoError: A video cannot be read, and ``data.on_bad_video`` is ``error``; else it is not
-            ``counted``.
+        VideoError: A video cannot be read and the datamodule's ``on_bad_video`` is ``error``.
+            Otherwise ``counted`` is False for that video.
     """
     dataset = EvaluationViews(
         videos,

@@ -1,4 +1,4 @@
-"""Images for the experiments: files, folders of them, or scikit-image's photographs."""
+"""Images for experiments: image files, folders of images, or photographs from scikit-image."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PHOTOGRAPHS = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
-"""Photographs that scikit-image's package ships, 300 to 1000 pixels wide.
+"""Photographs that scikit-image's package contains, 300 to 1000 pixels wide.
 
-Not its moon, whose pixels were doubled: pooling by 2 loses nothing of it.
+Its moon is excluded: the pixels of that image were doubled, so that pooling by 2 loses nothing.
 """
 
 
@@ -36,16 +36,15 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """List image files.
 
     Args:
-        paths: Files, which are taken as they are, and folders, which are searched with those
-            inside them for files that end in one of ``SUFFIXES``. Without any,
-            :func:`photographs`.
+        paths: Files, which are returned as they are, and folders, which are searched recursively
+            for files that end in one of ``SUFFIXES``. If empty, :func:`photographs` are used.
 
     Returns:
-        The files, each folder's in alphabetical order.
+        The files, those of each folder in alphabetical order.
 
     Raises:
         DataError: A path does not exist, or a folder has no images.
-        ConfigError: scikit-image is not installed, or lacks its photographs.
+        ConfigError: scikit-image is not installed, or lacks a photograph.
     """
     if not paths:
         return photographs()
@@ -64,10 +63,10 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
 
 def photographs() -> list[Path]:
-    """The files of scikit-image's photographs that are named in ``PHOTOGRAPHS``.
+    """Return the files of scikit-image's photographs that ``PHOTOGRAPHS`` names.
 
     Raises:
-        ConfigError: scikit-image is not installed, or lacks one.
+        ConfigError: scikit-image is not installed, or lacks a photograph.
     """
     try:
         import skimage.data
@@ -87,13 +86,13 @@ def photographs() -> list[Path]:
 
 
 def read_image(file: Path) -> Tensor:
-    """Read an image as float32 RGB (3, H, W) in [0, 1], turned as its EXIF tag says.
+    """Read an image as float32 RGB (3, H, W) in [0, 1], rotated according to its EXIF tag.
 
-    Grey ones have three equal channels; of several frames it is the first; transparency is
-    ignored.
+    Grey images get three equal channels. Only the first frame of a file with several frames is
+    read. Transparency is ignored.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
         ConfigError: Pillow is not installed.
     """
     try:
@@ -106,17 +105,17 @@ def read_image(file: Path) -> Tensor:
         raise DataError(f"{file}: no such file")
     try:
         with Image.open(file) as image:
-            turned = ImageOps.exif_transpose(image)
-            if turned.mode.startswith("I"):  # 16 bits, which `convert` would clip
-                grey = np.asarray(turned, dtype=np.float32) / 65535
+            rotated = ImageOps.exif_transpose(image)
+            if rotated.mode.startswith("I"):  # 16 bits, which `convert` clips
+                grey = np.asarray(rotated, dtype=np.float32) / 65535
                 pixels = np.repeat(grey[..., None], 3, axis=2).clip(0, 1)
-            elif turned.mode == "F":  # which `convert` would round to black
-                grey = np.asarray(turned, dtype=np.float32)
-                if not (grey.min() >= 0 and grey.max() <= 1):  # put such that NaN is refused too
+            elif rotated.mode == "F":  # which `convert` rounds to black
+                grey = np.asarray(rotated, dtype=np.float32)
+                if not (grey.min() >= 0 and grey.max() <= 1):  # refuses NaN too
                     raise ValueError("floating-point values must lie in [0, 1]")
                 pixels = np.repeat(grey[..., None], 3, axis=2)
             else:
-                pixels = np.asarray(turned.convert("RGB"), dtype=np.float32) / 255
+                pixels = np.asarray(rotated.convert("RGB"), dtype=np.float32) / 255
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: cannot be read as an image ({error})") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""Layers of a classifier by name, and the feature maps that they put out."""
+"""Layers of a classifier by name, and their feature maps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,18 +16,17 @@ from vidpool.train.classifier import VideoClassifier
 def find_layers(
     classifier: VideoClassifier, clip: Tensor, name: str | None = None, depth: int = 1
 ) -> list[str]:
-    """A layer, and those before it within the same module, from back to front.
+    """Return a layer and those before it in the same module, from back to front.
 
     Args:
-        classifier: The network.
-        clip: (1, C, T, H, W), normalised: the maps' sizes depend on it.
-        name: The layer, as ``layer4`` or ``layer4.1.conv2``; by default the last stage that has
-            weights and puts out a map.
-        depth: How many layers, at most; only those with weights are counted, and there may be
-            fewer.
+        classifier: Network to search.
+        clip: Input that determines the sizes of the maps, (1, C, T, H, W), normalized.
+        name: Name of the layer, such as ``layer4`` or ``layer4.1.conv2``. Defaults to the last
+            stage that has weights and returns a feature map.
+        depth: Largest number of layers; only layers with weights count. Defaults to 1.
 
     Raises:
-        ConfigError: There is no such layer, or it puts out no feature maps, or the network is a
+        ConfigError: The layer does not exist or returns no feature map, or the network is a
             transformer.
     """
     net = classifier.model
@@ -37,109 +36,114 @@ def find_layers(
             "feature maps, and this picture needs a convolutional network"
         )
     found = _layers_with_maps(classifier, clip)
-    weighty = [
+    weighted = [
         each for each in found if next(net.get_submodule(each).parameters(), None) is not None
     ]
-    if not weighty:
+    if not weighted:
         raise ConfigError(
             f"clips of {size_text(clip.shape[2:])} are too small: no layer of "
             f"{classifier.hparams['backbone']} makes a feature map of them"
         )
     if name is None:
-        name = weighty[-1]
-        # a network whose stages lie within one module, as DenseNet's within `features`
-        while not _beside(name, weighty) and any(each.startswith(f"{name}.") for each in weighty):
-            name = [each for each in weighty if each.startswith(f"{name}.")][-1]
+        name = weighted[-1]
+        # descends into a module that contains all stages, such as `features` of DenseNet
+        while not _siblings(name, weighted) and any(
+            each.startswith(f"{name}.") for each in weighted
+        ):
+            name = [each for each in weighted if each.startswith(f"{name}.")][-1]
     if name not in found:
-        _refuse(name, [each for each, _ in net.named_modules() if each], found, weighty)
-    before = [each for each in _beside(name, weighty) if found.index(each) < found.index(name)]
+        _raise_unusable(name, [each for each, _ in net.named_modules() if each], found, weighted)
+    before = [each for each in _siblings(name, weighted) if found.index(each) < found.index(name)]
     return [name, *reversed(before)][:depth]
 
 
 def feature_maps(
     classifier: VideoClassifier, clips: Tensor, names: Sequence[str]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Logits, and what layers put out on the way, with gradients from the one to the other.
+    """Return logits and the feature maps of layers, connected by autograd.
 
     Args:
-        classifier: The network, in evaluation mode.
-        clips: (N, C, T, H, W), normalised.
-        names: Of layers that :func:`find_layers` found.
+        classifier: Network in evaluation mode.
+        clips: (N, C, T, H, W), normalized.
+        names: Names of layers from :func:`find_layers`.
 
     Returns:
-        Logits (N, num_classes), and for each name a map (N, channels, T', H', W'), or
-        (N, channels, H', W') of networks that take pictures.
+        Logits (N, num_classes), and a map (N, channels, T', H', W') of each layer, or
+        (N, channels, H', W') for image models.
     """
     maps: dict[str, Tensor] = {}
 
     def keep(name: str, out: Tensor) -> Tensor:
         maps[name] = out
-        return out.clone()  # the next layer may work in place
+        return out.clone()  # because the next layer may modify it in place
 
     if not clips.requires_grad:
-        clips = clips.detach().requires_grad_()  # else frozen networks would have no gradients
-    # cuDNN's LSTMs, which SRTG networks have, give gradients in training mode alone
+        clips = clips.detach().requires_grad_()  # otherwise frozen networks have no gradients
+    # LSTMs of cuDNN, which SRTG networks contain, have gradients in training mode only
     with (
-        _watched(classifier.model, names, keep),
-        torch.backends.cudnn.flags(enabled=_no_lstm(classifier)),
+        _output_hooks(classifier.model, names, keep),
+        torch.backends.cudnn.flags(enabled=_has_no_lstm(classifier)),
     ):
         logits = classifier(clips)
     return logits, [maps[name] for name in names]
 
 
-def _no_lstm(classifier: VideoClassifier) -> bool:
+def _has_no_lstm(classifier: VideoClassifier) -> bool:
     return not any(isinstance(module, nn.RNNBase) for module in classifier.modules())
 
 
 def _layers_with_maps(classifier: VideoClassifier, clip: Tensor) -> list[str]:
-    """Names of the modules that put out maps of more than one place, by when they end."""
+    """Return names of modules that return maps of more than one position, in order of execution."""
     net = classifier.model
-    # what belongs to a classifier, as X3D's last convolutions do, is no stage
+    # modules of a classification head, such as X3D's last convolutions, are not stages
     inside_heads = tuple(
         head if "." not in head else head[: head.rindex(".")] for head in heads_of(net)
     )
     axes = 4 if classifier.takes_pictures else 5
     found: list[str] = []
 
-    def see(name: str, out: Tensor) -> None:
+    def collect(name: str, out: Tensor) -> None:
         is_map = isinstance(out, Tensor) and out.ndim == axes and out.shape[2:].numel() > 1
         in_head = any(f"{name}.".startswith(f"{head}.") for head in inside_heads)
         if is_map and name and not in_head:
             found.append(name)
 
-    with _watched(net, [name for name, _ in net.named_modules()], see), torch.inference_mode():
+    with (
+        _output_hooks(net, [name for name, _ in net.named_modules()], collect),
+        torch.inference_mode(),
+    ):
         classifier(clip)
     return list(dict.fromkeys(found))
 
 
-def _beside(name: str, names: Sequence[str]) -> list[str]:
-    """Those of the names that have the same parent, the name itself left out."""
+def _siblings(name: str, names: Sequence[str]) -> list[str]:
+    """Return the other names that have the same parent."""
     parent = name.rpartition(".")[0]
     return [each for each in names if each != name and each.rpartition(".")[0] == parent]
 
 
-def _refuse(name: str, every: list[str], found: list[str], weighty: list[str]) -> None:
-    stages = [each for each in weighty if "." not in each] or weighty
+def _raise_unusable(name: str, every: list[str], found: list[str], weighted: list[str]) -> None:
+    stages = [each for each in weighted if "." not in each] or weighted
     why = "puts out no feature maps" if name in every else "is not in this network"
     near = get_close_matches(name, found, n=3)
     raise ConfigError(
         f"layer {name!r} {why}; "
         + (f"did you mean {' or '.join(near)}? " if near else "")
-        + f"It has {', '.join(stages[:40])}, and what is within them, such as {weighty[0]}"
+        + f"It has {', '.join(stages[:40])}, and what is within them, such as {weighted[0]}"
     )
 
 
 @contextmanager
-def _watched(
-    net: nn.Module, names: Sequence[str], see: Callable[[str, Tensor], Tensor | None]
+def _output_hooks(
+    net: nn.Module, names: Sequence[str], on_output: Callable[[str, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """Show the output of modules to a function, which may put another in its place.
+    """Pass the outputs of modules to a function, which may replace them.
 
-    Gradient checkpointing is switched off meanwhile: it would call the hooks a second time.
+    Gradient checkpointing is disabled meanwhile, because it computes stages twice.
     """
 
     def hook(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
-        return lambda module, args, out: see(name, out)  # noqa: ARG005
+        return lambda module, args, out: on_output(name, out)  # noqa: ARG005
 
     checkpointing = getattr(net, "gradient_checkpointing", False)
     if checkpointing:

@@ -1,4 +1,4 @@
-"""McNemar's test of two networks' predictions on the same samples: Tables 4 and S1."""
+"""McNemar's test for the predictions of two networks on the same samples: Tables 4 and S1."""
 
 from __future__ import annotations
 
@@ -10,63 +10,62 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from vidpool.analysis.published import TABLE_S1, ErrorCounts
-from vidpool.colours import BLUE, ORANGE
 from vidpool.errors import ConfigError, DataError
-from vidpool.figures import plain_text
+from vidpool.figures import BLUE, ORANGE, plain_text
 from vidpool.files import open_text
 
-SMALL = 25
-"""Fewer disagreements than this are few for chi-square; the exact test counts there."""
-MOST = 2**50
-"""More samples than this cannot be told apart in double precision."""
+MIN_DISAGREEING = 25
+"""Smallest number of disagreements for chi-square; the exact test decides below it."""
+MAX_COUNT = 2**50
+"""Largest number of samples; double precision does not represent all integers far above it."""
 KEY = ("path", "start", "end")
-NEEDED = ("path", "label", "predicted")
+REQUIRED = ("path", "label", "predicted")
 
 
 class Contingency(NamedTuple):
-    """How many samples both, one or neither of two networks A and B has right."""
+    """Numbers of samples that both, one or neither of two networks A and B classifies correctly."""
 
     both: int | None
-    """None where it is not known; the test does not need it."""
+    """None if unknown; the test does not need it."""
     only_a: int
     only_b: int
     neither: int | None
 
     @property
     def total(self) -> int:
-        """All samples that are known of."""
+        """Number of samples, those of unknown counts excluded."""
         return sum(count or 0 for count in self)
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Whether two networks err differently often."""
+    """Result of the test for a difference between the error rates of two networks."""
 
     statistic: float
     """Chi-square with one degree of freedom, with Edwards' correction (equation S1)."""
     p_value: float
-    """Probability of a statistic at least as large where both err equally often."""
+    """Probability of a statistic at least as large if both error rates are equal."""
     exact_p_value: float
-    """The same by the binomial distribution, two-sided; right however few samples disagree."""
+    """Two-sided p-value of the binomial distribution, valid for any number of disagreements."""
 
 
 def mcnemar(only_a: int, only_b: int) -> McNemar:
     """Test whether two networks have different accuracies.
 
-    Equation S1: `(|n_ij - n_ji| - 1)^2 / (n_ij + n_ji)`. Where the two numbers are equal the
-    statistic is 0, not the 1 / (n_ij + n_ji) that the formula gives there.
+    The statistic is ``(|n_ij - n_ji| - 1)^2 / (n_ij + n_ji)`` (equation S1). If the two numbers are
+    equal, it is 0 instead of the 1 / (n_ij + n_ji) of that formula.
 
     Args:
-        only_a: Samples that only the first network has right.
-        only_b: Samples that only the second has right.
+        only_a: Number of samples that only the first network classifies correctly.
+        only_b: Number of samples that only the second network classifies correctly.
 
     Raises:
-        ConfigError: A number is negative or above `MOST`, or SciPy is not installed.
+        ConfigError: A number is negative or above ``MAX_COUNT``, or SciPy is not installed.
     """
     if only_a < 0 or only_b < 0:
         raise ConfigError(f"counts must not be negative, got {only_a} and {only_b}")
-    if max(only_a, only_b) > MOST:
-        raise ConfigError(f"counts must not be above {MOST:,}, got {only_a} and {only_b}")
+    if max(only_a, only_b) > MAX_COUNT:
+        raise ConfigError(f"counts must not be above {MAX_COUNT:,}, got {only_a} and {only_b}")
     try:
         from scipy.stats import binom, chi2
     except ImportError:
@@ -83,18 +82,18 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
 
 
 def read_predictions(file: Path) -> dict[tuple[str, ...], tuple[str, bool]]:
-    """Read a ``predictions.csv`` of ``vidpool test``, or any CSV file of its columns.
+    """Read a ``predictions.csv`` of ``vidpool test``, or a CSV file with the same columns.
 
     Args:
-        file: Has a line with the names of the columns, of which `path`, `label` and `predicted`
-            are needed, and `start` and `end` tell spans of one file apart. A folder stands for the
+        file: CSV file whose first line names the columns. ``path``, ``label`` and ``predicted`` are
+            required; ``start`` and ``end`` distinguish spans of one file. A folder stands for the
             ``predictions.csv`` in it.
 
     Returns:
-        Of each sample, by path, start and end: its label, and whether it was predicted.
+        Label of each sample and whether the prediction is correct, by path, start and end.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, or holds a sample twice.
+        DataError: The file cannot be read, lacks a column, or contains a sample twice.
     """
     if file.is_dir():
         folder, file = file, file / "predictions.csv"
@@ -106,16 +105,16 @@ def read_predictions(file: Path) -> dict[tuple[str, ...], tuple[str, bool]]:
     try:
         with open_text(file) as text:
             rows = csv.DictReader(text)
-            missing = [name for name in NEEDED if name not in (rows.fieldnames or ())]
+            missing = [name for name in REQUIRED if name not in (rows.fieldnames or ())]
             if missing:
                 raise DataError(
                     f"{file}: has no column {', '.join(missing)}; the first line must name the "
-                    f"columns, as in the predictions.csv of `vidpool test`: {','.join(NEEDED)}"
+                    f"columns, as in the predictions.csv of `vidpool test`: {','.join(REQUIRED)}"
                 )
             for row in rows:
-                if not all(row[name] for name in NEEDED):
+                if not all(row[name] for name in REQUIRED):
                     raise DataError(
-                        f"{file}, line {rows.line_num}: has too few values, {', '.join(NEEDED)} "
+                        f"{file}, line {rows.line_num}: has too few values, {', '.join(REQUIRED)} "
                         "are needed"
                     )
                 key = tuple(row.get(name) or "" for name in KEY)
@@ -134,38 +133,38 @@ def read_predictions(file: Path) -> dict[tuple[str, ...], tuple[str, bool]]:
 
 
 def compare_predictions(file_a: Path, file_b: Path) -> Contingency:
-    """Count on which samples two networks are right.
+    """Count the samples that both, one or neither of two networks classifies correctly.
 
     Args:
         file_a: Predictions of the first network, see :func:`read_predictions`.
-        file_b: Those of the second, of the same samples.
+        file_b: Predictions of the second network for the same samples.
 
     Raises:
-        DataError: A file cannot be read, or the two are not of the same samples and labels.
+        DataError: A file cannot be read, or the files differ in samples or labels.
     """
     a, b = read_predictions(file_a), read_predictions(file_b)
-    for these, others, here, there in ((a, b, file_a, file_b), (b, a, file_b, file_a)):
-        lacking = [key for key in these if key not in others]
+    for samples, others, file, other_file in ((a, b, file_a, file_b), (b, a, file_b, file_a)):
+        lacking = [key for key in samples if key not in others]
         if lacking:
             raise DataError(
-                f"{there}: lacks {len(lacking)} of the {len(these)} samples of {here}, such as "
-                f"{' '.join(lacking[0]).strip()}; McNemar's test compares predictions of the same "
-                "samples"
+                f"{other_file}: lacks {len(lacking)} of the {len(samples)} samples of {file}, such "
+                f"as {' '.join(lacking[0]).strip()}; McNemar's test compares predictions of the "
+                "same samples"
             )
     counts = dict.fromkeys([(True, True), (True, False), (False, True), (False, False)], 0)
-    for key, (label, right) in a.items():
+    for key, (label, correct) in a.items():
         if b[key][0] != label:
             raise DataError(
                 f"{' '.join(key).strip()}: its label is {label!r} in {file_a} and {b[key][0]!r} in "
                 f"{file_b}: the two runs are of different data"
             )
-        counts[right, b[key][1]] += 1
+        counts[correct, b[key][1]] += 1
     return Contingency(*counts.values())
 
 
 @dataclass(frozen=True)
-class Reproduced:
-    """A row of Table 4, computed anew from Table S1's counts."""
+class ReproducedRow:
+    """A row of Table 4, recomputed from the counts of Table S1."""
 
     published: ErrorCounts
     counts: Contingency
@@ -173,7 +172,7 @@ class Reproduced:
     misprints: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The row for JSON."""
+        """Return the row as JSON values."""
         return {
             "network": self.published.network,
             "counts": self.counts._asdict(),
@@ -184,8 +183,8 @@ class Reproduced:
         }
 
 
-def reproduce_table_4() -> list[Reproduced]:
-    """All thirteen rows of Table 4, from the counts of Table S1; A is the SoftPool network.
+def reproduce_table_4() -> list[ReproducedRow]:
+    """Return the thirteen rows of Table 4, from the counts of Table S1; A is the SoftPool network.
 
     Raises:
         ConfigError: SciPy is not installed.
@@ -196,14 +195,15 @@ def reproduce_table_4() -> list[Reproduced]:
             row.correct_correct, row.correct_wrong, row.wrong_correct, row.wrong_wrong
         )
         test = mcnemar(counts.only_a, counts.only_b)
-        rows.append(Reproduced(row, counts, test, tuple(misprints(row, counts, test))))
+        rows.append(ReproducedRow(row, counts, test, tuple(find_misprints(row, counts, test))))
     return rows
 
 
-def misprints(row: ErrorCounts, counts: Contingency, test: McNemar) -> list[str]:
-    """What the paper prints of a network that does not follow from its own counts.
+def find_misprints(row: ErrorCounts, counts: Contingency, test: McNemar) -> list[str]:
+    """Return the paper's figures of a network that contradict its own counts.
 
-    A statistic or p-value may differ by one in its last printed digit, and an accuracy by 0.1.
+    Differences of one in the last printed digit of a statistic or p-value are accepted, and
+    differences of 0.1 in accuracy.
     """
     found = []
     if abs(float(row.statistic) - test.statistic) > 0.0101:
@@ -242,9 +242,9 @@ def contingency_figure(counts: Contingency, names: tuple[str, str], test: McNema
     """Draw the four counts as areas of a two by two table.
 
     Args:
-        counts: The counts.
-        names: Of the first and the second network.
-        test: What follows from them.
+        counts: Counts of the table.
+        names: Names of the first and the second network.
+        test: Result of the test.
     """
     figure = Figure(figsize=(6.2, 5.2), layout="constrained")
     axes = figure.add_subplot()
@@ -263,24 +263,28 @@ def contingency_figure(counts: Contingency, names: tuple[str, str], test: McNema
     axes.set(xlabel=f"B: {b}", ylabel=f"A: {a}")
     figure.suptitle(
         f"{counts.total:,} samples: χ² = {test.statistic:.2f}, p = {test.p_value:.3g}"
-        + (f" (exact: {test.exact_p_value:.3g})" if counts.only_a + counts.only_b < SMALL else "")
+        + (
+            f" (exact: {test.exact_p_value:.3g})"
+            if counts.only_a + counts.only_b < MIN_DISAGREEING
+            else ""
+        )
     )
     return figure
 
 
-def table_4_figure(rows: list[Reproduced]) -> Figure:
-    """Draw the statistics as computed and as published, on a logarithmic axis."""
+def table_4_figure(rows: list[ReproducedRow]) -> Figure:
+    """Draw the computed and the published statistics on a logarithmic axis."""
     figure = Figure(figsize=(8.5, 5.2), layout="constrained")
     axes = figure.add_subplot()
-    places = range(len(rows))
-    axes.barh(places, [row.test.statistic for row in rows], 0.6, color=BLUE, label="computed")
+    positions = range(len(rows))
+    axes.barh(positions, [row.test.statistic for row in rows], 0.6, color=BLUE, label="computed")
     published = [float(row.published.statistic) for row in rows]
-    axes.scatter(published, places, color=ORANGE, marker="D", zorder=3, label="published")
-    for place, row in enumerate(rows):
+    axes.scatter(published, positions, color=ORANGE, marker="D", zorder=3, label="published")
+    for position, row in enumerate(rows):
         star = " *" if row.misprints else ""
         axes.annotate(
             f"p = {row.test.p_value:.2e}{star}",
-            (row.test.statistic, place),
+            (row.test.statistic, position),
             xytext=(9, 0),
             textcoords="offset points",
             va="center",
@@ -289,7 +293,7 @@ def table_4_figure(rows: list[Reproduced]) -> Figure:
     axes.axvline(6.63, color="black", linewidth=0.8, linestyle="--", label="p = 0.01")
     axes.set_xscale("log")
     axes.set_xlim(4, 9 * max(published))
-    axes.set_yticks(places, [row.published.network for row in rows])
+    axes.set_yticks(positions, [row.published.network for row in rows])
     axes.invert_yaxis()
     axes.set(xlabel="χ² of SoftPool against the original pooling (* has a misprint)")
     axes.legend(loc="lower right")

@@ -1,12 +1,12 @@
 """The numbers of "Refining activation downsampling with SoftPool", by the number of their table.
 
-Misprints are kept as they are printed; :func:`vidpool.analysis.mcnemar.misprints` names them.
+Misprints are kept as they are printed; :func:`vidpool.analysis.mcnemar.find_misprints` lists them.
 """
 
 from typing import NamedTuple
 
 SIMILARITY_KERNELS = (2, 3, 5)
-"""The window sizes of Tables 1 and 3, whose stride is the same."""
+"""Window sizes of Tables 1 and 3; the strides are equal to them."""
 
 TABLES_1_3: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
     "DIV2K": {
@@ -62,15 +62,15 @@ TABLES_1_3: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
         "soft": ((0.721, 52.356), (0.587, 44.893), (0.416, 29.341)),
     },
 }
-"""SSIM and PSNR in dB of each window size, by image set and method.
+"""SSIM and PSNR in dB for each window size, by image dataset and method.
 
-Of Table 1, and for Flickr2K ("Flicker2K" there) Table 3. Where the two name a method differently,
-`dpp` is "Lite-S3DPP" and "DPP".
+Flickr2K is from Table 3 ("Flicker2K" there), the others are from Table 1. The tables name one
+method differently: ``dpp`` is "Lite-S3DPP" and "DPP".
 """
 
 
 class Latency(NamedTuple):
-    """Milliseconds of a pooling method in Table 3."""
+    """Latencies of a pooling method in Table 3, in milliseconds."""
 
     cpu_forward: float
     cpu_backward: float
@@ -91,18 +91,19 @@ TABLE_3_LATENCY = {
     "s3": Latency(233, 410, 345, 486),
     "soft": Latency(31, 156, 56, 234),
 }
-"""The latencies of Table 3, as printed: every method takes longer on CUDA than on the CPU.
+"""Latencies of Table 3 as printed, where each method is slower on CUDA than on the CPU.
 
-The paper says neither which layer nor which window they are of; the machine had 2080 Ti GPUs and a
-Threadripper 2950X, the numbers were float16 and the batch 64 images (S7).
+The paper states neither the layer nor the window. It used 2080 Ti GPUs and a Threadripper 2950X,
+float16 and batches of 64 images (S7).
 """
 
 
 class ErrorCounts(NamedTuple):
-    """Table 4, and the table of S1 that it comes from: two networks on 50,000 images.
+    """A row of Table 4 and its counts from Table S1: two networks on 50,000 images.
 
-    Counts are of images that the first of the two words says of the SoftPool network and the second
-    of the original: `correct_wrong` is of those that only the SoftPool network has right.
+    In the names of the counts, the first word is the result of the SoftPool network and the second
+    that of the original one: ``correct_wrong`` counts images that only the SoftPool network
+    classifies correctly.
     """
 
     network: str
@@ -111,14 +112,14 @@ class ErrorCounts(NamedTuple):
     wrong_correct: int
     wrong_wrong: int
     soft_totals: tuple[int, int]
-    """Right and wrong, as the table adds them up for the SoftPool network."""
+    """Sums of correct and wrong for the SoftPool network, as printed."""
     original_totals: tuple[int, int]
     statistic: str
     """Chi-square, as printed in Table 4."""
     p_value: str
-    """As printed, with a minus sign for a minus sign."""
+    """As printed, with an ASCII minus sign."""
     top1: tuple[float, float]
-    """Percent of the original and of the SoftPool network (Tables 2, 5 and 6)."""
+    """Accuracy of the original and of the SoftPool network in percent (Tables 2, 5 and 6)."""
 
 
 TABLE_S1 = (
@@ -281,49 +282,49 @@ TABLE_S1 = (
 )
 
 
-class Published(NamedTuple):
-    """A row of Table 7, and which network it is here."""
+class PublishedRow(NamedTuple):
+    """A row of Table 7, and the corresponding model."""
 
     method: str
     gflops: float
     accuracies: tuple[float | None, ...]
-    """Top-1 and top-5 in percent on each of `ACTION_SETS`; None for the table's N/A."""
+    """Top-1 and top-5 in percent on each of ``ACTION_DATASETS``; None for N/A."""
     model: str
     soft: bool = False
     clip: tuple[int, ...] = (32, 224, 224)
-    """What gives the paper's GFLOPs."""
+    """Clip shape (T, H, W) that results in the paper's GFLOPs."""
 
 
 TABLE_7 = (
-    Published("r3d-50", 53.16, (78.36, 93.76, 49.08, 72.54, 93.13, 96.29), "r3d_50"),
-    Published("r3d-101", 78.52, (80.49, 95.18, 52.58, 74.63, 95.76, 98.42), "r3d_101"),
-    Published("r(2+1)d-50", 50.04, (81.34, 94.51, 49.93, 73.40, 93.92, 97.84), "r2plus1d_50"),
-    Published("I3D", 55.27, (79.95, 94.48, 53.01, 69.19, 92.45, 97.62), "i3d"),
-    Published("ir-CSN-101", 17.26, (None, None, 54.66, 73.78, 95.13, 97.85), "ir_csn_101"),
-    Published("MF-Net", 22.50, (78.31, 94.62, 54.25, 73.38, 93.86, 98.37), "mfnet"),
-    Published(
+    PublishedRow("r3d-50", 53.16, (78.36, 93.76, 49.08, 72.54, 93.13, 96.29), "r3d_50"),
+    PublishedRow("r3d-101", 78.52, (80.49, 95.18, 52.58, 74.63, 95.76, 98.42), "r3d_101"),
+    PublishedRow("r(2+1)d-50", 50.04, (81.34, 94.51, 49.93, 73.40, 93.92, 97.84), "r2plus1d_50"),
+    PublishedRow("I3D", 55.27, (79.95, 94.48, 53.01, 69.19, 92.45, 97.62), "i3d"),
+    PublishedRow("ir-CSN-101", 17.26, (None, None, 54.66, 73.78, 95.13, 97.85), "ir_csn_101"),
+    PublishedRow("MF-Net", 22.50, (78.31, 94.62, 54.25, 73.38, 93.86, 98.37), "mfnet"),
+    PublishedRow(
         "SlowFast r3d-50",
         36.71,
         (None, None, 56.17, 75.57, 94.62, 98.75),
         "pytorchvideo/slowfast_r50_4x16",
         clip=(32, 256, 256),
     ),
-    Published("SRTG r3d-50", 53.22, (80.36, 95.55, 53.52, 74.17, 96.85, 98.26), "srtg_r3d_50"),
-    Published(
+    PublishedRow("SRTG r3d-50", 53.22, (80.36, 95.55, 53.52, 74.17, 96.85, 98.26), "srtg_r3d_50"),
+    PublishedRow(
         "SRTG r(2+1)d-50", 50.10, (83.77, 96.56, 54.17, 74.62, 95.99, 98.20), "srtg_r2plus1d_50"
     ),
-    Published("SRTG r3d-101", 78.66, (81.66, 96.37, 56.46, 76.82, 97.32, 99.56), "srtg_r3d_101"),
-    Published(
+    PublishedRow("SRTG r3d-101", 78.66, (81.66, 96.37, 56.46, 76.82, 97.32, 99.56), "srtg_r3d_101"),
+    PublishedRow(
         "r3d-50 with SoftPool", 53.16, (79.82, 94.64, 50.36, 73.72, 93.90, 97.02), "r3d_50", True
     ),
-    Published(
+    PublishedRow(
         "SRTG r(2+1)d-50 with SoftPool",
         50.10,
         (84.78, 97.72, 55.27, 75.44, 96.46, 98.73),
         "srtg_r2plus1d_50",
         True,
     ),
-    Published(
+    PublishedRow(
         "SRTG r3d-101 with SoftPool",
         78.66,
         (83.28, 97.04, 57.76, 77.84, 98.06, 99.82),
@@ -332,5 +333,5 @@ TABLE_7 = (
     ),
 )
 """Table 7."""
-ACTION_SETS = ("HACS", "Kinetics-700", "UCF-101")
-"""Whose accuracies Table 7 has."""
+ACTION_DATASETS = ("HACS", "Kinetics-700", "UCF-101")
+"""Datasets of the accuracies in Table 7."""

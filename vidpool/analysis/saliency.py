@@ -1,13 +1,12 @@
-"""Where a network looks: class-driven saliency over space and time, as in Figure S4.
+"""Class-specific saliency over space and time, as in Figure S4.
 
-Two methods. Class Feature Pyramids, the figure's: A. Stergiou, G. Kapidis, G. Kalliatakis,
-C. Chrysoulas, R. Poppe and R. Veltkamp, "Class Feature Pyramids for Video Explanation", ICCV
-Workshops 2019 (arXiv 1909.08611). Grad-CAM, the common alternative: R. R. Selvaraju et al.,
-"Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017, here
-with time as a third axis.
+There are two methods. Class Feature Pyramids, used in the figure: A. Stergiou, G. Kapidis,
+G. Kalliatakis, C. Chrysoulas, R. Poppe and R. Veltkamp, "Class Feature Pyramids for Video
+Explanation", ICCV Workshops 2019 (arXiv 1909.08611). Grad-CAM, the common alternative:
+R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization", ICCV 2017, extended by time as a third axis.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -20,29 +19,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpool.analysis.layers import feature_maps
-from vidpool.analysis.sheet import draw_sheet, spread
+from vidpool.analysis.sheets import draw_sheet, frames_to_show, magnify_video
 from vidpool.train.classifier import VideoClassifier
 
 Method = Literal["pyramid", "gradcam"]
 METHODS: dict[Method, str] = {"pyramid": "Class Feature Pyramid", "gradcam": "Grad-CAM"}
 THRESHOLD = 0.6
-"""The authors' own for most networks; they have 0.55 for ResNet-50 and 0.65 for I3D."""
-SHOWN = 8  # frames of a sheet, at most
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
-STRENGTH = 0.75  # of the heat's colour where saliency is 1
+"""The authors' value for most networks; they use 0.55 for ResNet-50 and 0.65 for I3D."""
+MAX_FRAMES = 8  # of a sheet
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
+OPACITY = 0.75  # of the colour where saliency is 1
 
 
 @dataclass(frozen=True)
 class Saliency:
-    """How much each place of a clip speaks for a class.
+    """Contribution of each pixel of a clip to the score of a class.
 
     Attributes:
-        method: How it was found.
-        layer: Whose feature maps it was found in.
-        places: The size of these maps, (T', H', W') or (H', W').
-        heat: float32 (T, H, W) within [0, 1]; all 0 where nothing speaks for the class.
-        kernels: The channels that a Class Feature Pyramid chose.
-        channels: How many there are.
+        method: Method of the computation.
+        layer: Layer of the feature maps.
+        places: Size of these maps, (T', H', W') or (H', W').
+        heat: float32 (T, H, W) in [0, 1]; all 0 if nothing contributes to the class.
+        kernels: Channels that a Class Feature Pyramid chose.
+        channels: Number of channels of the layer.
     """
 
     method: Method
@@ -62,20 +61,21 @@ def find_saliency(
     threshold: float = THRESHOLD,
     advance: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Saliency]:
-    """Find what in a clip speaks for a class.
+    """Compute the saliency of a clip for a class.
 
     Args:
-        classifier: The network, in evaluation mode.
-        clip: (1, C, T, H, W), normalised.
-        label: The class.
-        layers: Names from back to front, see :func:`vidpool.analysis.layers.find_layers`.
-        methods: Keys of :data:`METHODS`.
-        threshold: θ of the pyramid, within [0, 1].
-        advance: Is told how many kernels are done, of how many, while the pyramid steps back.
+        classifier: Network in evaluation mode.
+        clip: (1, C, T, H, W), normalized.
+        label: Class id.
+        layers: Names of layers from back to front, see :func:`vidpool.analysis.layers.find_layers`.
+        methods: Keys of :data:`METHODS`. Defaults to both.
+        threshold: θ of the pyramid, in [0, 1].
+        advance: Function called with the number of kernels done and their total, while the pyramid
+            goes from layer to layer.
 
     Returns:
-        Saliency by method and then by layer. Layers that do not lead to the first one, as those of
-        another pathway, are left out.
+        Saliency by method and then by layer. Layers that do not lead to the first one, such as
+        those of another pathway, are left out.
     """
     logits, maps = feature_maps(classifier, clip, layers)
     logit = logits[0, label].float()
@@ -93,7 +93,7 @@ def find_saliency(
                     method,
                     layers[i],
                     tuple(heat.shape[1:]),
-                    _over_clip(heat.detach().float(), clip.shape[2:], method),
+                    _resize_to_clip(heat.detach().float(), clip.shape[2:], method),
                     tuple(pyramid[i].tolist()) if pyramid else (),
                     maps[i].shape[1],
                 )
@@ -102,10 +102,10 @@ def find_saliency(
 
 
 def grad_cam(logit: Tensor, maps: Tensor) -> Tensor:
-    """The sum of a layer's maps, each weighed by its mean gradient, where it is positive.
+    """Return the positive part of the sum of a layer's maps, weighted by their mean gradients.
 
     Args:
-        logit: A class's, made of ``maps``.
+        logit: Logit of a class, computed from ``maps``.
         maps: (1, channels, T', H', W') or (1, channels, H', W').
 
     Returns:
@@ -122,31 +122,32 @@ def class_feature_pyramid(
     threshold: float = THRESHOLD,
     advance: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Tensor]:
-    """Choose, from the last layer to earlier ones, the kernels that make a class's score.
+    """Choose the kernels that produce the score of a class, from the last layer to earlier ones.
 
-    What a kernel of the last layer contributes is its mean activation times its weight for the
-    class; contributions are scaled from the least, 0, to the largest, 1, and those of at least θ
-    are chosen. Then the same is asked of each chosen kernel in place of the class, about the layer
-    before, and so on.
+    The contribution of a kernel of the last layer is its mean activation times its weight for the
+    class. Contributions are scaled to [0, 1], and kernels with at least θ are chosen. The same
+    procedure is then applied to the layer before, with each chosen kernel in place of the class,
+    and so on.
 
     Differences from the authors' code: weights are the gradients of the score. For one convolution,
     or a mean and a linear classifier, these are the kernel's own weights, averaged as the authors
-    average them, but they exist for whole stages, with shortcuts and branches, too. Kernels that
-    contribute nothing, or work against it, are not chosen, whatever θ.
+    average them. Gradients also exist for whole stages with shortcuts and branches. Kernels with a
+    contribution of zero or less are never chosen.
 
     Args:
-        logit: The class's.
-        maps: Of the layers from back to front, (1, channels, …) each.
+        logit: Logit of the class.
+        maps: Feature maps of the layers from back to front, (1, channels, …) each.
         threshold: θ.
-        advance: Is told how many kernels are done, of how many; the total grows as layers come.
+        advance: Function called with the number of kernels done and their total, which grows with
+            each layer.
 
     Returns:
-        For each layer the numbers of the chosen channels, in order: int64. It ends early at a layer
+        Numbers of the chosen channels of each layer, sorted: int64. The list ends early at a layer
         that does not lead to the one behind it.
     """
     first = _contributions(logit, maps[0])
-    assert first is not None, "logits are made of the last layer's maps"
-    chosen = [_informative(first, threshold)]
+    assert first is not None, "logits depend on the maps of the last layer"
+    chosen = [_select_kernels(first, threshold)]
     done = 0
     for behind, before in pairwise(maps):
         kernels = chosen[-1].tolist()
@@ -155,7 +156,7 @@ def class_feature_pyramid(
             contributions = _contributions(behind[:, kernel].sum(), before)
             if contributions is None:
                 return chosen
-            union[_informative(contributions, threshold)] = True
+            union[_select_kernels(contributions, threshold)] = True
             advance(done + i, done + len(kernels))
         done += len(kernels)
         chosen.append(union.nonzero().flatten())
@@ -163,41 +164,41 @@ def class_feature_pyramid(
 
 
 def _contributions(target: Tensor, maps: Tensor) -> Tensor | None:
-    """What each channel contributes to a number: (channels,); None where they do not lead to it."""
+    """Return the contribution of each channel to a target: (channels,); None if unrelated."""
     (gradient,) = torch.autograd.grad(target, maps, retain_graph=True, allow_unused=True)
     return None if gradient is None else (gradient * maps)[0].flatten(1).sum(1).detach().cpu()
 
 
-def _informative(contributions: Tensor, threshold: float) -> Tensor:
-    """The numbers of contributions of at least θ, on a scale from the least to the largest."""
+def _select_kernels(contributions: Tensor, threshold: float) -> Tensor:
+    """Return the indices of contributions of at least θ, scaled from least to largest."""
     least, largest = contributions.min(), contributions.max()
-    # differences on both sides: their rounding is the same, so that the largest passes θ = 1
+    # the same differences on both sides round alike, so that the largest passes θ = 1
     enough = contributions - least >= threshold * (largest - least)
     return (enough & (contributions > 0)).nonzero().flatten()
 
 
-def _over_clip(heat: Tensor, size: Sequence[int], method: Method) -> Tensor:
-    """Spread (1, T', H', W') or (1, H', W') over a clip (T, H, W), and scale it to [0, 1]."""
-    if heat.ndim == 3:  # of a picture
+def _resize_to_clip(heat: Tensor, size: Sequence[int], method: Method) -> Tensor:
+    """Resize (1, T', H', W') or (1, H', W') to a clip (T, H, W), and scale it to [0, 1]."""
+    if heat.ndim == 3:  # of an image
         heat = heat[:, None]
     heat = F.interpolate(heat[:, None], tuple(size), mode="trilinear")[0, 0].cpu()
-    # Grad-CAM has a zero of its own: nothing that speaks for the class
+    # a zero of Grad-CAM already means no contribution to the class
     heat = heat - (heat.min() if method == "pyramid" else 0)
     return heat / heat.max().clamp_min(torch.finfo(heat.dtype).tiny)
 
 
 def overlay(frames: Tensor, heat: Tensor) -> Tensor:
-    """Colour frames by heat; where it is 0 they are grey, so that no colour is the video's own.
+    """Colour grey versions of frames by heat, so that no colour is that of the video.
 
     Args:
         frames: uint8 (T, H, W, 3).
-        heat: float32 (T, H, W) within [0, 1].
+        heat: float32 (T, H, W) in [0, 1].
 
     Returns:
         uint8 (T, H, W, 3).
     """
     colours = torch.from_numpy(matplotlib.colormaps["turbo"](heat.numpy())[..., :3]).float() * 255
-    share = STRENGTH * heat[..., None] ** 0.75  # a little more of what is weak
+    share = OPACITY * heat[..., None] ** 0.75  # emphasizes weak saliency
     grey = frames.float() @ torch.tensor(LUMA)
     return grey[..., None].expand_as(colours).lerp(colours, share).round().byte()
 
@@ -205,24 +206,24 @@ def overlay(frames: Tensor, heat: Tensor) -> Tensor:
 def saliency_sheet(
     frames: Tensor, positions: Sequence[int], found: Sequence[Saliency], title: str
 ) -> Figure:
-    """Draw frames of a clip, and below them the same with each saliency over them.
+    """Draw frames of a clip, and below them the same frames with each saliency overlaid.
 
-    Of a picture, each method has a row, and each layer a column.
+    For an image, each method is a row and each layer a column.
 
     Args:
         frames: uint8 (T, H, W, 3).
-        positions: The frames' numbers in the video.
-        found: Sorted by method; of clips, one row each.
-        title: Goes on top.
+        positions: Numbers of the frames in the video.
+        found: Saliency sorted by method; each is a row for clips.
+        title: Title of the figure.
     """
     if len(frames) == 1:
         rows = [
             [frames[0], *(overlay(frames, each.heat)[0] for each in own)]
             for own in _by_method(found)
         ]
-        above = [["picture", *map(_label, own)] for own in _by_method(found)]
-        return draw_sheet(rows, title, above, side=2.5)
-    shown = spread(frames, SHOWN)
+        names = [["picture", *map(_label, own)] for own in _by_method(found)]
+        return draw_sheet(rows, title, names, side=2.5)
+    shown = frames_to_show(frames, MAX_FRAMES)
     clips = [frames, *(overlay(frames, each.heat) for each in found)]
     return draw_sheet(
         [list(clip[shown]) for clip in clips],
@@ -232,16 +233,15 @@ def saliency_sheet(
     )
 
 
-def saliency_video(frames: Tensor, found: Sequence[Saliency], least: int = 192) -> Tensor:
-    """Put a clip and all saliency over it side by side: a row for each method.
+def saliency_video(frames: Tensor, found: Sequence[Saliency]) -> Tensor:
+    """Show a clip and all overlaid saliency side by side, one row per method.
 
     Args:
         frames: uint8 (T, H, W, 3).
-        found: What is shown.
-        least: Pixels that the shorter side of a frame is magnified to, by a whole factor.
+        found: Saliency sorted by method.
 
     Returns:
-        uint8 (T, H', W', 3), H' and W' even, as most codecs want them.
+        uint8 (T, H', W', 3), magnified by :func:`vidpool.analysis.sheets.magnify_video`.
     """
     longest = max(map(len, _by_method(found)))
     rows = []
@@ -249,10 +249,7 @@ def saliency_video(frames: Tensor, found: Sequence[Saliency], least: int = 192) 
         row = [frames, *(overlay(frames, each.heat) for each in own)]
         row += [torch.zeros_like(frames)] * (longest - len(own))
         rows.append(torch.cat(row, dim=2))
-    video = torch.cat(rows, dim=1)
-    factor = math.ceil(least / min(frames.shape[1:3]))
-    video = video.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-    return F.pad(video, (0, 0, 0, video.shape[2] % 2, 0, video.shape[1] % 2))
+    return magnify_video(torch.cat(rows, dim=1), min(frames.shape[1:3]))
 
 
 def _by_method(found: Sequence[Saliency]) -> list[list[Saliency]]:

@@ -1,4 +1,4 @@
-"""Table 7 of runs: accuracy of tested networks by data set, with parameters and multiply-adds."""
+"""Table 7 from runs: accuracy of tested networks by dataset, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -10,52 +10,51 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from vidpool.analysis.published import ACTION_SETS, TABLE_7, Published
-from vidpool.colours import BLUE, ORANGE
+from vidpool.analysis.published import ACTION_DATASETS, TABLE_7, PublishedRow
 from vidpool.errors import ConfigError, DataError
-from vidpool.figures import plain_text
+from vidpool.figures import BLUE, ORANGE, plain_text
 from vidpool.files import read_json
 from vidpool.models.cost import Cost, measure_cost
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.report import RUN
 
 METRICS = "metrics.json"
-CLASSES = {
+DATASETS = {
     "HACSDataModule": ("HACS", 200),
     "Kinetics700DataModule": ("Kinetics-700", 700),
     "UCF101DataModule": ("UCF-101", 101),
 }
-"""The data sets of Table 7 and how many classes they have, by their datamodules."""
+"""Name and number of classes of the datasets of Table 7, by datamodule."""
 
 
 @dataclass(frozen=True)
 class TestedRun:
-    """What ``vidpool test`` measured of a network."""
+    """Results of ``vidpool test`` for a network."""
 
     folder: Path
     method: str
-    """The paper's name of the network where Table 7 has it, or else what it is here."""
+    """Name of the network in Table 7, or else a description of it."""
     data_set: str
-    """Of ``ACTION_SETS``, or else the name of the data's folder."""
+    """Name from ``ACTION_DATASETS``, or else that of the data folder."""
     top1: float
     """Percent."""
     top5: float | None
-    """Percent; None where there are at most five classes."""
+    """Percent; None for at most five classes."""
     videos: int
     clip: tuple[int, int, int]
     """(T, H, W)."""
     views: int
-    """Clips times crops of a video."""
+    """Clips per video times crops per clip."""
     cost: Cost
-    """Of one clip."""
+    """Cost of one clip."""
     static: bool = False
-    """Whether each clip was one frame, repeated."""
+    """True if each clip repeated a single frame."""
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval of top-1 (Wilson, 1927), percent: it is of so many videos.
+        """The 95 % confidence interval of top-1 in percent, given the number of videos.
 
-        It is right for few videos too, and for accuracies near 100 %.
+        Wilson's interval (1927) also holds for few videos and for accuracies near 100 %.
         """
         share, spread = self.top1 / 100, 1.96**2 / self.videos
         centre = (share + spread / 2) / (1 + spread)
@@ -63,7 +62,7 @@ class TestedRun:
         return 100 * (centre - half), 100 * (centre + half)
 
     def as_dict(self) -> dict[str, Any]:
-        """The run for JSON."""
+        """Return the run as JSON values."""
         return {
             "folder": str(self.folder),
             "method": self.method,
@@ -84,13 +83,13 @@ class TestedRun:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """List the folders of tests.
+    """Return the folders of tests.
 
     Args:
-        folders: Each the folder of a test, or one in which they are searched for.
+        folders: Folders of tests, or folders that are searched recursively for them.
 
     Raises:
-        DataError: A folder is missing, or holds none.
+        DataError: A folder does not exist, or contains no tests.
     """
     found: list[Path] = []
     for folder in folders:
@@ -107,11 +106,11 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def read_run(folder: Path) -> TestedRun:
-    """Read what a test left in its folder, and count the network's cost.
+    """Read the results of a test from its folder, and compute the cost of its network.
 
     Raises:
-        DataError: A file is missing, or is not as ``vidpool test`` writes it.
-        ConfigError: The network cannot be made here; the message names the run.
+        DataError: A file is missing, or does not have the format of ``vidpool test``.
+        ConfigError: The network cannot be created here; the message names the run.
     """
     metrics, run = (_read_json(folder / name) for name in (METRICS, RUN))
     try:
@@ -121,8 +120,8 @@ def read_run(folder: Path) -> TestedRun:
         views = int(shape["clips"]) * int(shape["crops"])
         top1, top5 = 100 * float(metrics["top1"]), metrics.get("top5")
         videos, classes = int(metrics["videos"]), int(network["num_classes"])
-        name, expected = CLASSES.get(data["datamodule"], ("", -1))
-        method = method_of(network)
+        name, expected = DATASETS.get(data["datamodule"], ("", -1))
+        method = method_name(network)
         top5 = None if top5 is None else 100 * float(top5)
         if not (videos >= 1 and 0 <= top1 <= 100 and (top5 is None or 0 <= top5 <= 100)):
             raise ValueError(f"top-1 {top1} %, top-5 {top5} % of {videos} videos")
@@ -154,11 +153,12 @@ def read_run(folder: Path) -> TestedRun:
     )
 
 
-def method_of(network: dict[str, Any]) -> str:
-    """What Table 7 calls a network, or else what it is: its name, width, options and pooling.
+def method_name(network: dict[str, Any]) -> str:
+    """Return the name of a network in Table 7, or else its name, width, options and pooling.
 
     Args:
-        network: `backbone`, `width`, `backbone_options`, `pooling` and `pooling_options`.
+        network: Values of ``backbone``, ``width``, ``backbone_options``, ``pooling`` and
+            ``pooling_options``.
     """
     backbone, pooling = network["backbone"], network["pooling"]
     options = network["backbone_options"] or {}
@@ -187,20 +187,20 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: a network, in the paper, here, or both."""
+    """A row of the table: a network with published results, measured results, or both."""
 
     name: str
-    published: Published | None
+    published: PublishedRow | None
     runs: tuple[TestedRun, ...]
 
     def on(self, data_set: str) -> list[TestedRun]:
-        """The runs on a data set."""
+        """Return the runs on a dataset."""
         return [run for run in self.runs if run.data_set == data_set]
 
     def as_dict(self) -> dict[str, Any]:
-        """What the paper has in this row, for JSON."""
+        """Return the published row as JSON values."""
         assert self.published is not None
-        accuracies = {name: self.published_on(name) for name in ACTION_SETS}
+        accuracies = {name: self.published_on(name) for name in ACTION_DATASETS}
         return {
             "method": self.name,
             "gflops": self.published.gflops,
@@ -210,18 +210,18 @@ class Method:
         }
 
     def published_on(self, data_set: str) -> tuple[float | None, float | None]:
-        """The paper's top-1 and top-5 on a data set, in percent."""
-        if self.published is None or data_set not in ACTION_SETS:
+        """Return the published top-1 and top-5 on a dataset in percent."""
+        if self.published is None or data_set not in ACTION_DATASETS:
             return None, None
-        place = 2 * ACTION_SETS.index(data_set)
-        return self.published.accuracies[place], self.published.accuracies[place + 1]
+        first = 2 * ACTION_DATASETS.index(data_set)
+        return self.published.accuracies[first], self.published.accuracies[first + 1]
 
 
-def arrange(runs: Sequence[TestedRun]) -> tuple[list[Method], list[str]]:
-    """Put runs into the rows of Table 7, those of other networks below.
+def arrange_methods(runs: Sequence[TestedRun]) -> tuple[list[Method], list[str]]:
+    """Sort runs into the rows of Table 7; other networks are below them.
 
     Returns:
-        The rows, and the data sets, the paper's first.
+        The rows, and the datasets, those of the paper first.
     """
     names = dict.fromkeys([*(row.method for row in TABLE_7), *(run.method for run in runs)])
     published = {row.method: row for row in TABLE_7}
@@ -229,14 +229,14 @@ def arrange(runs: Sequence[TestedRun]) -> tuple[list[Method], list[str]]:
         Method(name, published.get(name), tuple(run for run in runs if run.method == name))
         for name in names
     ]
-    return methods, list(dict.fromkeys([*ACTION_SETS, *(run.data_set for run in runs)]))
+    return methods, list(dict.fromkeys([*ACTION_DATASETS, *(run.data_set for run in runs)]))
 
 
 def table_7_figure(methods: Sequence[Method], data_sets: Sequence[str]) -> Figure:
-    """Draw top-1 accuracy by data set, a row for each method.
+    """Draw top-1 accuracy by dataset, one row per method.
 
-    Dots are measured, with the 95 % confidence interval that follows from the number of videos;
-    diamonds are the paper's.
+    Dots are measured, with 95 % confidence intervals given the number of videos; diamonds are the
+    paper's.
     """
     figure = Figure(
         figsize=(3.6 + 2.9 * len(data_sets), 1.8 + 0.32 * len(methods)), layout="constrained"
@@ -270,7 +270,7 @@ def table_7_figure(methods: Sequence[Method], data_sets: Sequence[str]) -> Figur
         )
         axes.set(title=plain_text(data_set), xlabel="top-1, %")
         axes.grid(alpha=0.3)
-    panels[0].set_yticks(range(len(methods)), [plain_text(m.name) for m in methods])
+    panels[0].set_yticks(range(len(methods)), [plain_text(method.name) for method in methods])
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     shown = [row.name for row in methods if row.runs]
     for text in panels[0].get_yticklabels():

@@ -1,67 +1,72 @@
-"""What ``vidpool bench pool --methods`` measures: the pooling methods of Table 3, as layers."""
+"""The measurement of `vidpool bench pool --methods`: the pooling methods of Table 3, as layers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from vidpool.bench.pool import Case, Layout, Values, make_input
+from vidpool.bench.cases import Case, Layout, PoolingSetting, Values, make_input
+from vidpool.bench.chart import (
+    Bar,
+    draw_bars,
+    machine_line,
+    mark_baseline,
+    ratio_bar,
+    use_log_scale,
+)
 from vidpool.bench.timing import (
     Call,
     CudaStopwatch,
     Times,
     cpu_seconds,
-    cuda_peak,
+    cuda_peak_bytes,
+    first_line,
     interleave,
+    median_ratio,
     warm_up,
 )
+from vidpool.figures import GREY, ORANGE
 from vidpool.nn.registry import POOLING_METHODS
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 TABLE_3_CASE = Case("64x3x224_k2", (64, 3, 224, 224), (2,))
-"""As many ImageNet pictures as the paper had on a GPU; layer and window are not in the paper."""
+"""The paper's ImageNet batch per GPU; the paper states neither the layer nor the window."""
 BASELINE = "avg"
 
 
-class Timed(NamedTuple):
-    """One of the things that are timed: a method, and a direction."""
+class MethodCall(NamedTuple):
+    """A call that is timed: a direction of a method."""
 
     method: str
     direction: Direction
 
 
 @dataclass
-class MethodsResult:
-    """What the methods took in one setting.
+class MethodsResult(PoolingSetting):
+    """Times of the methods in one setting.
 
     Attributes:
-        case: Shape and window.
-        layout: Memory format of x.
-        dtype: Name of x's dtype.
-        values: How x is distributed.
-        times: What could be measured.
-        clock: What the times are of: ``cpu`` is CPU time, ``wall`` that by the clock, ``cuda`` the
-            device's.
-        missing: Why the others could not.
-        kept_bytes: What a forward pass keeps for its backward pass, by method: see
+        times: Times by call.
+        clock: Kind of the times: ``cpu`` for CPU time, ``wall`` for elapsed time, ``cuda`` for the
+            time of the device.
+        missing: Reasons why the other methods could not be measured.
+        kept_bytes: Memory that a forward pass keeps for its backward pass, by method; see
             :func:`kept_bytes`.
-        peak_bytes: On CUDA, what forward + backward held at most beyond x and the layer, its
-            gradients included, by method.
+        peak_bytes: Peak memory of forward + backward on CUDA, by method: beyond x and the layer,
+            gradients included.
     """
 
-    case: Case
-    layout: Layout
-    dtype: str
-    values: Values
-    times: dict[Timed, Times]
+    times: dict[MethodCall, Times]
     clock: Literal["cpu", "wall", "cuda"] = "cpu"
     missing: dict[str, str] = field(default_factory=dict)
     kept_bytes: dict[str, int] = field(default_factory=dict)
@@ -70,25 +75,21 @@ class MethodsResult:
     @property
     def methods(self) -> list[str]:
         """The methods that were measured, in order."""
-        return list(dict.fromkeys(key.method for key in self.times))
+        return list(dict.fromkeys(call.method for call in self.times))
 
     def ratio(self, method: str, direction: Direction) -> float | None:
-        """The median over average pooling's, or None where one of them is missing."""
-        of, to = Timed(method, direction), Timed(BASELINE, direction)
-        if of not in self.times or not (to in self.times and self.times[to].median):
-            return None
-        return self.times[of].median / self.times[to].median
+        """Return the median relative to average pooling, or None if one of them is missing."""
+        return median_ratio(
+            self.times, MethodCall(method, direction), MethodCall(BASELINE, direction)
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; seconds and bytes by method."""
+        """Return the result as JSON values: seconds and bytes by method."""
         seconds: dict[str, dict[str, Any]] = {}
-        for key, times in self.times.items():
-            seconds.setdefault(key.method, {})[key.direction] = times.as_dict()
+        for call, times in self.times.items():
+            seconds.setdefault(call.method, {})[call.direction] = times.as_dict()
         return {
-            "case": asdict(self.case) | {"stride": self.case.stride or self.case.kernel_size},
-            "layout": self.layout,
-            "dtype": self.dtype,
-            "values": self.values,
+            **super().as_dict(),
             "clock": self.clock,
             "seconds": seconds,
             "ratio_to_average": {
@@ -110,21 +111,21 @@ def measure_methods(
     device: str = "cpu",
     rounds: int | None = None,
 ) -> MethodsResult:
-    """Time forward and backward of pooling layers, interleaved, average pooling among them.
+    """Time forward and backward of pooling layers, interleaved; always includes average pooling.
 
-    Layers are in training mode, where those that draw at random do so. Forward is without
-    gradients; backward alone is what remains of a training step: the gradients of x and of what
-    the layer learns. On one thread of a CPU its time counts, which other processes disturb little;
-    with more threads that by the clock.
+    Layers are in training mode, so that stochastic methods draw at random. Forward runs without
+    gradients. Backward computes the gradients of x and of the layer's parameters, without the
+    forward pass before it. Times on one CPU thread are CPU time, which other processes hardly
+    affect; times on more threads are elapsed time.
 
     Args:
-        methods: Of :data:`vidpool.nn.registry.POOLING_METHODS`.
+        methods: Names from :data:`vidpool.nn.registry.POOLING_METHODS`.
         case: Shape and window.
         layout: Memory format of x.
-        dtype: One of :data:`vidpool.bench.pool.DTYPES`.
-        values: One of :data:`vidpool.bench.pool.VALUES`.
-        device: `cpu` or `cuda`, the current device.
-        rounds: See :func:`vidpool.bench.timing.interleave`.
+        dtype: Name from :data:`vidpool.bench.cases.DTYPES`.
+        values: Distribution of x, from :data:`vidpool.bench.cases.VALUES`.
+        device: ``cpu``, or ``cuda`` for the current device.
+        rounds: Number of rounds; see :func:`vidpool.bench.timing.interleave`.
 
     Raises:
         ConfigError: The window does not fit the shape, or the shape does not fit into memory.
@@ -133,38 +134,38 @@ def measure_methods(
     x = make_input(case.shape, layout, dtype, values, device)
     names = [name for name in POOLING_METHODS if name == BASELINE or name in methods]
     missing: dict[str, str] = {}
-    calls: dict[Timed, _Forward | _Backward] = {}
+    calls: dict[MethodCall, _Forward | _Backward] = {}
     kept: dict[str, int] = {}
     peaks: dict[str, int] = {}
     for name in names:
-        own: dict[Timed, _Forward | _Backward] = {}
+        own: dict[MethodCall, _Forward | _Backward] = {}
         try:
             layer = make_layer(name, case).to(x.device, x.dtype)
         except RuntimeError as error:
-            missing[name] = str(error).strip().splitlines()[0]
+            missing[name] = first_line(error)
             continue
-        own[Timed(name, "forward")] = _Forward(layer, x)
-        own[Timed(name, "backward")] = _Backward(layer, x)
-        reasons = warm_up({key: call.prepared for key, call in own.items()})
+        own[MethodCall(name, "forward")] = _Forward(layer, x)
+        own[MethodCall(name, "backward")] = _Backward(layer, x)
+        reasons = warm_up({key: call.run_prepared for key, call in own.items()})
         if reasons:
             missing[name] = next(iter(reasons.values()))
             continue
         calls |= own
         kept[name] = kept_bytes(layer, x)
         if device == "cuda":
-            peaks[name] = cuda_peak(own[Timed(name, "backward")].prepared)
+            peaks[name] = cuda_peak_bytes(own[MethodCall(name, "backward")].run_prepared)
     clock, stopwatch = _stopwatch(device)
-    times = interleave(calls, _after_preparing(stopwatch), rounds)
+    times = interleave(calls, _without_preparation(stopwatch), rounds)
     return MethodsResult(case, layout, dtype, values, times, clock, missing, kept, peaks)
 
 
 def make_layer(method: str, case: Case) -> nn.Module:
-    """The layer of a method for a case, in training mode; its parameters are as when it is new.
+    """Create the layer of a method for a case, in training mode, with its initial parameters.
 
-    Average pooling leaves padding out, since it weighs nothing in the others.
+    Average pooling does not count padding, because padding has no weight in the other methods.
 
     Raises:
-        ConfigError: The method cannot pool such windows.
+        ConfigError: The method cannot pool with this window.
         RuntimeError: Likewise.
     """
     layers, channels = POOLING_METHODS[method]
@@ -177,14 +178,14 @@ def make_layer(method: str, case: Case) -> nn.Module:
 
 
 def kept_bytes(layer: nn.Module, x: Tensor) -> int:
-    """Bytes that a forward pass keeps for its backward pass, beyond x and the layer's parameters.
+    """Return the bytes that a forward pass keeps for backward, beyond x and the parameters.
 
-    They stay in memory until the network's backward pass comes back to the layer. The result counts
-    where it is kept, and what has a memory of its own counts once.
+    This memory is in use until the network's backward pass reaches the layer. The layer's output
+    counts if it is kept; tensors that share a storage count once.
 
     Args:
         layer: Any module.
-        x: Its input.
+        x: Input of the layer.
     """
     given = {tensor.untyped_storage().data_ptr() for tensor in (x, *layer.parameters())}
     kept: dict[int, int] = {}
@@ -202,26 +203,26 @@ def kept_bytes(layer: nn.Module, x: Tensor) -> int:
 
 
 class _Forward:
-    """Pools x without gradients."""
+    """Pool x without gradients."""
 
     def __init__(self, layer: nn.Module, x: Tensor) -> None:
         self._layer = layer
         self._x = x
 
     def prepare(self) -> None:
-        """Nothing is to be done before."""
+        """Do nothing: the forward pass needs no preparation."""
 
     def __call__(self) -> Tensor:
         with torch.no_grad():
             result: Tensor = self._layer(self._x)
         return result
 
-    def prepared(self) -> object:
+    def run_prepared(self) -> object:
         return self()
 
 
 class _Backward:
-    """Propagates a gradient back through a layer to x and to what the layer learns."""
+    """Propagate a gradient back through a layer to x and to the layer's parameters."""
 
     def __init__(self, layer: nn.Module, x: Tensor) -> None:
         self._layer = layer
@@ -230,7 +231,7 @@ class _Backward:
         self._gradient: Tensor | None = None
 
     def prepare(self) -> None:
-        """Pool x; the gradient is made at the first time, because it has the result's layout."""
+        """Pool x; the first call also creates the gradient, which has the layout of the result."""
         self._y = self._layer(self._x)
         if self._gradient is None:
             self._gradient = torch.randn_like(self._y)
@@ -242,8 +243,8 @@ class _Backward:
         self._y = None
         return gradients
 
-    def prepared(self) -> object:
-        """Forward and backward."""
+    def run_prepared(self) -> object:
+        """Run forward and backward."""
         self.prepare()
         return self()
 
@@ -256,11 +257,69 @@ def _stopwatch(device: str) -> tuple[Literal["cpu", "wall", "cuda"], Callable[[C
     return "wall", cpu_seconds
 
 
-def _after_preparing(seconds_of: Callable[[Call], float]) -> Callable[[Any], float]:
-    """Measure a call, but not what it prepares."""
+def _without_preparation(seconds_of: Callable[[Call], float]) -> Callable[[Any], float]:
+    """Return a function that measures a call, but not its preparation."""
 
     def seconds(call: _Forward | _Backward) -> float:
         call.prepare()
         return seconds_of(call)
 
     return seconds
+
+
+def methods_chart(
+    result: MethodsResult,
+    machine: dict[str, Any],
+    published: Mapping[str, Mapping[Direction, float]],
+) -> Figure:
+    """Draw how many times as long as average pooling each method takes.
+
+    Forward is on the left, backward on the right; whiskers are the quartiles.
+
+    Args:
+        result: Times of the methods.
+        machine: Description by :func:`vidpool.bench.machine.describe_machine`.
+        published: The paper's ratios for the same kind of device, by method.
+    """
+    methods = [name for name in result.methods if name != BASELINE]
+    figure = Figure(figsize=(12, 2.2 + 0.42 * len(methods)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, direction in zip((left, right), DIRECTIONS, strict=True):
+        _draw_direction(axes, result, methods, direction, published)
+    left.set_yticks(range(len(methods)), methods)
+    left.set_ylim(len(methods) - 0.5, -0.5)  # the first method on top
+    shape = ", ".join(map(str, result.case.shape))
+    figure.suptitle(
+        f"Pooling methods over average pooling (Table 3)\n({shape}), "
+        f"window {' x '.join(map(str, result.case.window.kernel_size))}, "
+        f"{result.dtype}, {result.layout}; {machine_line(machine)}"
+    )
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_direction(
+    axes: Axes,
+    result: MethodsResult,
+    methods: list[str],
+    direction: Direction,
+    published: Mapping[str, Mapping[Direction, float]],
+) -> None:
+    """Draw the measured and the published ratios of one direction."""
+    measured_bars, published_bars = [], []
+    for row, method in enumerate(methods):
+        if result.ratio(method, direction) is not None:
+            times, baseline = (
+                result.times[MethodCall(name, direction)] for name in (method, BASELINE)
+            )
+            measured_bars.append(ratio_bar(row - 0.2, times, baseline))
+        if method in published:
+            published_bars.append(Bar(row + 0.2, published[method][direction]))
+    ends = [
+        1.0,  # of average pooling
+        *draw_bars(axes, measured_bars, "measured here", ORANGE, 0.38, offset=4),
+        *draw_bars(axes, published_bars, "the paper", GREY, 0.38, offset=4),
+    ]
+    use_log_scale(axes, 0.7 * min(ends), 2.2 * max(ends))
+    mark_baseline(axes)
+    axes.set(title=direction, xlabel="times as long as average pooling")

@@ -1,17 +1,19 @@
-"""Timing several calls against each other, so that whatever disturbs one disturbs all."""
+"""Interleaved timing of several calls, so that a disturbance affects all of them alike."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-SECONDS, LEAST, MOST = 2.0, 7, 200  # how long, and how many rounds, unless told otherwise
+DEFAULT_SECONDS, MIN_ROUNDS, MAX_ROUNDS = 2.0, 7, 200  # of a measurement without ``rounds``
 
 Call = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
@@ -19,33 +21,33 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Times:
-    """How long one call took.
+    """Durations of one call.
 
     Attributes:
-        rounds: Seconds, one entry a round, in the order in which they were measured.
+        rounds: Seconds, one entry per round, in the order in which they were measured.
     """
 
     rounds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median in seconds."""
         return float(np.median(self.rounds))
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The lower and the upper one, in seconds."""
+        """Lower and upper quartile in seconds."""
         lower, upper = np.quantile(self.rounds, (0.25, 0.75))
         return float(lower), float(upper)
 
     @property
     def spread(self) -> float:
-        """The interquartile range as a share of the median."""
+        """Interquartile range as a share of the median."""
         lower, upper = self.quartiles
         return (upper - lower) / self.median if self.median else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: median, quartiles and the rounds, in seconds to the nanosecond."""
+        """Return median, quartiles and rounds as JSON values, in seconds to the nanosecond."""
         lower, upper = self.quartiles
         return {
             "median": round(self.median, 9),
@@ -55,14 +57,27 @@ class Times:
         }
 
 
-def warm_up(calls: Mapping[Key, Call]) -> dict[Key, str]:
-    """Call each once, unmeasured, and return why some cannot be called.
+def median_ratio(times: Mapping[Key, Times], numerator: Key, denominator: Key) -> float | None:
+    """Return the ratio of two medians, or None if one of them is missing."""
+    if numerator not in times or not (denominator in times and times[denominator].median):
+        return None
+    return times[numerator].median / times[denominator].median
 
-    That fills caches and memory pools, compiles what is compiled on demand, and finds what PyTorch
-    has no kernel or no memory for.
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def warm_up(calls: Mapping[Key, Call]) -> dict[Key, str]:
+    """Run each call once, unmeasured, and return why some calls fail.
+
+    The run fills caches and memory pools, compiles code that is compiled on demand, and finds
+    calls for which PyTorch has no kernel or not enough memory.
 
     Returns:
-        For each call that raised a RuntimeError (NotImplementedError is one), its first line.
+        First line of the error of each call that raised a RuntimeError, such as
+        NotImplementedError.
     """
     reasons: dict[Key, str] = {}
     for key, call in calls.items():
@@ -71,7 +86,7 @@ def warm_up(calls: Mapping[Key, Call]) -> dict[Key, str]:
             if torch.cuda.is_initialized():
                 torch.cuda.synchronize()
         except RuntimeError as error:
-            reasons[key] = (str(error) or type(error).__name__).strip().splitlines()[0]
+            reasons[key] = first_line(error)
     return reasons
 
 
@@ -81,35 +96,36 @@ def interleave(
     rounds: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Key, Times]:
-    """Measure calls round by round, each once a round.
+    """Measure calls round by round, each call once per round.
 
-    Each round has an order of its own (the same ones each time), because what a call leaves in the
-    caches decides how fast the next one starts.
+    The order of the calls changes from round to round, because the data that a call leaves in the
+    caches affect the next one. The orders are the same in each measurement.
 
     Args:
-        calls: What is measured.
-        seconds_of: Runs a call and returns its seconds.
-        rounds: How many; by default as many as start within `SECONDS`, from `LEAST` to `MOST`.
-        clock: Seconds, for that default.
+        calls: Calls to measure.
+        seconds_of: Function that runs a call and returns its seconds.
+        rounds: Number of rounds. Defaults to as many as start within ``DEFAULT_SECONDS``, but at
+            least ``MIN_ROUNDS`` and at most ``MAX_ROUNDS``.
+        clock: Clock in seconds that limits the default number of rounds.
     """
-    taken: dict[Key, list[float]] = {key: [] for key in calls}
+    measured: dict[Key, list[float]] = {key: [] for key in calls}
     order = list(calls)
     shuffle = random.Random(0).shuffle
     started, done = clock(), 0
     while calls and (
         done < rounds
         if rounds is not None
-        else done < LEAST or (done < MOST and clock() - started < SECONDS)
+        else done < MIN_ROUNDS or (done < MAX_ROUNDS and clock() - started < DEFAULT_SECONDS)
     ):
         shuffle(order)
         for key in order:
-            taken[key].append(seconds_of(calls[key]))
+            measured[key].append(seconds_of(calls[key]))
         done += 1
-    return {key: Times(tuple(seconds)) for key, seconds in taken.items()}
+    return {key: Times(tuple(seconds)) for key, seconds in measured.items()}
 
 
 def cpu_seconds(call: Call, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Run a call on the CPU and return its seconds, without those of freeing its result."""
+    """Run a call on the CPU and return its seconds, without the time to free its result."""
     started = clock()
     result = call()
     seconds = clock() - started
@@ -118,18 +134,18 @@ def cpu_seconds(call: Call, clock: Callable[[], float] = time.perf_counter) -> f
 
 
 class CudaStopwatch:
-    """Runs calls on the current CUDA device and returns the seconds that it took over them.
+    """Run calls on the current CUDA device and return the seconds that the device was busy.
 
-    Before each call the device overwrites more memory than its cache holds. So every call starts
-    with the same, cold, cache; and it is in the queue by the time the device is free, so that a
-    short one does not show the time that launching takes instead of its own.
+    Before each call the device overwrites more memory than its cache holds. Every call therefore
+    starts with the same cold cache, and is queued by the time the device is free. Otherwise the
+    time of a short call would be that of its launch.
     """
 
     def __init__(self) -> None:
         self._filler = torch.empty(2**28, dtype=torch.uint8, device="cuda")
 
     def __call__(self, call: Call) -> float:
-        """Return the call's seconds on the device."""
+        """Return the seconds of a call on the device."""
         start = torch.cuda.Event(enable_timing=True)
         end = torch.cuda.Event(enable_timing=True)
         self._filler.zero_()
@@ -138,13 +154,13 @@ class CudaStopwatch:
         end.record()
         end.synchronize()
         del result
-        return float(start.elapsed_time(end)) / 1e3  # it is in milliseconds
+        return float(start.elapsed_time(end)) / 1e3  # from milliseconds
 
 
-def cuda_peak(call: Call) -> int:
-    """Run a call and return the bytes that it held at most, its result included, beyond its input.
+def cuda_peak_bytes(call: Call) -> int:
+    """Run a call and return its peak memory in bytes, including its result but not its input.
 
-    They are those of PyTorch's allocator on the current CUDA device.
+    The number is that of PyTorch's allocator on the current CUDA device.
     """
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -152,3 +168,37 @@ def cuda_peak(call: Call) -> int:
     peak = torch.cuda.max_memory_allocated() - before
     del result
     return peak
+
+
+class StageTimer:
+    """Time the stages of a computation; a stage excludes the stages that run within it.
+
+    Attributes:
+        seconds: Total seconds by stage.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._seconds_within = [0.0]  # of the inner stages, one entry per stage that is running
+
+    def time(self, stage: str, call: Callable[[], Any]) -> Any:
+        """Run a call, add its seconds to a stage, and return its result."""
+        started = time.perf_counter()
+        self._seconds_within.append(0.0)
+        try:
+            return call()
+        finally:
+            total = time.perf_counter() - started
+            inner = self._seconds_within.pop()
+            self._seconds_within[-1] += total
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + total - inner
+
+    @contextmanager
+    def patch(self, owner: Any, name: str, stage: str) -> Iterator[None]:
+        """Replace a function of a module or class by one that adds its seconds to a stage."""
+        function = getattr(owner, name)
+        setattr(owner, name, lambda *a, **k: self.time(stage, partial(function, *a, **k)))
+        try:
+            yield
+        finally:
+            setattr(owner, name, function)

@@ -13,27 +13,16 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from vidpool.bench.chart import ratio_chart
-from vidpool.bench.machine import describe, keep_heap_warm
+from vidpool.bench.cases import CASES, DTYPES, VALUES, Case, Layout
+from vidpool.bench.machine import describe_machine, keep_heap_warm
 from vidpool.bench.methods import TABLE_3_CASE, MethodsResult, measure_methods
-from vidpool.bench.pool import (
-    CASES,
-    CLONE,
-    DTYPES,
-    PASSES,
-    VALUES,
-    Case,
-    Layout,
-    Measured,
-    Result,
-    measure,
-)
+from vidpool.bench.pool import CLONE, PASSES, PoolCall, PoolResult, measure_pools, pool_chart
 from vidpool.cli import bench_data, bench_decode, bench_index, bench_methods
-from vidpool.cli.output import output_of, wide_console
+from vidpool.cli.output import output_of
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.errors import ConfigError
 from vidpool.nn.registry import POOLING_METHODS
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 Measurement = TypeVar("Measurement")
 
@@ -63,14 +52,14 @@ def _run_pool(args: argparse.Namespace) -> int:
     threads = args.threads or (1 if args.device == "cpu" else threads_before)
     torch.set_num_threads(threads)
     try:
-        machine = describe(args.device)
+        machine = describe_machine(args.device)
         machine["heap_kept_warm"] = keep_heap_warm() if args.device == "cpu" else None
         by_method: list[MethodsResult] = []
-        results: list[Result] = []
+        results: list[PoolResult] = []
         if args.methods:
             by_method = _measure_all(cases, args, partial(measure_methods, args.methods))
         else:
-            results = _measure_all(cases, args, measure, args.compile)
+            results = _measure_all(cases, args, measure_pools, args.compile)
     finally:
         torch.set_num_threads(threads_before)
 
@@ -97,9 +86,9 @@ def _run_pool(args: argparse.Namespace) -> int:
     if output:
         about = {**provenance(args.command), **machine}
         content = [result.as_dict() for result in results]
-        for path in write_results(output, about, content, ratio_chart(results, machine)):
+        for path in write_results(output, about, content, pool_chart(results, machine)):
             print(f"wrote {path}")
-    return 1 if any(key.what == "soft" for result in results for key in result.missing) else 0
+    return 1 if any(key.pool == "soft" for result in results for key in result.missing) else 0
 
 
 def _add_pool(what: Any) -> None:
@@ -234,7 +223,7 @@ def _measure_all(
     return results
 
 
-def _table(results: list[Result], narrow: bool = False) -> Table:
+def _table(results: list[PoolResult], narrow: bool = False) -> Table:
     """Times of a copy in milliseconds; SoftPool as ratios to the others, by pass.
 
     A narrow table has one column, of several lines, for what is measured.
@@ -252,32 +241,32 @@ def _table(results: list[Result], narrow: bool = False) -> Table:
     for name in ("case",) if narrow else ("case", "layout", "dtype", "values"):
         table.add_column(name, overflow="fold")
     numbers = ["clone\nms", "spread\n"]
-    for to, short in zip(PASSES, ("fwd", "f+b"), strict=True):
+    for passes, short in zip(PASSES, ("fwd", "f+b"), strict=True):
         numbers += [
-            f"{short}\n/{name.replace('reference', 'ref')}" for name in ("clone", *rivals[to])
+            f"{short}\n/{name.replace('reference', 'ref')}" for name in ("clone", *rivals[passes])
         ]
     for name in [*numbers, *(["peak\nMiB"] if peaks else [])]:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         spread = max(times.spread for times in result.times.values())
         cells = [f"{1e3 * result.times[CLONE].median:#.3g}", f"{spread:.0%}"]
-        for to in PASSES:
-            soft = Measured("soft", to)
-            others = [CLONE, *(Measured(name, to) for name in rivals[to])]
+        for passes in PASSES:
+            soft = PoolCall("soft", passes)
+            others = [CLONE, *(PoolCall(name, passes) for name in rivals[passes])]
             ratios = [result.ratio(soft, other) for other in others]
             cells += ["none" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
         if peaks:
-            peak = result.peak_bytes.get(Measured("soft", "forward_backward"))
+            peak = result.peak_bytes.get(PoolCall("soft", "forward_backward"))
             cells.append("none" if peak is None else f"{peak / 2**20:.1f}")
         names = (result.case.name, result.layout, result.dtype, result.values)
         table.add_row(*([" ".join(names)] if narrow else names), *cells)
     return table
 
 
-def _reasons(results: list[Result]) -> list[str]:
+def _reasons(results: list[PoolResult]) -> list[str]:
     """Why some columns say "none", each reason once."""
     reasons = [
-        f"none: {key.what} of {result.dtype}: {reason}"
+        f"none: {key.pool} of {result.dtype}: {reason}"
         for result in results
         for key, reason in result.missing.items()
     ]

@@ -11,11 +11,18 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Table
 
-from vidpool.bench.data import OURS, PEER, STAGES, Result, Subject, measure
-from vidpool.bench.data_chart import rate_chart
-from vidpool.bench.machine import describe
+from vidpool.bench.data import (
+    PYTORCHVIDEO,
+    STAGES,
+    VIDPOOL,
+    ClipSource,
+    LoadingResult,
+    loading_chart,
+    measure_loading,
+)
+from vidpool.bench.machine import describe_machine
 from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.output import output_of, wide_console
+from vidpool.cli.output import output_of
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips
@@ -24,7 +31,7 @@ from vidpool.data.schedule import ClipShape
 from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no config says
 
@@ -79,18 +86,18 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--workers must be at least 1, got {min(workers)}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda' cannot be used: PyTorch finds no GPU here")
-    subjects = _subjects(args.files, args.rest)
+    sources = _sources(args.files, args.rest)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in loader processes
     results = []
     try:
         with Progress(transient=True, auto_refresh=False) as bar:
-            for subject in subjects:
-                task = bar.add_task(subject.name, total=1 + args.rounds * len(workers))
+            for source in sources:
+                task = bar.add_task(source.name, total=1 + args.rounds * len(workers))
                 bar.refresh()
-                for result in measure(
-                    subject, workers, args.clips, args.rounds, args.device, not args.no_peer
+                for result in measure_loading(
+                    source, workers, args.clips, args.rounds, args.device, not args.no_peer
                 ):
                     bar.update(task, advance=1, refresh=True)
                     if result not in results:
@@ -98,24 +105,24 @@ def run(args: argparse.Namespace) -> int:
     finally:
         torch.set_num_threads(threads)
 
-    machine = describe(args.device)
+    machine = describe_machine(args.device)
     console = wide_console()
     console.print(f"{machine['device_name']}, {cpus} CPUs", markup=False, highlight=False)
     console.print(_stage_table(results))
     console.print(_rate_table(results, workers))
     for result in results:
         if result.missing:
-            console.print(f"none: {PEER} on {result.name}: {result.missing}", markup=False)
-        print(result.verdict(args.step_ms / 1e3, cpus))
+            console.print(f"none: {PYTORCHVIDEO} on {result.name}: {result.missing}", markup=False)
+        print(result.workers_needed(args.step_ms / 1e3, cpus))
     if output:
         about = {**provenance(args.command), **machine, "cpus": cpus}
         content = [result.as_dict() for result in results]
-        for path in write_results(output, about, content, rate_chart(results, machine)):
+        for path in write_results(output, about, content, loading_chart(results, machine)):
             print(f"wrote {path}")
     return 0
 
 
-def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
+def _sources(files: list[str], rest: list[str]) -> list[ClipSource]:
     """The data set, or each file by itself, read with the config's settings where there is one."""
     if rest:
         data = make_datamodule("bench data", rest)
@@ -129,7 +136,7 @@ def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
         raise ConfigError("vidpool bench data needs --config FILE, or --files with videos")
     p = data.preprocessing
     if files:
-        subjects = []
+        sources = []
         for name in files:
             clips = TrainingClips(
                 [LabelledVideo(name, 0)],
@@ -138,8 +145,8 @@ def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
                 fast=data.fast,
                 square_pixels=p.square_pixels,
             )
-            subjects.append(Subject(Path(name).name, clips, data, p.shape, data.batch_size))
-        return subjects
+            sources.append(ClipSource(Path(name).name, clips, data, p.shape, data.batch_size))
+        return sources
     if not isinstance(data, ListedDataModule):
         raise ConfigError(f"{type(data).__name__} has no files to draw clips of")
     clips = TrainingClips(
@@ -150,10 +157,10 @@ def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
         data.fast,
         p.square_pixels,
     )
-    return [Subject(type(data).__name__, clips, data, p.shape, data.batch_size)]
+    return [ClipSource(type(data).__name__, clips, data, p.shape, data.batch_size)]
 
 
-def _stage_table(results: list[Result]) -> Table:
+def _stage_table(results: list[LoadingResult]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="ms a clip in one process", title_justify="left")
     table.add_column("")
     for name in (*STAGES, "all"):
@@ -165,7 +172,7 @@ def _stage_table(results: list[Result]) -> Table:
     return table
 
 
-def _rate_table(results: list[Result], workers: list[int]) -> Table:
+def _rate_table(results: list[LoadingResult], workers: list[int]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         title="clips a second",
@@ -175,13 +182,13 @@ def _rate_table(results: list[Result], workers: list[int]) -> Table:
         caption_justify="left",
     )
     table.add_column("")
-    for name in ("workers", OURS, PEER, "ratio", "spread", "CPU ms", "theirs", "ratio"):
+    for name in ("workers", VIDPOOL, PYTORCHVIDEO, "ratio", "spread", "CPU ms", "theirs", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         for count in workers:
-            rates = [result.rate(loader, count) for loader in (OURS, PEER)]
+            rates = [result.rate(loader, count) for loader in (VIDPOOL, PYTORCHVIDEO)]
             ratio = result.ratio(count)
-            cpu = [result.cpu_seconds.get((loader, count)) for loader in (OURS, PEER)]
+            cpu = [result.cpu_seconds.get((loader, count)) for loader in (VIDPOOL, PYTORCHVIDEO)]
             cpu_ratio = cpu[1].median / cpu[0].median if cpu[0] and cpu[1] else None
             spread = max(times.spread for (_, n), times in result.seconds.items() if n == count)
             cells = [_number(rate, 1) for rate in rates]

@@ -18,16 +18,16 @@ from vidpool.bench.decode import (
     ROUNDS,
     SHORT_SIDE,
     STRIDE,
-    Result,
+    DecodeResult,
+    decode_chart,
     generate,
-    measure,
+    measure_decoding,
     memory_growth,
 )
-from vidpool.bench.decode_chart import ratio_chart
-from vidpool.bench.machine import describe
-from vidpool.cli.output import output_of, wide_console
+from vidpool.bench.machine import describe_machine
+from vidpool.cli.output import output_of
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 MIB = 2**20
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         warnings.simplefilter("ignore", UserWarning)
         folder = Path(args.keep or temporary)
         results, memory = _measure_all([Path(f) for f in args.files], kinds, folder, args)
-    machine = describe("cpu")
+    machine = describe_machine("cpu")
     console = wide_console()
     console.print(f"{machine['device_name']}, one thread", markup=False, highlight=False)
     console.print(_table(results))
@@ -100,14 +100,14 @@ def run(args: argparse.Namespace) -> int:
             "files": [result.as_dict() for result in results],
             "memory_bytes": memory or None,
         }
-        for path in write_results(output, about, content, ratio_chart(results, machine)):
+        for path in write_results(output, about, content, decode_chart(results, machine)):
             print(f"wrote {path}")
     return 1 if any(result.wrong.get("auto") for result in results) else 0
 
 
 def _measure_all(
     files: list[Path], kinds: list[str], folder: Path, args: argparse.Namespace
-) -> tuple[list[Result], dict[str, int]]:
+) -> tuple[list[DecodeResult], dict[str, int]]:
     results = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     # the thread that else draws the bar would disturb what is measured
@@ -121,7 +121,7 @@ def _measure_all(
         paths += files
         for path in paths:
             bar.update(task, description=path.name, refresh=True)
-            results.append(measure(path, args.rounds))
+            results.append(measure_decoding(path, args.rounds))
             bar.advance(task)
         if not args.memory:
             return results, {}
@@ -141,7 +141,7 @@ def _measure_all(
     }
 
 
-def _table(results: list[Result]) -> Table:
+def _table(results: list[DecodeResult]) -> Table:
     """CPU times as milliseconds and as ratios to decord's, and shares of wrong frames."""
     table = Table(
         box=box.SIMPLE_HEAD,

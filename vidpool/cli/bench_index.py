@@ -11,14 +11,20 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from vidpool.bench.index import HACS_ROWS, STARTS, WORKERS, IndexResult, measure_index
-from vidpool.bench.index_chart import growth_chart
-from vidpool.bench.machine import describe
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.bench.index import (
+    HACS_ROWS,
+    MIB,
+    START_METHODS,
+    WORKERS,
+    IndexResult,
+    index_chart,
+    measure_index,
+)
+from vidpool.bench.machine import describe_machine
+from vidpool.cli.output import add_output, output_of
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
-MIB = 2**20
 DEFAULT_ROWS = (10_000, 100_000, 1_000_000, HACS_ROWS)
 
 
@@ -63,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
         for result in measure_index(args.rows):
             results.append(result)
             progress.advance(task)
-    machine = describe("cpu")
+    machine = describe_machine("cpu")
     print(f"{machine['device_name']}, {WORKERS} loader processes")
     wide_console().print(_table(results))
     if output is not None:
         about = {**provenance(args.command), **machine, "workers": WORKERS}
         content = [asdict(result) for result in results]
-        for path in write_results(output, about, content, growth_chart(results, machine)):
+        for path in write_results(output, about, content, index_chart(results, machine)):
             print(f"wrote {path}")
     return 0
 
@@ -84,7 +90,7 @@ def _table(results: list[IndexResult]) -> Table:
         caption_justify="left",
     )
     names = ["clips\n", "CSV\nMB", "list\ns", "index\nMB", "load\ns", "main\nMiB", "private\nMiB"]
-    for name in [*names, *(f"worker,\n{start} MiB" for start in STARTS)]:
+    for name in [*names, *(f"worker,\n{start} MiB" for start in START_METHODS)]:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         table.add_row(
@@ -95,6 +101,6 @@ def _table(results: list[IndexResult]) -> Table:
             f"{result.load_seconds:.3f}",
             f"{result.main_memory / MIB:.1f}",
             f"{result.main_private / MIB:.1f}",
-            *(f"{result.worker_private[start] / MIB:.1f}" for start in STARTS),
+            *(f"{result.worker_private[start] / MIB:.1f}" for start in START_METHODS),
         )
     return table

@@ -13,10 +13,10 @@ from vidpool.bench.methods import (
     BASELINE,
     DIRECTIONS,
     Direction,
+    MethodCall,
     MethodsResult,
-    Timed,
+    methods_chart,
 )
-from vidpool.bench.methods_chart import methods_chart
 from vidpool.results import provenance, write_results
 
 SEED = 0  # of x
@@ -72,10 +72,10 @@ def methods_table(
         cells = []
         for direction in DIRECTIONS:
             ratio = result.ratio(method, direction)
-            cells.append(f"{1e3 * result.times[Timed(method, direction)].median:#.3g}")
+            cells.append(f"{1e3 * result.times[MethodCall(method, direction)].median:#.3g}")
             cells.append("none" if ratio is None else f"{ratio:.2f}")
             cells.append(f"{published[method][direction]:.2f}" if method in published else "")
-        spread = max(result.times[Timed(method, direction)].spread for direction in DIRECTIONS)
+        spread = max(result.times[MethodCall(method, direction)].spread for direction in DIRECTIONS)
         cells += [f"{spread:.0%}", f"{result.kept_bytes[method] / 2**20:.1f}"]
         if result.peak_bytes:
             cells.append(f"{result.peak_bytes[method] / 2**20:.1f}")

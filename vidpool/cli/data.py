@@ -9,7 +9,6 @@ from rich import box
 from rich.table import Table
 
 from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.output import wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
 from vidpool.data.cpus import usable_cpus
@@ -21,6 +20,7 @@ from vidpool.data.prepare.transcode import PrepareSettings, prepare
 from vidpool.data.shards.writer import make_shards
 from vidpool.errors import ConfigError
 from vidpool.files import printable
+from vidpool.results import wide_console
 
 MOST_NAMED = 20  # bad files that are printed
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from vidpool.analysis.mcnemar import (
-    SMALL,
+    MIN_DISAGREEING,
     Contingency,
     compare_predictions,
     contingency_figure,
@@ -17,9 +17,9 @@ from vidpool.analysis.mcnemar import (
     reproduce_table_4,
     table_4_figure,
 )
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.output import add_output, output_of
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{letter}: {name}", markup=False, highlight=False)
     console.print(_contingency_table(counts))
     console.print(f"chi-square {test.statistic:.2f}, p = {test.p_value:.3g}", highlight=False)
-    few = counts.only_a + counts.only_b < SMALL
-    note = f"; fewer than {SMALL} disagree, so this one counts" if few else ""
+    few = counts.only_a + counts.only_b < MIN_DISAGREEING
+    note = f"; fewer than {MIN_DISAGREEING} disagree, so this one counts" if few else ""
     console.print(f"exact (binomial) p = {test.exact_p_value:.3g}{note}", highlight=False)
     if output:
         content = {"names": names, "counts": counts._asdict(), **asdict(test)}

@@ -11,28 +11,31 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
+from vidpool.analysis.image_pooling import (
+    LEARNED,
+    Setting,
+    make_layers,
+    read_training_images,
+    train_layer,
+)
 from vidpool.analysis.images import find_images
-from vidpool.analysis.pooled import LEARNED
 from vidpool.analysis.published import SIMILARITY_KERNELS, TABLES_1_3
-from vidpool.analysis.reconstruct import read_training, train_layer
 from vidpool.analysis.similarity import (
     MEASURES,
     Mean,
-    Setting,
     Similarity,
     compare_with,
-    make_layers,
     measure_images,
-    summarise,
+    similarity_chart,
+    summarize,
 )
-from vidpool.analysis.similarity_chart import similarity_chart
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.output import add_output, output_of
 from vidpool.cli.seeds import add_seed
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError, DataError
 from vidpool.nn import POOLING_METHODS
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 # "Flicker2K" in the paper
 SPELLINGS = {name.lower(): name for name in TABLES_1_3} | {"flicker2k": "Flickr2K"}
@@ -118,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         name: f"{name} (untrained)" if name in LEARNED and not training else name
         for name in methods
     }
-    summary, differences = summarise(results), compare_with(results, SUBJECT)
+    summary, differences = summarize(results), compare_with(results, SUBJECT)
     pixels = "1 image" if len(results) == 1 else f"{len(results)} images"
     pixels += "" if args.images else " of scikit-image"
     whose = dataset if is_it else f"{dataset}, that is of other images"
@@ -157,7 +160,7 @@ def _train(
         DataError: None can be, or none is large enough.
     """
     learned = {setting: layer for setting, layer in layers.items() if setting.method in LEARNED}
-    pictures, unread = read_training(images, args.seed)
+    pictures, unread = read_training_images(images, args.seed)
     if not pictures:
         raise DataError(f"none of {len(images)} images to train with can be read: {unread[0]}")
     losses = {}

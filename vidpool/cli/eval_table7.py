@@ -9,20 +9,20 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from vidpool.analysis.published import ACTION_SETS
+from vidpool.analysis.published import ACTION_DATASETS
 from vidpool.analysis.table7 import (
     Method,
     TestedRun,
-    arrange,
+    arrange_methods,
     find_runs,
     read_run,
     table_7_figure,
 )
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.output import add_output, output_of
 from vidpool.data.progress import counting_bar
 from vidpool.errors import DataError, VidpoolError
 from vidpool.models.registry import size_text
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             bar.advance(task)
     if not runs:
         raise DataError(f"none of {len(folders)} tests can be read: {failures[0]}")
-    methods, data_sets = arrange(runs)
+    methods, data_sets = arrange_methods(runs)
     console = wide_console()
     console.print(_table(methods, data_sets))
     for tested in runs:
@@ -122,7 +122,7 @@ def _table(methods: Sequence[Method], data_sets: Sequence[str]) -> Table:
         ]
         for data_set in data_sets:
             lines = [_accuracies(run.top1, run.top5) for run in method.on(data_set)]
-            if published and data_set in ACTION_SETS:
+            if published and data_set in ACTION_DATASETS:
                 lines.append(f"({_accuracies(*method.published_on(data_set))})")
             cells.append(lines)
         table.add_row(method.name, *("\n".join(lines) for lines in cells))

@@ -15,14 +15,14 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
-from vidpool.analysis.published import ACTION_SETS, TABLE_7
-from vidpool.cli.output import wide_console
+from vidpool.analysis.published import ACTION_DATASETS, TABLE_7
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers
 from vidpool.models.registry import size_text
 from vidpool.nn import swap_pooling
+from vidpool.results import wide_console
 
 CLIP = (16, 224, 224)
 CLASSES = {"video": 400, "image": 1000}  # of Kinetics-400 and ImageNet, as most papers count
@@ -130,7 +130,7 @@ def table_7(patterns: Sequence[str] = ()) -> str:
     if not chosen:
         known = ", ".join(dict.fromkeys(row.model for row in TABLE_7))
         raise ConfigError(f"no model of Table 7 matches {' '.join(patterns)}; they are {known}")
-    sets = [f"{name} top-{k}" for name in ACTION_SETS for k in (1, 5)]
+    sets = [f"{name} top-{k}" for name in ACTION_DATASETS for k in (1, 5)]
     header = ["method", "GFLOPs", *(f"{name} (%)" for name in sets)]
     header += ["our model", "clip", "GFLOPs measured", "parameters (M)"]
     lines = [header, ["---", *["---:"] * 7, "---", "---", "---:", "---:"]]

@@ -1,17 +1,14 @@
-"""Where results go: files that must not replace others unasked, and the console for tables."""
+"""Options for the files that results are written to, which must not replace others unasked."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from vidpool.errors import ConfigError
 from vidpool.files import check_output, expand_path
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
-UNLIMITED = 10_000  # columns; tables in files and pipes are as wide as their content
 
 
 def new_file(
@@ -58,11 +55,3 @@ def add_output(add: Callable[..., Any], what: str) -> None:
     """
     add("--output", metavar="FILE.json", help=f"write {what} to it, and a picture to FILE.png")
     add("--overwrite", action="store_true", help="replace these files")
-
-
-def wide_console() -> Console:
-    """Return a console for tables, which are not cut or wrapped unless a terminal is too narrow."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = UNLIMITED
-    return console

@@ -9,10 +9,11 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from vidpool.cli.output import new_file, wide_console
+from vidpool.cli.output import new_file
 from vidpool.errors import ConfigError
 from vidpool.files import open_text, printable, write_json, written_whole
 from vidpool.inference.predictor import Prediction, find_videos, predict
+from vidpool.results import wide_console
 from vidpool.video import DECODERS
 
 

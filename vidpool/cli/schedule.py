@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from vidpool.cli.output import PICTURES, new_file, wide_console
+from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
 from vidpool.files import written_whole
 from vidpool.models.cost import measure_cost
+from vidpool.results import wide_console
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure

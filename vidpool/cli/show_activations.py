@@ -4,19 +4,18 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from rich import box
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
-from torch.nn import functional as F
 
 from vidpool.analysis.activations import (
     KERNELS,
-    Excited,
+    Excitation,
     Settings,
     Target,
     activation_sheet,
+    activation_video,
     excite,
     noise,
     target_by_examples,
@@ -26,7 +25,7 @@ from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.layers import find_layers
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file, wide_console
+from vidpool.cli.output import new_file
 from vidpool.cli.seeds import add_seed
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.datasets.demo import write_video
@@ -34,7 +33,7 @@ from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.files import printable
 from vidpool.inference.loading import load_classifier
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 from vidpool.train.classifier import VideoClassifier
 
 CLASSES = 4  # as the figure has
@@ -151,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     about = provenance(args.command, args.seed)
     written = write_results(out.with_suffix(".json"), about, content, figure)
     if preprocessing.frames > 1:
-        write_video(out.with_suffix(".mp4"), _side_by_side(targets, excited), args.fps)
+        write_video(out.with_suffix(".mp4"), activation_video(targets, excited), args.fps)
         written.append(out.with_suffix(".mp4"))
     for path in written:
         print(f"wrote {path}")
@@ -210,23 +209,7 @@ def _targets(
     ]
 
 
-def _side_by_side(targets: list[Target], excited: list[Excited]) -> torch.Tensor:
-    """All classes next to each other, examples above: uint8 (T, H, W, 3), H and W even."""
-    columns = []
-    for target, made in zip(targets, excited, strict=True):
-        column = [made.frames]
-        if target.example is not None:
-            frames = target.example.permute(0, 3, 1, 2).float()
-            frames = F.interpolate(frames, made.frames.shape[1:3], mode="bilinear")
-            column.insert(0, frames.round().byte().permute(0, 2, 3, 1))
-        columns.append(torch.cat(column, dim=1))
-    video = torch.cat(columns, dim=2)
-    factor = -(-192 // excited[0].frames.shape[1])
-    video = video.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-    return F.pad(video, (0, 0, 0, video.shape[2] % 2, 0, video.shape[1] % 2))
-
-
-def _print(targets: list[Target], excited: list[Excited], class_names: list[str]) -> None:
+def _print(targets: list[Target], excited: list[Excitation], class_names: list[str]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class", overflow="fold")
     table.add_column("kernels", overflow="fold")

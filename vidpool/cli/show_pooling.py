@@ -10,27 +10,26 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
+from vidpool.analysis.image_pooling import LEARNED, Setting, make_layers, pool_and_enlarge
 from vidpool.analysis.images import SUFFIXES, photographs, read_image
-from vidpool.analysis.pooled import LEARNED, pool_and_enlarge
 from vidpool.analysis.pooling_sheet import (
     ANIMATIONS,
     Region,
     clip_sheet,
+    image_sheet,
     most_detailed,
-    picture_sheet,
     shown_frames,
     side_by_side,
     write_animation,
 )
-from vidpool.analysis.similarity import WINDOW, Setting, make_layers, similarity
-from vidpool.cli.output import wide_console
+from vidpool.analysis.similarity import WINDOW, similarity
 from vidpool.cli.seeds import add_seed
 from vidpool.data.folders import make_folder
 from vidpool.data.progress import counting_bar
 from vidpool.data.sampling import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.nn import POOLING_METHODS
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 from vidpool.video import open_video
 
 PHOTOGRAPH = "coffee.png"  # where nothing is given
@@ -174,7 +173,7 @@ def _draw(
     middle = shown.pixels if frames is None else shown.pixels[:, frames[len(frames) // 2]]
     region = zoom or most_detailed(middle)
     ssim = {setting: value[0] for setting, value in values.items()}
-    sheet = picture_sheet if frames is None else clip_sheet
+    sheet = image_sheet if frames is None else clip_sheet
     of = f"{width} x {height}" if frames is None else f"{original.shape[1]} frames"
     figure = sheet(shown.pixels, pooled, ssim, region, f"{file.name}, {of}")
     content = {

@@ -9,10 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from vidpool.colours import AMBER, BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import ClipShape, Schedule, plan_epoch
-from vidpool.figures import plain_text
+from vidpool.figures import AMBER, BLACK, BLUE, GREEN, ORANGE, PINK, SKY, plain_text
 
 COLOURS = (BLUE, AMBER, GREEN, ORANGE, PINK, SKY, BLACK)
 MAX_DOTS = 12_000  # in a panel; more make a large file of what looks the same

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpool.colours import BLUE, GREEN, ORANGE
 from vidpool.data.prepare.check import PROBLEMS, REPORT, USED, CheckedData
 from vidpool.data.prepare.repeats import Repeat
 from vidpool.errors import DataError
-from vidpool.figures import plain_text, save_figure
+from vidpool.figures import BLUE, GREEN, ORANGE, plain_text, save_figure
 from vidpool.files import open_text
 
 COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}

@@ -1,4 +1,4 @@
-"""What `vidpool bench decode` measures, on short videos; how long it takes is not looked at."""
+"""The measurement of `vidpool bench decode`, on short videos, regardless of the times."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from vidpool.bench import decode
-from vidpool.bench.decode import KINDS, clip_at, generate, measure, memory_growth
+from vidpool.bench.decode import KINDS, clip_at, generate, measure_decoding, memory_growth
 from vidpool.bench.numbered_video import numbers, scenes, trim, write_video
 from vidpool.errors import VideoError
 from vidpool.video import open_video
@@ -51,8 +51,8 @@ def test_trim_needs_no_key_frame_where_it_cuts(tmp_path):
 @pytest.mark.usefixtures("short")
 def test_measure(tmp_path):
     pytest.importorskip("decord")
-    avi = measure(generate("many_keys.avi", tmp_path), rounds=2)
-    mp4 = measure(generate("gop12.mp4", tmp_path), rounds=2)
+    avi = measure_decoding(generate("many_keys.avi", tmp_path), rounds=2)
+    mp4 = measure_decoding(generate("gop12.mp4", tmp_path), rounds=2)
     for result in (avi, mp4):
         assert result.wrong["auto"] == result.wrong["auto fast"] == 0
         assert {"auto", "auto fast", "decord"} <= result.times.keys()
@@ -70,7 +70,7 @@ def test_measure(tmp_path):
 def test_decoders_that_are_missing(tmp_path, monkeypatch):
     for module in ("decord", "torchcodec", "torchcodec.decoders"):
         monkeypatch.setitem(sys.modules, module, None)
-    result = measure(generate("gop12.mp4", tmp_path), rounds=1)
+    result = measure_decoding(generate("gop12.mp4", tmp_path), rounds=1)
     assert result.times.keys() == {"auto", "auto fast"}
     assert result.missing.keys() == {"decord", "torchcodec"}
     assert result.ratio("auto") is None
@@ -79,7 +79,7 @@ def test_decoders_that_are_missing(tmp_path, monkeypatch):
 def test_a_file_that_is_no_video(tmp_path):
     (tmp_path / "a.mp4").write_text("no video\n" * 9)
     with pytest.raises(VideoError, match="is not a video"):
-        measure(tmp_path / "a.mp4")
+        measure_decoding(tmp_path / "a.mp4")
 
 
 @pytest.mark.usefixtures("short")

@@ -1,13 +1,12 @@
-"""What `vidpool bench index` measures is what it says."""
+"""The figures that `vidpool bench index` measures."""
 
 import csv
 import json
 
 import pytest
 
-from vidpool.bench.index import AllThere, IndexResult, write_annotations
-from vidpool.bench.index_chart import growth_chart
-from vidpool.bench.machine import describe
+from vidpool.bench.index import CompleteCatalogue, IndexResult, index_chart, write_annotations
+from vidpool.bench.machine import describe_machine
 from vidpool.cli import main
 from vidpool.data.datasets.annotated import list_clips
 from vidpool.data.datasets.annotations import read_annotations
@@ -24,7 +23,9 @@ def test_the_generated_file_is_read_as_hacs_is(tmp_path):
             "end",
             "label",
         ]
-    listing, repeated = list_clips("/r", read_annotations(tmp_path / "a.csv"), AllThere(), "sorted")
+    listing, repeated = list_clips(
+        "/r", read_annotations(tmp_path / "a.csv"), CompleteCatalogue(), "sorted"
+    )
     assert (len(listing.table), len(listing.table.names), repeated) == (1000, 334, 0)
     assert len(listing.class_names) == 200
     assert not listing.table.bad().any()
@@ -64,7 +65,7 @@ def test_the_chart_has_a_line_for_each_figure():
             (10**4, {"fork": 5, "spawn": 0}),
         )
     ]
-    seconds, memory = growth_chart(results, describe("cpu")).axes
+    seconds, memory = index_chart(results, describe_machine("cpu")).axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in memory.lines}
     assert lines["worker (fork), private"] == [[10**4, 5 / 2**20], [10**6, 1]]
     mapped = [[rows, (50 * rows - 4096) / 2**20] for rows in (10**4, 10**6)]

@@ -5,25 +5,28 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
-import compare
 import numpy as np
 import pytest
 import torch
 import yaml
-from compare import BASELINE, CLASSES, POOLINGS, Run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from vidpool.analysis import compare_poolings, pooling_comparison
+from vidpool.analysis.pooling_comparison import (
+    BASELINE,
+    CLASSES,
+    POOLINGS,
+    ComparisonSettings,
+    TrainingCurve,
+)
 from vidpool.bench.timing import Times
 from vidpool.data.datasets.demo import TEST_GROUPS
 from vidpool.models.registry import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.classifier import VideoClassifier
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def source(tmp_path):
 
 def test_videos_are_few_and_partly_mislabelled(source, tmp_path):
     chosen = tmp_path / "compare" / "chosen"
-    compare.choose_videos(source, chosen, videos=10, test_videos=5, noise=0.3)
+    compare_poolings.choose_videos(source, chosen, videos=10, test_videos=5, noise=0.3)
     train = list((chosen / "train").glob("*/*.avi"))
     shown = Counter(path.name.split("_")[1] for path in train)
     assert shown == dict.fromkeys(CLASSES, 10)
@@ -49,29 +52,29 @@ def test_videos_are_few_and_partly_mislabelled(source, tmp_path):
     held_out = list((chosen / "val").glob("*/*.avi"))
     assert Counter(path.parent.name for path in held_out) == dict.fromkeys(CLASSES, 5)
     assert all(path.parent.name in path.name for path in held_out)
-    assert {compare.group_of(path) for path in held_out} <= set(TEST_GROUPS[1])
-    assert not {compare.group_of(path) for path in train} & set(TEST_GROUPS[1])
+    assert {compare_poolings.group_of(path) for path in held_out} <= set(TEST_GROUPS[1])
+    assert not {compare_poolings.group_of(path) for path in train} & set(TEST_GROUPS[1])
 
     before = sorted(path.relative_to(chosen) for path in chosen.rglob("*"))
     again = tmp_path / "again"
-    compare.choose_videos(source, again, videos=10, test_videos=5, noise=0.3)
+    compare_poolings.choose_videos(source, again, videos=10, test_videos=5, noise=0.3)
     assert sorted(path.relative_to(again) for path in again.rglob("*")) == before
 
 
 def test_videos_of_other_settings_are_kept(source, tmp_path):
     chosen = tmp_path / "chosen"
-    compare.choose_videos(source, chosen, 4, 2, 0.0)
+    compare_poolings.choose_videos(source, chosen, 4, 2, 0.0)
     one = next(chosen.glob("train/*/*"))
     one.write_text("mine")
-    compare.choose_videos(source, chosen, 4, 2, 0.0)
+    compare_poolings.choose_videos(source, chosen, 4, 2, 0.0)
     with pytest.raises(SystemExit, match="other settings; give another --data"):
-        compare.choose_videos(source, chosen, 4, 2, 0.5)
+        compare_poolings.choose_videos(source, chosen, 4, 2, 0.5)
     assert one.read_text() == "mine"
 
 
 def test_a_data_set_that_is_too_small(source, tmp_path):
     with pytest.raises(SystemExit, match="26 videos to train and 10 to test"):
-        compare.choose_videos(source, tmp_path / "chosen", 27, 5, 0.0)
+        compare_poolings.choose_videos(source, tmp_path / "chosen", 27, 5, 0.0)
     assert not (tmp_path / "chosen").exists()
 
 
@@ -86,14 +89,14 @@ def test_a_resumed_run_is_read_in_order(tmp_path):
     metrics(tmp_path / "fit_0", "0,0.1,,", "0,,,0.25", "0,,2.0,", "1,,,0.3", "1,,9.0,")
     metrics(tmp_path / "fit_1", "1,,,0.5", "1,,1.5,")
     os.utime(tmp_path / "fit_0" / "metrics.csv", (1, 1))
-    assert compare.read_run(tmp_path, 2) == Run([0.25, 0.5], [2.0, 1.5])
+    assert pooling_comparison.read_curve(tmp_path, 2) == TrainingCurve([0.25, 0.5], [2.0, 1.5])
     with pytest.raises(SystemExit, match="is of 2 epochs instead of 3"):
-        compare.read_run(tmp_path, 3)
+        pooling_comparison.read_curve(tmp_path, 3)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_interval_is_students(values):
-    mean, half_width = compare.interval(values)
+    mean, half_width = pooling_comparison.mean_interval(values)
     assert mean == pytest.approx(np.mean(values))
     assert half_width >= 0
     if np.std(values) > 1e-6:
@@ -102,7 +105,7 @@ def test_the_interval_is_students(values):
 
 
 def test_poolings_differ_in_pooling_alone():
-    settings = yaml.safe_load(compare.RECIPE.read_text())["model"]
+    settings = yaml.safe_load(compare_poolings.RECIPE.read_text())["model"]
     networks = {}
     for label, pooling in POOLINGS.items():
         torch.manual_seed(7)
@@ -119,24 +122,26 @@ def test_poolings_differ_in_pooling_alone():
 
 
 def test_a_step_of_every_pooling_is_timed():
-    times = compare.step_times(rounds=2)
+    times = compare_poolings.step_times(rounds=2)
     assert times.keys() == POOLINGS.keys()
     assert all(len(each.rounds) == 2 and min(each.rounds) > 0 for each in times.values())
 
 
 def test_report(tmp_path, capsys):
     runs = {
-        label: [Run([0.2, 0.5 + 0.01 * place], [2.0, 1.0]), Run([0.3, 0.6], [2.1, 1.1])]
+        label: [
+            TrainingCurve([0.2, 0.5 + 0.01 * place], [2.0, 1.0]),
+            TrainingCurve([0.3, 0.6], [2.1, 1.1]),
+        ]
         for place, label in enumerate(POOLINGS)
     }
     steps = {label: Times((0.1 * place, 0.1 * place)) for place, label in enumerate(POOLINGS, 1)}
-    settings = ["--seeds", "3", "4", "--epochs", "2", "--noise", "0.1"]
-    options = compare.parse(["--runs", str(tmp_path), *settings])
-    compare.report(options, runs, steps, "compare.py --seeds 3 4")
+    settings = ComparisonSettings([3, 4], 2, 64, 40, 0.1)
+    pooling_comparison.report(tmp_path / "results.json", settings, runs, steps, "compare")
     printed = capsys.readouterr().out
     assert "160 held-out videos after 2 epochs, 2 seeds (chance 25.0 %)" in printed
     content = json.loads((tmp_path / "results.json").read_text())
-    assert content["command"] == "compare.py --seeds 3 4"
+    assert content["command"] == "compare"
     assert content["seed"] == [3, 4]
     assert content["results"]["settings"]["noise"] == 0.1
     average = content["results"]["poolings"]["average"]
@@ -161,7 +166,7 @@ def test_report(tmp_path, capsys):
 )
 def test_mistakes_are_told(capsys, arguments, message):
     with pytest.raises(SystemExit):
-        compare.parse(arguments)
+        compare_poolings.parse(arguments)
     assert message in capsys.readouterr().err
 
 
@@ -169,7 +174,8 @@ def run(folder):
     """Compare at a size at which nothing is learnt."""
     options = ["--source", folder / "demo", "--data", folder / "data", "--runs", folder / "runs"]
     options += ["--clips-per-group", 1, "--videos", 2, "--test-videos", 1, "--epochs", 1]
-    command = [sys.executable, TOOLS / "compare.py", *options, "--rounds", 1, "--seeds", 5, 6]
+    module = "vidpool.analysis.compare_poolings"
+    command = [sys.executable, "-m", module, *options, "--rounds", 1, "--seeds", 5, 6]
     done = subprocess.run(map(str, command), check=True, capture_output=True, text=True)
     return done.stdout
 
