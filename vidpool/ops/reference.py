@@ -73,8 +73,8 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         mass, moment = mass.sum(-1), moment.sum(-1)
     assert mass is not None
     assert moment is not None
-    # The maximum contributes 1 to the mass, so only windows without any value are below 1/2. A clamp
-    # at 1 would cut off the second derivative where one cell has all the weight.
+    # The maximum contributes 1 to the mass, so only windows without any value are below 1/2. A
+    # clamp at 1 would cut off the second derivative where one cell has all the weight.
     out = (peak + moment / F.threshold(mass, 0.5, 1.0)).to(x.dtype)
 
     # Spelt without memory_format because that is not implemented under vmap.
