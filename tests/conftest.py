@@ -32,6 +32,21 @@ TRAIN_GROUPS, TEST_GROUPS = (3, 4, 5), (1, 2)
 LISTS = Path(__file__).parents[2] / "shared" / "lists"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Escape names that are not UTF-8 in reports: pytest-xdist cannot send them."""
+
+    def escape(text):
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+    report = yield
+    report.sections = [(title, escape(content)) for title, content in report.sections]
+    told = str(report.longrepr)
+    if told != escape(told):
+        report.longrepr = escape(told)
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _own_seed():
     """Lightning's seed, which it keeps in the environment, begins and ends with the test."""

@@ -76,7 +76,7 @@ def test_a_trained_network_is_tested_with_other_pooling_without_training(
     command = ["import", str(tmp_path / "resnet18.pth"), "--model", "torchvision/resnet18"]
     assert main([*command, "--out", str(tmp_path / "unnamed.ckpt")]) == 0
     assert main(["test", *config, "--ckpt_path", str(tmp_path / "unnamed.ckpt")]) == 1
-    assert "class 0 is '0' in the checkpoint and 'n0' in the data" in (
+    assert "the checkpoint does not know 3 of the data's classes: 'n0', 'n1', 'n2'" in (
         told := capsys.readouterr().err
     )
     assert "imported without their names: see vidpool import --classes" in told

@@ -17,6 +17,8 @@ from vidpool.files import open_text
 from vidpool.inference.predictor import Prediction
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
+# pytest-xdist cannot send warnings that name such files
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture

@@ -125,6 +125,15 @@ def test_exact_gradient_is_the_derivative_and_has_one(ndim, geometry):
     torch.autograd.gradgradcheck(lambda x: SOFT[ndim](x, **geometry), x)
 
 
+@pytest.mark.parametrize("values", [[1.5], [1.5, -300.0], [1.5, -1e4]])
+def test_second_derivative_where_one_cell_has_all_the_weight(values):
+    x = torch.tensor([[values]], dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(SOFT[1](x, len(values)).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    assert first[0, 0, 0].item() == 1
+    assert second.abs().max() < 1e-12
+
+
 def test_paper_gradient_is_the_softmax_where_windows_do_not_overlap():
     x = randn(2, 3, 4)
     expected = x.unflatten(-1, (2, 2)).softmax(-1).flatten(-2)

@@ -74,8 +74,9 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         mass, moment = mass.sum(-1), moment.sum(-1)
     assert mass is not None
     assert moment is not None
-    # The maximum contributes 1 to the mass, so the clamp only affects windows without values.
-    out = (peak + moment / mass.clamp_min(1)).to(x.dtype)
+    # The maximum contributes 1 to the mass, so only windows without values are below 1/2. A clamp
+    # at 1 would cut off the second derivative where one cell has all the weight.
+    out = (peak + moment / F.threshold(mass, 0.5, 1.0)).to(x.dtype)
 
     # Written without memory_format, which is not implemented under vmap.
     if is_channels_last(x, ndim):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vidpool.nn.pooling.base import RandomPool, Size, Windows, per_channel
 from vidpool.nn.pooling.stochastic import check_grid, expected_rows, sample_rows
@@ -84,7 +85,8 @@ class _DetailPreservingPool(RandomPool):
             total = total + weight
             # sums relative to the average keep large values accurate
             deviation = deviation + weight * (cell - average)
-        return average + deviation / total.clamp_min(1)
+        # unlike a clamp at 1, this keeps the gradient where one cell has all the weight
+        return average + deviation / F.threshold(total, 0.5, 1.0)
 
 
 def _window_maximum(

@@ -119,7 +119,8 @@ class _LocalImportancePool(WindowPool):
         logits = logits * per_channel(self.scale, x) + per_channel(self.shift, x)
         weight = (_LARGEST_LOGIT * logits.sigmoid()).exp()  # from 1 to e^12: the sums stay finite
         total = windows.total(weight)
-        return windows.total(weight * x) / total.clamp_min(1)
+        # unlike a clamp at 1, this keeps the gradient where the total is 1; it is 0 or at least 1
+        return windows.total(weight * x) / F.threshold(total, 0.5, 1.0)
 
 
 class LocalImportancePool1d(_LocalImportancePool):
