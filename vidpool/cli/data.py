@@ -12,9 +12,9 @@ from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.output import wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
-from vidpool.data.cpus import usable_cpus
 from vidpool.data.datasets.demo import make_demo
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.parallel import usable_cpus
 from vidpool.data.prepare.check import PROBLEMS, RECORDS, CheckedData, check_data
 from vidpool.data.prepare.check_report import repeat_warnings, write_report
 from vidpool.data.prepare.transcode import PrepareSettings, prepare

@@ -28,8 +28,7 @@ from vidpool.analysis.similarity import (
 from vidpool.analysis.similarity_chart import similarity_chart
 from vidpool.cli.output import add_output, output_of, wide_console
 from vidpool.cli.seeds import add_seed
-from vidpool.data.cpus import usable_cpus
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar, usable_cpus
 from vidpool.errors import ConfigError, DataError
 from vidpool.nn import KINDS
 from vidpool.results import provenance, write_results

@@ -17,7 +17,7 @@ from torch import nn
 
 from vidpool.analysis.published import ACTION_SETS, TABLE_7
 from vidpool.cli.output import wide_console
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers

@@ -30,7 +30,7 @@ from vidpool.cli.output import new_file, wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.datasets.demo import write_video
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.files import printable
 from vidpool.inference.loading import load_classifier

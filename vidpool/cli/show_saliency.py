@@ -19,7 +19,7 @@ from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
 from vidpool.data.dataset import clip_positions, read_views
 from vidpool.data.datasets.demo import write_video
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar
 from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier

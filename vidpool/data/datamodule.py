@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 import pytorch_lightning as pl
 import torch
 
-from vidpool.data.cpus import usable_cpus
 from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
+from vidpool.data.parallel import usable_cpus
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.data.table import UNLABELLED
 from vidpool.data.transforms.augmentation import Augmentation, normalize

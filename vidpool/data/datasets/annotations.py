@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TextIO
 
 import rich.progress
 
-from vidpool.data.progress import bar_options
+from vidpool.data.parallel import bar_options
 from vidpool.errors import DataError
 
 SPLITS = {

@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from vidpool.data.datasets.annotations import Annotation
-from vidpool.data.progress import bar_options
+from vidpool.data.parallel import bar_options
 from vidpool.errors import DataError
 
 Layout = Literal["auto", "untrimmed", "trimmed", "trimmed_seconds", "frames_db"]

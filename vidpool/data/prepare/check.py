@@ -18,9 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vidpool.data.index import Listing, require_replaceable, write_index
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.parallel import in_processes
+from vidpool.data.parallel import bar_options, in_processes
 from vidpool.data.prepare.repeats import Repeat, find_repeats, same_content
-from vidpool.data.progress import bar_options
 from vidpool.data.sampling import clip_span
 from vidpool.data.table import Status, VideoTable
 from vidpool.errors import DataError, VideoError

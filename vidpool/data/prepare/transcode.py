@@ -24,13 +24,10 @@ import av
 from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
-from vidpool.data.cpus import usable_cpus
 from vidpool.data.datasets.layouts import VIDEO_SUFFIXES, find_videos, prepared_name
-from vidpool.data.folders import make_folder
-from vidpool.data.parallel import in_processes
-from vidpool.data.progress import bar_options
+from vidpool.data.parallel import bar_options, in_processes, usable_cpus
 from vidpool.errors import ConfigError, DataError, VideoError
-from vidpool.files import open_text
+from vidpool.files import make_folder, open_text
 from vidpool.video import open_video
 from vidpool.video.pyav_video import PyAVVideo
 

@@ -20,13 +20,11 @@ from uuid import uuid4
 import torch
 from rich.progress import MofNCompleteColumn, Progress
 
-from vidpool.data.cpus import usable_cpus
-from vidpool.data.folders import make_folder
 from vidpool.data.listed import ListedDataModule, Split
-from vidpool.data.parallel import in_processes
-from vidpool.data.progress import bar_options
+from vidpool.data.parallel import bar_options, in_processes, usable_cpus
 from vidpool.data.table import VideoTable
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import make_folder
 from vidpool.video import Video, open_video
 
 CATALOGUE = "shards.json"
