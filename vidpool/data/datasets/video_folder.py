@@ -13,12 +13,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from vidpool.data.datasets.annotations import SPLITS as SPLIT_NAMES
 from vidpool.data.datasets.annotations import open_text
-from vidpool.data.datasets.layouts import VIDEO_SUFFIXES, find_videos
+from vidpool.data.datasets.layouts import walk_videos
 from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
 from vidpool.files import expand_path
+from vidpool.video import VIDEO_SUFFIXES
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "start", "end")
@@ -177,7 +178,7 @@ class VideoFolderDataModule(ListedDataModule):
             folder = self._split_folders[split]
             own, stray = [], 0
             others: Counter[str] = Counter()
-            for entry in find_videos(folder, others, self.suffixes):
+            for entry in walk_videos(folder, others, self.suffixes):
                 if not entry.folder:
                     stray += 1
                     continue
