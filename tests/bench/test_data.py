@@ -9,10 +9,10 @@ from vidpool.bench import data as bench
 from vidpool.bench.data import OURS, PEER, STAGES, PeerTransform, Result, Subject, measure, stages
 from vidpool.bench.data_chart import rate_chart
 from vidpool.bench.timing import Times
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips
 from vidpool.data.schedule import ClipShape
-from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.video import Video
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numbered_set import LABELS, LENGTHS
 from numbered_video import numbers, write_video
 
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.dataset import (
     EvaluationViews,
     Preprocessing,
@@ -19,7 +20,6 @@ from vidpool.data.dataset import (
     read_views,
 )
 from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, ScheduledSampler
-from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError, VideoError
 from vidpool.video import open_video

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import torch
 
+from vidpool.data.catalogue.listing import Split
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, Preprocessing
-from vidpool.data.listed import ListedDataModule, Split
+from vidpool.data.listed import ListedDataModule
 from vidpool.data.loader import ScheduledLoader
 from vidpool.data.schedule import ScheduledSampler
-from vidpool.data.table import VideoTable
 from vidpool.errors import ConfigError, DataError
 
 

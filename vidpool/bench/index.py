@@ -17,11 +17,11 @@ from typing import Literal
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vidpool.data.catalogue.index import read_index, write_index
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datasets.annotated import list_clips
 from vidpool.data.datasets.annotations import Annotation, read_annotations
-from vidpool.data.datasets.layouts import Catalogue, Entry
-from vidpool.data.index import read_index, write_index
-from vidpool.data.table import VideoTable
+from vidpool.data.datasets.layouts import Entry, VideoLookup
 
 HACS_ROWS = 1_550_016  # of all three subsets, with both labels
 ROOT = "/data/hacs"
@@ -92,7 +92,7 @@ def measure_index(rows: Sequence[int]) -> Iterator[IndexResult]:
             )
 
 
-class AllThere(Catalogue):
+class AllThere(VideoLookup):
     """A catalogue of untrimmed videos in which each one is found."""
 
     def __init__(self) -> None:

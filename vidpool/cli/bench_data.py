@@ -16,12 +16,12 @@ from vidpool.bench.data_chart import rate_chart
 from vidpool.bench.machine import describe
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.output import output_of, wide_console
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import usable_cpus
 from vidpool.data.schedule import ClipShape
-from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, write_results

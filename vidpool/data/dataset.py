@@ -3,21 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vidpool.data.catalogue.listing import OnBadVideo
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.sampling import even_clips, random_clip
 from vidpool.data.schedule import ClipRequest, ClipShape
-from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation, crop_views
 from vidpool.data.transforms.functional import seeded
 from vidpool.errors import ConfigError, VideoError
 from vidpool.video import Video, open_video
 
-OnBadVideo = Literal["error", "skip", "substitute"]
 MAX_SUBSTITUTIONS = 10  # in a row; more means that the data set is broken, not a file
 
 

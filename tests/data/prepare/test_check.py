@@ -6,8 +6,8 @@ import json
 import pytest
 from trees import HACS_HEADER, Videos, make_hacs, video_id, write_clip, write_csv
 
+from vidpool.data.catalogue.index import read_index
 from vidpool.data.datasets.hacs import HACSDataModule
-from vidpool.data.index import read_index
 from vidpool.data.prepare import check
 from vidpool.data.prepare.check import CheckedData, check_data
 from vidpool.data.prepare.check_report import write_report

@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
+from vidpool.data.catalogue.listing import SPLITS, Listing
+from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
 from vidpool.data.datasets.annotations import Annotation
 from vidpool.data.datasets.layouts import Entry, Layout, VideoLookup, of_class
-from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
 from vidpool.files import expand_path
 
 LabelOrder = Literal["sorted", "first_appearance"]
-SPLITS = ("train", "val", "test")
 
 
 class AnnotatedDataModule(ListedDataModule):

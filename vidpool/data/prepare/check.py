@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vidpool.data.index import Listing, require_replaceable, write_index
+from vidpool.data.catalogue.index import require_replaceable, write_index
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import Status, VideoTable
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import bar_options, in_processes
 from vidpool.data.prepare.repeats import Repeat, find_repeats, same_content
 from vidpool.data.sampling import clip_span
-from vidpool.data.table import Status, VideoTable
 from vidpool.errors import DataError, VideoError
 from vidpool.video import open_video
 

@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from vidpool.data.catalogue.listing import OnBadVideo, Split, choose_split, empty_split_message
+from vidpool.data.catalogue.table import UNLABELLED, LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.dataset import Batch, EvaluationViews, OnBadVideo, Preprocessing, TrainingClips
-from vidpool.data.listed import no_videos
+from vidpool.data.dataset import Batch, EvaluationViews, Preprocessing, TrainingClips
 from vidpool.data.loader import outlive_signals
 from vidpool.data.schedule import (
     ClipRequest,
@@ -33,13 +34,10 @@ from vidpool.data.schedule import (
     mix_seeds,
 )
 from vidpool.data.shards.writer import CATALOGUE, PARTIAL, require_webdataset
-from vidpool.data.table import UNLABELLED, LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import expand_path
 
-Split = Literal["train", "val", "test"]
-INSTEAD: dict[Split, Split] = {"val": "test", "test": "val"}
 Read = Callable[[LabelledVideo, ClipRequest], Batch]
 
 
@@ -410,10 +408,10 @@ class ShardDataModule(VideoDataModule):
 
     def _loader(self, split: Split, clips: int, read: Read, shuffle: bool) -> ShardLoader:
         there = self.catalogue["shards"]
-        split = split if there.get(split) else INSTEAD.get(split, split)
+        split = choose_split(split, {name for name, shards in there.items() if shards})
         shards = [Shard(self.folder / s["name"], s["videos"]) for s in there.get(split, [])]
         if not sum(shard.videos for shard in shards):
-            raise DataError(f"{self.folder}: {no_videos(split)}")
+            raise DataError(f"{self.folder}: {empty_split_message(split)}")
         trainer = self.trainer
         dataset = ShardClips(
             shards,

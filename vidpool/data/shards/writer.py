@@ -20,9 +20,10 @@ from uuid import uuid4
 import torch
 from rich.progress import MofNCompleteColumn, Progress
 
-from vidpool.data.listed import ListedDataModule, Split
+from vidpool.data.catalogue.listing import Split
+from vidpool.data.catalogue.table import VideoTable
+from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import bar_options, in_processes, usable_cpus
-from vidpool.data.table import VideoTable
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import make_folder
 from vidpool.video import Video, open_video
