@@ -20,8 +20,7 @@ from vidpool.analysis.layers import feature_maps
 from vidpool.analysis.sheet import draw_sheet, spread
 from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.dataset import Preprocessing
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.views import Preprocessing, normalize
 from vidpool.errors import ConfigError, DataError
 from vidpool.train.classifier import VideoClassifier
 

@@ -22,8 +22,9 @@ from vidpool.bench.timing import Times
 from vidpool.data import dataset as pipeline
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, TrainingClips
-from vidpool.data.schedule import ClipRequest, ClipShape
+from vidpool.data.schedule import ClipRequest
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape
 from vidpool.video import Video, open_video
 
 OURS, PEER = "vidpool", "pytorchvideo"

@@ -21,8 +21,8 @@ from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import usable_cpus
-from vidpool.data.schedule import ClipShape
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, write_results
 

@@ -26,7 +26,7 @@ from vidpool.analysis.similarity import WINDOW, Setting, make_layers, similarity
 from vidpool.cli.output import wide_console
 from vidpool.cli.seeds import add_seed
 from vidpool.data.parallel import counting_bar
-from vidpool.data.sampling import even_clips
+from vidpool.data.views import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import make_folder
 from vidpool.nn import KINDS

@@ -9,10 +9,11 @@ import torch
 
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import UNLABELLED
-from vidpool.data.dataset import Batch, Preprocessing
+from vidpool.data.dataset import Batch
 from vidpool.data.parallel import usable_cpus
-from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
-from vidpool.data.transforms.augmentation import Augmentation, normalize
+from vidpool.data.schedule import ConstantSchedule, Schedule
+from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape, Preprocessing, normalize
 from vidpool.errors import ConfigError, DataError
 from vidpool.video import Decoder
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vidpool.data.dataset import read_views
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.views import normalize, read_views
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import expand_path
 from vidpool.inference.networks import load_network

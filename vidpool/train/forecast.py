@@ -11,7 +11,8 @@ from matplotlib.ticker import NullLocator
 
 from vidpool.colours import AMBER, BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 from vidpool.data.multigrid_schedule import MultigridSchedule
-from vidpool.data.schedule import ClipShape, Schedule, plan_epoch
+from vidpool.data.schedule import Schedule, plan_epoch
+from vidpool.data.views import ClipShape
 from vidpool.figures import plain_text
 
 COLOURS = (BLUE, AMBER, GREEN, ORANGE, PINK, SKY, BLACK)

@@ -20,7 +20,7 @@ from watched import Watched, watch
 
 from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
-from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, Step, mix_seeds
+from vidpool.data.schedule import ClipRequest, ConstantSchedule, Step, mix_seeds
 from vidpool.data.shards import reader as shard_reader
 from vidpool.data.shards import writer as shard_writer
 from vidpool.data.shards.datamodule import ShardDataModule
@@ -28,6 +28,7 @@ from vidpool.data.shards.loader import ShardLoader
 from vidpool.data.shards.reader import Shard, ShardClips
 from vidpool.data.shards.writer import make_shards
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError, DataError, VideoError
 
 SMALL = {

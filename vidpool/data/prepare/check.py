@@ -22,7 +22,7 @@ from vidpool.data.catalogue.table import Status, VideoTable
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import bar_options, in_processes
 from vidpool.data.prepare.repeats import Repeat, find_repeats, same_content
-from vidpool.data.sampling import clip_span
+from vidpool.data.views import clip_span
 from vidpool.errors import DataError, VideoError
 from vidpool.video import open_video
 

@@ -11,13 +11,14 @@ import torch
 from vidpool.data.catalogue.listing import OnBadVideo, Split, choose_split, empty_split_message
 from vidpool.data.catalogue.table import UNLABELLED, LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.dataset import Batch, EvaluationViews, Preprocessing, TrainingClips
+from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
 from vidpool.data.loader import outlive_signals
 from vidpool.data.schedule import ClipRequest
 from vidpool.data.shards.format import read_manifest, require_webdataset
 from vidpool.data.shards.loader import ShardLoader
 from vidpool.data.shards.reader import ReadClip, Shard, ShardClips
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import Preprocessing
 from vidpool.errors import ConfigError, DataError
 from vidpool.files import expand_path
 

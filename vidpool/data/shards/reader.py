@@ -22,13 +22,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.dataset import Batch
-from vidpool.data.schedule import (
-    ClipRequest,
-    ClipShape,
-    Schedule,
-    ScheduledSampler,
-    mix_seeds,
-)
+from vidpool.data.schedule import ClipRequest, Schedule, ScheduledSampler, mix_seeds
+from vidpool.data.views import ClipShape
 from vidpool.errors import DataError, VideoError
 
 ReadClip = Callable[[LabelledVideo, ClipRequest], Batch]
