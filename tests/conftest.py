@@ -12,8 +12,8 @@ from hypothesis import settings
 from numbered_kinds import COUNT, WRITTEN
 from numbered_set import LABELS, LENGTHS
 
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datasets.demo import write_video
-from vidpool.data.table import LabelledVideo
 from vidpool.train.bfloat16 import bfloat16_fault
 
 # without a deadline for each example, which tests of a busy machine miss

@@ -137,7 +137,7 @@ def test_a_circle_is_found(monkeypatch, tmp_path):
         ("nn/layer.py", "def late():\n    from vidpool import data"),
         ("data/dataset.py", "from vidpool.nn import SoftPool3d"),
         ("video/base.py", "from ..train import metrics"),
-        ("video/base.py", "from vidpool.data import sampling"),
+        ("video/base.py", "from vidpool.data import views"),
         ("train/metrics.py", "from vidpool.cli import main"),
         ("inference/predictor.py", "import vidpool.cli.training"),
         ("inference/export/tracing.py", "from vidpool.analysis import table7"),

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from vidpool.analysis.mcnemar import read_predictions
 from vidpool.cli.predict import write_predictions as write_predicted
 from vidpool.cli.yaml_texts import load_yaml
-from vidpool.data.index import read_index, write_index
-from vidpool.data.listed import Listing
+from vidpool.data.catalogue.index import read_index, write_index
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import LabelledVideo, VideoTable
 from vidpool.data.prepare.transcode import CUT_SHORT, _cut_short
-from vidpool.data.table import LabelledVideo, VideoTable
 from vidpool.figures import plain_text
 from vidpool.files import (
     is_utf8,

@@ -26,7 +26,7 @@ from torch import nn
 from vidpool.bench.machine import describe_machine
 from vidpool.bench.timing import CudaStopwatch, cpu_seconds, cuda_peak_bytes, interleave, warm_up
 from vidpool.data.multigrid_schedule import MultigridSchedule
-from vidpool.data.schedule import ClipShape
+from vidpool.data.views import ClipShape
 from vidpool.models import create_model
 from vidpool.nn import swap_pooling
 from vidpool.train.bfloat16 import bfloat16_fault

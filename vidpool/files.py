@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from vidpool.errors import ConfigError
+from vidpool.errors import ConfigError, DataError
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}  # control, surrogate, line and paragraph separator
@@ -60,6 +60,22 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
         return path.expanduser()
     except RuntimeError:  # a name such as ~backup, where there is no user of this name
         return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents; a folder that exists is left as it is.
+
+    Raises:
+        DataError: The folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise DataError(f"{folder} is a file: choose a new or empty folder") from None
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the folder cannot be made ({error.strerror}): choose another"
+        ) from None
 
 
 def check_output(out: str | os.PathLike[str], overwrite: bool, suffixes: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from vidpool.analysis.activations import (
     noise,
     targets_by_weight,
 )
-from vidpool.data.dataset import Preprocessing
+from vidpool.data.views import Preprocessing
 from vidpool.errors import ConfigError
 from vidpool.train.classifier import VideoClassifier
 

@@ -15,10 +15,10 @@ from vidpool.analysis.image_pooling import (
 )
 from vidpool.analysis.images import find_images, read_image
 from vidpool.errors import ConfigError, DataError
-from vidpool.nn import KINDS
+from vidpool.nn import POOLING_METHODS
 
 
-@pytest.mark.parametrize("method", KINDS)
+@pytest.mark.parametrize("method", POOLING_METHODS)
 @settings(max_examples=8)
 @given(
     sizes=st.lists(st.integers(5, 9), min_size=2, max_size=3),

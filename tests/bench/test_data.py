@@ -18,11 +18,11 @@ from vidpool.bench.data import (
     stage_seconds,
 )
 from vidpool.bench.timing import Times
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips
-from vidpool.data.schedule import ClipShape
-from vidpool.data.table import LabelledVideo
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape
 from vidpool.video import Video
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from vidpool.bench.index import CompleteCatalogue, IndexResult, index_chart, write_annotations
+from vidpool.bench.index import CompleteLookup, IndexResult, index_chart, write_annotations
 from vidpool.bench.machine import describe_machine
 from vidpool.cli import main
 from vidpool.data.datasets.annotated import list_clips
@@ -24,7 +24,7 @@ def test_the_generated_file_is_read_as_hacs_is(tmp_path):
             "label",
         ]
     listing, repeated = list_clips(
-        "/r", read_annotations(tmp_path / "a.csv"), CompleteCatalogue(), "sorted"
+        "/r", read_annotations(tmp_path / "a.csv"), CompleteLookup(), "sorted"
     )
     assert (len(listing.table), len(listing.table.names), repeated) == (1000, 334, 0)
     assert len(listing.class_names) == 200

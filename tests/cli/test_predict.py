@@ -36,8 +36,7 @@ def test_classes_and_probabilities(checkpoint, colours, tmp_path, capsys):
 
 
 def test_prediction_is_the_mean_softmax_over_the_views(checkpoint, colours):
-    from vidpool.data.dataset import read_views
-    from vidpool.data.transforms.augmentation import normalize
+    from vidpool.data.views import normalize, read_views
 
     video = str(colours / "Red/v_Red_g02_c01.mp4")
     (found,) = predict(checkpoint, [video], top=6)

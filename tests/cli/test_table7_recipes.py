@@ -11,7 +11,7 @@ import torch
 from vidpool.cli import main
 from vidpool.cli.models import TABLE_7
 from vidpool.cli.training import parse_fit
-from vidpool.data.schedule import ClipShape
+from vidpool.data.views import ClipShape
 from vidpool.nn import SoftPool3d
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier

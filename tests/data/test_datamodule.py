@@ -15,13 +15,14 @@ from numbered_set import LABELS
 from torch.utils.data import DistributedSampler
 from watched import watch
 
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import MEAN, STD
 from vidpool.data.datasets.ucf101 import UCF101DataModule
-from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.schedule import ClipShape, Step
-from vidpool.data.table import VideoTable
-from vidpool.data.transforms.augmentation import Augmentation, normalize
+from vidpool.data.schedule import Step
+from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape, normalize
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.video import open_video
 

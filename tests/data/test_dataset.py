@@ -11,16 +11,11 @@ from hypothesis import strategies as st
 from numbered_set import LABELS, LENGTHS
 from numbered_video import numbers, write_video
 
-from vidpool.data.dataset import (
-    EvaluationViews,
-    Preprocessing,
-    TrainingClips,
-    clip_positions,
-    read_views,
-)
-from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, ScheduledSampler
-from vidpool.data.table import LabelledVideo
+from vidpool.data.catalogue.table import LabelledVideo
+from vidpool.data.dataset import EvaluationViews, TrainingClips
+from vidpool.data.schedule import ClipRequest, ConstantSchedule, ScheduledSampler
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape, Preprocessing, clip_positions, read_views
 from vidpool.errors import ConfigError, VideoError
 from vidpool.video import open_video
 

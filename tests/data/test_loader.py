@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 
 from vidpool.data.loader import ScheduledLoader
 from vidpool.data.multigrid_schedule import MultigridSchedule
-from vidpool.data.schedule import ClipShape, ConstantSchedule, ScheduledSampler
+from vidpool.data.schedule import ConstantSchedule, ScheduledSampler
+from vidpool.data.views import ClipShape
 from vidpool.errors import CheckpointError
 
 SHAPE = ClipShape(8, 2, 32)

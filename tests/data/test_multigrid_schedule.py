@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidpool.data.multigrid_schedule import MultigridSchedule
-from vidpool.data.schedule import ClipShape, plan_epoch
+from vidpool.data.schedule import plan_epoch
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.train.optim import lr_factor
 

@@ -10,13 +10,13 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from watched import watch
 
 from vidpool.data.schedule import (
-    ClipShape,
     ConstantSchedule,
     ScheduledSampler,
     Step,
     class_balanced_order,
     plan_epoch,
 )
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 
 SHAPE = ClipShape(frames=4, stride=2, crop=16)

@@ -9,7 +9,7 @@ from generated import Generated
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.views import normalize
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.weights import load_checkpoint
 from vidpool.train import classifier

@@ -6,7 +6,8 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from vidpool.data.multigrid_schedule import MultigridSchedule
-from vidpool.data.schedule import ClipShape, plan_epoch
+from vidpool.data.schedule import plan_epoch
+from vidpool.data.views import ClipShape
 from vidpool.nn import SoftPool3d, split_batch_norm
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.compiling import RECOMPILATIONS, compile_network

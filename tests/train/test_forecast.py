@@ -5,7 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from vidpool.data.multigrid_schedule import MultigridSchedule
-from vidpool.data.schedule import ClipShape, ConstantSchedule
+from vidpool.data.schedule import ConstantSchedule
+from vidpool.data.views import ClipShape
 from vidpool.train.forecast import MAX_DOTS, forecast, forecast_figure
 
 BASE = ClipShape(16, 2, 256)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vidpool.data.table import LabelledVideo, VideoTable
+from vidpool.data.catalogue.table import LabelledVideo, VideoTable
 from vidpool.train.report import confusion_figure, write_predictions, write_test_report
 
 

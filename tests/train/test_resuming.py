@@ -13,7 +13,7 @@ from interrupted import STOP_AT, train
 from trees import Videos, make_video_folder
 
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
-from vidpool.data.shards.reader import ShardDataModule
+from vidpool.data.shards.datamodule import ShardDataModule
 from vidpool.data.shards.writer import make_shards
 from vidpool.errors import CheckpointError
 

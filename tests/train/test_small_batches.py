@@ -7,7 +7,7 @@ import torch
 from generated import CLASSES, Generated, quiet_trainer
 from torch.utils.data import DataLoader
 
-from vidpool.data.schedule import ClipShape
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier

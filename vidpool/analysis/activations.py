@@ -19,10 +19,9 @@ from torchvision.transforms.functional import gaussian_blur
 from vidpool.analysis.examples import central_clips
 from vidpool.analysis.layers import feature_maps
 from vidpool.analysis.sheets import draw_sheet, frames_to_show, magnify_video
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.dataset import Preprocessing
-from vidpool.data.table import VideoTable
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.views import Preprocessing, normalize
 from vidpool.errors import ConfigError, DataError
 from vidpool.train.classifier import VideoClassifier
 

@@ -24,10 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpool.analysis.examples import central_clips
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.dataset import Preprocessing
-from vidpool.data.table import VideoTable
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.views import Preprocessing, normalize
 from vidpool.errors import ConfigError, DataError
 from vidpool.figures import plain_text
 from vidpool.files import open_text

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import torch
 
+from vidpool.data.catalogue.listing import Split
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.dataset import Batch, EvaluationViews, Preprocessing
-from vidpool.data.listed import ListedDataModule, Split
+from vidpool.data.dataset import Batch, EvaluationViews
+from vidpool.data.listed import ListedDataModule
 from vidpool.data.loader import ScheduledLoader
 from vidpool.data.schedule import ScheduledSampler
-from vidpool.data.table import VideoTable
+from vidpool.data.views import Preprocessing
 from vidpool.errors import ConfigError, DataError
 
 

@@ -23,8 +23,9 @@ from vidpool.bench.timing import StageTimer, Times
 from vidpool.data import dataset as dataset_module
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, TrainingClips
-from vidpool.data.schedule import ClipRequest, ClipShape
+from vidpool.data.schedule import ClipRequest
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape
 from vidpool.figures import AMBER, BLUE, GREEN, GREY, ORANGE, SKY
 from vidpool.video import Video, open_video
 

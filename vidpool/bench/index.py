@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from torch.utils.data import DataLoader, Dataset
 
 from vidpool.bench.machine import proc_bytes
+from vidpool.data.catalogue.index import read_index, write_index
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datasets.annotated import list_clips
 from vidpool.data.datasets.annotations import Annotation, read_annotations
-from vidpool.data.datasets.layouts import Catalogue, Entry
-from vidpool.data.index import read_index, write_index
-from vidpool.data.table import VideoTable
+from vidpool.data.datasets.layouts import Entry, VideoLookup
 from vidpool.figures import BLUE, GREEN, GREY, ORANGE
 
 HACS_ROWS = 1_550_016  # all three subsets, both labels
@@ -77,15 +77,13 @@ def measure_index(rows: Sequence[int]) -> Iterator[IndexResult]:
     with tempfile.TemporaryDirectory() as name:
         annotations, index = Path(name) / "clips.csv", Path(name) / "index.safetensors"
         write_index(
-            index, list_clips(ROOT, _clips(WORKERS * 10), CompleteCatalogue(), "sorted")[0], {}
+            index, list_clips(ROOT, _clips(WORKERS * 10), CompleteLookup(), "sorted")[0], {}
         )
         *_, tiny = _in_fresh_process(_load, index)
         for size in rows:
             write_annotations(annotations, size)
             begun = time.perf_counter()
-            listing, _ = list_clips(
-                ROOT, read_annotations(annotations), CompleteCatalogue(), "sorted"
-            )
+            listing, _ = list_clips(ROOT, read_annotations(annotations), CompleteLookup(), "sorted")
             csv_seconds = time.perf_counter() - begun
             write_index(index, listing, {})
             del listing
@@ -102,8 +100,8 @@ def measure_index(rows: Sequence[int]) -> Iterator[IndexResult]:
             )
 
 
-class CompleteCatalogue(Catalogue):
-    """A catalogue of untrimmed videos that finds every video."""
+class CompleteLookup(VideoLookup):
+    """A lookup of untrimmed videos that finds every video."""
 
     def __init__(self) -> None:
         self.layout = "untrimmed"

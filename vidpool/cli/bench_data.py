@@ -23,13 +23,13 @@ from vidpool.bench.data import (
 from vidpool.bench.machine import describe_machine
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.output import output_of
-from vidpool.data.cpus import usable_cpus
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.schedule import ClipShape
-from vidpool.data.table import LabelledVideo
+from vidpool.data.parallel import usable_cpus
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, wide_console, write_results
 

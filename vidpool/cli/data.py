@@ -11,11 +11,12 @@ from rich.table import Table
 from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
-from vidpool.data.cpus import usable_cpus
 from vidpool.data.datasets.demo import make_demo
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.prepare.check import PROBLEMS, RECORDS, CheckedData, check_data
+from vidpool.data.parallel import usable_cpus
+from vidpool.data.prepare.check import PROBLEMS, CheckedData, check_data
 from vidpool.data.prepare.check_report import repeat_warnings, write_report
+from vidpool.data.prepare.journal import RECORDS
 from vidpool.data.prepare.transcode import PrepareSettings, prepare
 from vidpool.data.shards.writer import make_shards
 from vidpool.errors import ConfigError

@@ -5,7 +5,7 @@ from vidpool.data.datasets.hacs import HACSDataModule
 from vidpool.data.datasets.kinetics import Kinetics700DataModule
 from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
-from vidpool.data.shards.reader import ShardDataModule
+from vidpool.data.shards.datamodule import ShardDataModule
 
 __all__ = [
     "HACSDataModule",

@@ -31,8 +31,7 @@ from vidpool.analysis.similarity import (
 )
 from vidpool.cli.output import add_output, output_of
 from vidpool.cli.seeds import add_seed
-from vidpool.data.cpus import usable_cpus
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar, usable_cpus
 from vidpool.errors import ConfigError, DataError
 from vidpool.nn import POOLING_METHODS
 from vidpool.results import provenance, wide_console, write_results

@@ -19,7 +19,7 @@ from vidpool.analysis.table7 import (
     table_7_figure,
 )
 from vidpool.cli.output import add_output, output_of
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar
 from vidpool.errors import DataError, VidpoolError
 from vidpool.models.registry import size_text
 from vidpool.results import provenance, wide_console, write_results

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from vidpool.analysis.published import ACTION_DATASETS, TABLE_7
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers

@@ -15,7 +15,8 @@ from torch import nn
 
 from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.training import ParsedFit, parse_fit
-from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
+from vidpool.data.schedule import ConstantSchedule, Schedule
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
 from vidpool.files import written_whole

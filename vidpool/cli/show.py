@@ -8,9 +8,9 @@ from vidpool.cli.data_options import HELP, parse_data
 from vidpool.cli.output import PICTURES, new_file
 from vidpool.cli.seeds import add_seed
 from vidpool.cli.subcommands import run_subcommand
-from vidpool.data.schedule import ClipShape
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.transforms.contact_sheet import augmentation_sheet
+from vidpool.data.views import ClipShape
 from vidpool.figures import save_figure
 
 

@@ -27,9 +27,9 @@ from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
 from vidpool.cli.seeds import add_seed
-from vidpool.data.dataset import Preprocessing
 from vidpool.data.datasets.demo import write_video
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar
+from vidpool.data.views import Preprocessing
 from vidpool.errors import ConfigError
 from vidpool.files import printable
 from vidpool.inference.loading import load_classifier

@@ -8,7 +8,7 @@ from vidpool.cli.data_options import HELP, make_datamodule
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
 from vidpool.cli.seeds import add_seed
-from vidpool.data.progress import counting_bar
+from vidpool.data.parallel import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier
 from vidpool.results import provenance, write_results

@@ -24,10 +24,10 @@ from vidpool.analysis.pooling_sheet import (
 )
 from vidpool.analysis.similarity import WINDOW, similarity
 from vidpool.cli.seeds import add_seed
-from vidpool.data.folders import make_folder
-from vidpool.data.progress import counting_bar
-from vidpool.data.sampling import even_clips
+from vidpool.data.parallel import counting_bar
+from vidpool.data.views import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import make_folder
 from vidpool.nn import POOLING_METHODS
 from vidpool.results import provenance, wide_console, write_results
 from vidpool.video import open_video

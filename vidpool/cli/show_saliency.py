@@ -17,10 +17,9 @@ from vidpool.analysis.saliency import (
 )
 from vidpool.cli.networks import add_checkpoint, class_number
 from vidpool.cli.output import new_file
-from vidpool.data.dataset import clip_positions, read_views
 from vidpool.data.datasets.demo import write_video
-from vidpool.data.progress import counting_bar
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.parallel import counting_bar
+from vidpool.data.views import clip_positions, normalize, read_views
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier
 from vidpool.results import provenance, write_results

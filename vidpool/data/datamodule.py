@@ -7,11 +7,13 @@ from typing import Any, Literal, get_args
 import pytorch_lightning as pl
 import torch
 
-from vidpool.data.cpus import usable_cpus
-from vidpool.data.dataset import Batch, OnBadVideo, Preprocessing
-from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
-from vidpool.data.table import UNLABELLED
-from vidpool.data.transforms.augmentation import Augmentation, normalize
+from vidpool.data.catalogue.listing import OnBadVideo
+from vidpool.data.catalogue.table import UNLABELLED
+from vidpool.data.dataset import Batch
+from vidpool.data.parallel import usable_cpus
+from vidpool.data.schedule import ConstantSchedule, Schedule
+from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape, Preprocessing, normalize
 from vidpool.errors import ConfigError, DataError
 from vidpool.video import Decoder
 
@@ -157,8 +159,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             own: Class names in the order of the data's own ids.
 
         Returns:
-            An id for each; :data:`~vidpool.data.table.UNLABELLED` where the network does not know
-            the class.
+            An id for each; :data:`~vidpool.data.catalogue.table.UNLABELLED` for a class that the
+            network does not know.
         """
         if self.trained_classes is None:
             return list(range(len(own)))

@@ -2,22 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidpool.data.sampling import even_clips, random_clip
-from vidpool.data.schedule import ClipRequest, ClipShape
-from vidpool.data.table import LabelledVideo
-from vidpool.data.transforms.augmentation import Augmentation, crop_views
+from vidpool.data.catalogue.listing import OnBadVideo
+from vidpool.data.catalogue.table import LabelledVideo
+from vidpool.data.schedule import ClipRequest
+from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.transforms.functional import seeded
-from vidpool.errors import ConfigError, VideoError
+from vidpool.data.views import ClipShape, Preprocessing, clip_positions, crop_views, random_clip
+from vidpool.errors import VideoError
 from vidpool.video import Video, open_video
 
-OnBadVideo = Literal["error", "skip", "substitute"]
 MAX_SUBSTITUTIONS = 10  # in a row; more means that the data set is broken, not a file
 
 
@@ -59,67 +58,6 @@ class _Clip(NamedTuple):
     video: int
     counted: bool
     seed: int
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a network must be given at test time; it travels in the checkpoint.
-
-    Attributes:
-        frames: T, frames of a clip.
-        stride: Temporal stride, in frames of the video.
-        short_side: Pixels to which the frame's shorter side is scaled.
-        crop: Side of the square cut out of it, pixels.
-        clips: Clips of a video, spread evenly over it.
-        crops: Crops of a clip, 1 or 3.
-        mean: Of each channel, in [0, 1].
-        std: Of each channel, in [0, 1].
-        square_pixels: Whether frames are scaled to square pixels, see
-            :func:`vidpool.video.open_video`.
-
-    Raises:
-        ConfigError: A value cannot work.
-    """
-
-    frames: int
-    stride: int
-    short_side: int
-    crop: int
-    clips: int
-    crops: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    square_pixels: bool = False  # checkpoints of earlier versions do not say
-
-    def __post_init__(self) -> None:
-        self.shape.check()
-        if self.short_side < self.crop:
-            raise ConfigError(
-                f"the short side ({self.short_side}) must not be below the crop ({self.crop})"
-            )
-        if self.clips < 1:
-            raise ConfigError(f"a video needs at least 1 clip, got clips={self.clips}")
-        if self.crops not in (1, 3):
-            raise ConfigError(f"a clip gives 1 or 3 crops, got crops={self.crops}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(
-                "mean and std need three values each and std positive ones, "
-                f"got mean={self.mean}, std={self.std}"
-            )
-
-    @property
-    def shape(self) -> ClipShape:
-        """The clip's shape."""
-        return ClipShape(self.frames, self.stride, self.crop)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint may hold them."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 class TrainingClips(Dataset[Batch]):
@@ -302,30 +240,6 @@ def span_of(opened: Video, video: LabelledVideo) -> range:
     if video.start is None:
         return range(len(opened))
     return opened.span(video.start, math.inf if video.end is None else video.end)
-
-
-def clip_positions(video_length: int, preprocessing: Preprocessing) -> Tensor:
-    """Frame numbers of the clips of a video in evaluation: int64 (clips, T)."""
-    p = preprocessing
-    return even_clips(video_length, p.clips, p.frames, p.stride)
-
-
-def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -> Tensor:
-    """Read all views of one video.
-
-    Returns:
-        uint8 (clips * crops, C, T, crop, crop).
-
-    Raises:
-        VideoError: The video cannot be decoded.
-    """
-    p = preprocessing
-    with open_video(path, decoder, square_pixels=p.square_pixels) as video:
-        where = clip_positions(len(video), p)
-        # all at once: clips overlap, and the decoder goes through the video but once
-        frames = video.frames(where.flatten().tolist(), p.short_side)
-    views = [crop_views(clip, p.crop, p.crops) for clip in frames.split(p.frames)]
-    return torch.cat(views).transpose(1, 2)
 
 
 def _collate(clips: list[_Clip], requested: int, bad: list[str]) -> Batch:

@@ -6,31 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vidpool.data.catalogue.index import fingerprint, read_matching_index
+from vidpool.data.catalogue.listing import (
+    BadVideoPolicy,
+    Listing,
+    Split,
+    renumber_classes,
+    usable_videos,
+)
+from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
-from vidpool.data.index import REMAKE, Listing, fingerprint, read_index
 from vidpool.data.loader import ScheduledLoader
 from vidpool.data.schedule import Schedule, ScheduledSampler
-from vidpool.data.table import UNLABELLED, Status, VideoTable
 from vidpool.errors import DataError
 from vidpool.files import expand_path
-
-Split = Literal["train", "val", "test"]
-# where a data set has no such split, or no labels in it
-INSTEAD: dict[Split, Split] = {"val": "test", "test": "val"}
-
-
-def no_videos(split: Split) -> str:
-    """Say that a split is empty; of ``val``, also how to train without it."""
-    way_out = "; to train without validation set trainer.limit_val_batches to 0"
-    return f"the {split} split has no videos{way_out * (split == 'val')}"
 
 
 class ListedDataModule(VideoDataModule):
@@ -101,20 +98,7 @@ class ListedDataModule(VideoDataModule):
         """
         if self.index is None:
             return self.read_listing()
-        listing, source = read_index(self.index, str(self.root))
-        for name, value in self.source().items():
-            found = source.get(name)
-            if found == value:
-                continue
-            if name == "annotation files" and isinstance(found, dict):
-                changed = [
-                    file for file in {**value, **found} if value.get(file) != found.get(file)
-                ]
-                what = f"{changed[0]} is not the annotation file that it was made of"
-            else:
-                what = f"it was made with {name} {found!r}, and here that is {value!r}"
-            raise DataError(f"{self.index}: does not fit this data set: {what}; {REMAKE}")
-        return listing
+        return read_matching_index(self.index, str(self.root), self.source())
 
     @property
     def class_names(self) -> list[str]:
@@ -141,13 +125,18 @@ class ListedDataModule(VideoDataModule):
                 without, or some are of a class that a network to be tested does not know.
         """
         if split not in self._usable:
-            if split == "test" and self._test_is_unlabelled():
+            if split == "test" and self.listing.has_unlabelled_test():
                 rank_zero_warn("the test videos have no labels: the val videos serve for testing")
                 self._usable[split] = self.videos("val")
             else:
-                self._usable[split] = self._numbered(
-                    self._labelled(split, self._without_bad(split))
+                videos = usable_videos(
+                    self.listing,
+                    split,
+                    BadVideoPolicy(self.on_bad_video, self.max_bad_share),
+                    type(self).__name__,
+                    [*self.annotation_files(), *filter(None, [self.index])],
                 )
+                self._usable[split] = self._with_trained_ids(videos)
         return self._usable[split]
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -173,64 +162,15 @@ class ListedDataModule(VideoDataModule):
         """All views of every video."""
         return self._evaluation("test", self.preprocessing.clips, self.preprocessing.crops)
 
-    def _test_is_unlabelled(self) -> bool:
-        """Whether the val videos must serve for testing; the test videos need not be there then."""
-        if not {"val", "test"} <= self.listing.splits.keys():
-            return False
-        labels = self.listing.split("test").label
-        return len(labels) > 0 and bool((labels == UNLABELLED).all())
-
-    def _labelled(self, split: Split, videos: VideoTable) -> VideoTable:
-        unlabelled = int((videos.label == UNLABELLED).sum())
-        if unlabelled == 0:
-            return videos
-        raise DataError(
-            f"{type(self).__name__}: {unlabelled} of the {len(videos)} {split} videos have no label"
-        )
-
-    def _numbered(self, videos: VideoTable) -> VideoTable:
-        """The videos with the class ids that count, see :meth:`class_ids`."""
+    def _with_trained_ids(self, videos: VideoTable) -> VideoTable:
+        """Return the videos with the class ids of the trained network, if there is one."""
         if self.trained_classes is None:
             return videos
         own = self.listing.class_names
-        new = torch.tensor(self.class_ids(own), dtype=torch.int32)
-        label = new[videos.label.long()]
-        unknown = videos.label[label == UNLABELLED].unique().tolist()
+        videos, unknown = renumber_classes(videos, self.class_ids(own))
         if unknown:
             raise self.unknown_classes(self.root, [own[number] for number in unknown])
-        return replace(videos, label=label)
-
-    def _without_bad(self, split: Split) -> VideoTable:
-        there = self.listing.splits
-        own = split if split in there else INSTEAD.get(split, split)
-        listed = self.listing.split(own) if own in there else None
-        if not listed:
-            raise DataError(f"{type(self).__name__}: {no_videos(split)}")
-        bad = listed.bad()
-        count = int(bad.sum())
-        if not count:
-            return listed
-        first = int(bad.nonzero()[0])
-        reason = {Status.MISSING: "no such video", Status.UNREADABLE: "cannot be read"}.get(
-            Status(int(listed.status[listed.file[first]])), "ends before its clip begins"
-        )
-        lists = ", ".join(map(str, [*self.annotation_files(), *filter(None, [self.index])]))
-        what = (
-            f"{listed[first].path}: {reason}, though it is listed ({lists}); {count} of "
-            f"the {len(listed)} {own} videos are missing or bad"
-        )
-        if self.on_bad_video == "error":
-            raise DataError(
-                f"{what}; set data.init_args.on_bad_video to skip or substitute to do without"
-            )
-        if count > self.max_bad_share * len(listed):
-            raise DataError(
-                f"{what}, more than data.init_args.max_bad_share ({self.max_bad_share:g}) allows"
-            )
-        if count == len(listed):
-            raise DataError(f"{what}: the {split} split has no video that can be read")
-        rank_zero_warn(f"{what} and are left out")
-        return listed.select(~bad)
+        return videos
 
     def _evaluation(self, split: Split, clips: int, crops: int) -> DataLoader[Batch]:
         dataset = EvaluationViews(

@@ -14,7 +14,8 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
-from vidpool.data.schedule import ClipShape, Step, plan_epoch
+from vidpool.data.schedule import Step, plan_epoch
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 
 Variant = Literal["paper", "original"]

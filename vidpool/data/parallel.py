@@ -1,4 +1,8 @@
-"""A function on many items, in processes of its own, whatever becomes of these."""
+"""Parallel work in processes: how many to start, a crash-proof parallel map, and progress bars.
+
+Worker processes import this module before they limit PyTorch's threads, so it must not import
+PyTorch.
+"""
 
 import os
 import signal
@@ -9,12 +13,43 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # a forked child of a process that has run PyTorch's thread pools may hang
 CONTEXT = get_context("spawn")
-AHEAD = 4  # items that wait for each process, so that none waits for items
+QUEUED_PER_WORKER = 4  # items that wait for each process, so that no process waits for items
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use, or of all CPUs if unknown."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def bar_options(shown: bool = True) -> dict[str, Any]:
+    """Return the options of a rich progress bar: on stderr, and on the first rank only.
+
+    Args:
+        shown: False to hide the bar, for work that ends before anybody could see it.
+    """
+    from pytorch_lightning.utilities import rank_zero_only  # imports PyTorch
+
+    first_rank = getattr(rank_zero_only, "rank", 0) == 0
+    return {
+        "console": Console(stderr=True),
+        "transient": True,
+        "disable": not (shown and first_rank),
+    }
+
+
+def counting_bar() -> Progress:
+    """Return a progress bar that counts finished items and disappears at the end."""
+    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), **bar_options())
 
 
 def in_processes(
@@ -46,7 +81,7 @@ def in_processes(
             pending: dict[Future[Result], Item] = {}
             try:
                 while True:
-                    for item in _some(rest, workers * AHEAD - len(pending)):
+                    for item in _some(rest, workers * QUEUED_PER_WORKER - len(pending)):
                         try:
                             future = pool.submit(_work, function, item)
                         except BrokenProcessPool:

@@ -13,27 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from vidpool.data.sampling import clip_span
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
-
-
-class ClipShape(NamedTuple):
-    """The shape of a clip: T frames, ``stride`` frames apart, of ``crop`` x ``crop`` pixels."""
-
-    frames: int
-    stride: int
-    crop: int
-
-    def check(self) -> "ClipShape":
-        """Return the shape itself.
-
-        Raises:
-            ConfigError: A value is below 1; the message names it.
-        """
-        clip_span(self.frames, self.stride)
-        if self.crop < 1:
-            raise ConfigError(f"the crop must be at least 1 pixel, got crop={self.crop}")
-        return self
 
 
 @dataclass(frozen=True)

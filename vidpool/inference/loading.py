@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vidpool.data.dataset import Preprocessing
+from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.weights import load_checkpoint
 from vidpool.train.classifier import VideoClassifier

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidpool.data.dataset import Preprocessing
+from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import expand_path
 from vidpool.inference.loading import best_device, load_classifier

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import torch
 
-from vidpool.data.dataset import read_views
-from vidpool.data.datasets.layouts import VIDEO_SUFFIXES
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.views import normalize, read_views
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import expand_path
 from vidpool.inference.networks import load_network
-from vidpool.video.picture_file import PICTURE_SUFFIXES
+from vidpool.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,11 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = _inside(path, VIDEO_SUFFIXES) or _inside(path, PICTURE_SUFFIXES)
+        inside = _inside(path, VIDEO_SUFFIXES) or _inside(path, IMAGE_SUFFIXES)
         if not inside:
             raise DataError(
                 f"{path}: this folder holds no video or picture (looked for "
-                f"{', '.join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))})"
+                f"{', '.join((*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))})"
             )
         found += inside
     return found

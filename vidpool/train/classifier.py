@@ -18,7 +18,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch
-from vidpool.data.schedule import ClipShape, ScheduledSampler, mix_seeds
+from vidpool.data.schedule import ScheduledSampler, mix_seeds
+from vidpool.data.views import ClipShape
 from vidpool.errors import CheckpointError, ConfigError, DataError
 from vidpool.models import model_info
 from vidpool.models.cost import values_per_channel

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from vidpool.data.multigrid_schedule import MultigridSchedule
-from vidpool.data.schedule import ClipShape, Schedule, plan_epoch
+from vidpool.data.schedule import Schedule, plan_epoch
+from vidpool.data.views import ClipShape
 from vidpool.figures import AMBER, BLACK, BLUE, GREEN, ORANGE, PINK, SKY, plain_text
 
 COLOURS = (BLUE, AMBER, GREEN, ORANGE, PINK, SKY, BLACK)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from vidpool.data.datamodule import MEAN, STD
-from vidpool.data.dataset import Preprocessing
+from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import check_output, written_whole
 from vidpool.models import I3D, ResNet3d, create_model, model_info
@@ -86,7 +86,7 @@ def import_checkpoint(
             :func:`vidpool.nn.swap_pooling`.
         pooling_options: Passed to :func:`vidpool.nn.swap_pooling`.
         class_names: In the order of the classes; by default numbers from 0.
-        preprocessing: Fields of :class:`vidpool.data.dataset.Preprocessing` that differ from what
+        preprocessing: Fields of :class:`vidpool.data.views.Preprocessing` that differ from what
             is usual for the file's source; mean and std in the order red, green, blue.
         bgr: See :func:`vidpool.models.load_weights`.
         inflate: See :func:`vidpool.models.load_weights`.

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vidpool.data.table import LabelledVideo
+from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.figures import plain_text, save_figure
 from vidpool.files import open_text, write_json
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidpool.errors import ConfigError
-from vidpool.video.base import Video, decoding
+from vidpool.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, decoding
 from vidpool.video.decord_video import DecordVideo
-from vidpool.video.frames_db_video import FramesDbVideo
-from vidpool.video.picture_file import PICTURE_SUFFIXES, PictureFile
+from vidpool.video.image_video import FramesDbVideo, ImageFileVideo
 from vidpool.video.pyav_video import PyAVVideo
 from vidpool.video.torchcodec_video import TorchCodecVideo
 
-__all__ = ["DECODERS", "Decoder", "Video", "open_video"]
+__all__ = ["DECODERS", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Decoder", "Video", "open_video"]
 
 Decoder = Literal["auto", "pyav", "torchcodec", "decord", "frames_db"]
 DECODERS: dict[str, type[Video]] = {
@@ -53,7 +52,7 @@ def open_video(
             ``auto`` knows by its ``frames.db``. ``auto`` also knows pictures, by their suffix.
         decoder: A key of :data:`DECODERS`. ``decord`` and ``torchcodec`` return wrong frames of
             some kinds of file, and warn when they meet one; ``frames_db`` reads frames that were
-            taken out beforehand (:class:`~vidpool.video.frames_db_video.FramesDbVideo`).
+            taken out beforehand (:class:`~vidpool.video.image_video.FramesDbVideo`).
         length: How many frames it has, where an index knows, which saves counting them; see
             :class:`~vidpool.video.base.Video` for what happens if that is wrong.
         fast: Leave out the loop filter, which costs exactness of pixels (`vidpool bench decode`
@@ -83,8 +82,8 @@ def open_video(
     # os.path, unlike pathlib, takes a path that cannot be for one that is not
     if decoder == "auto" and os.path.isfile(os.path.join(path, "frames.db")):  # noqa: PTH113, PTH118
         kind = FramesDbVideo
-    elif decoder == "auto" and str(path).lower().endswith(PICTURE_SUFFIXES):
-        kind = PictureFile
+    elif decoder == "auto" and str(path).lower().endswith(IMAGE_SUFFIXES):
+        kind = ImageFileVideo
     options: dict[str, Any] = {}
     if kind is PyAVVideo:
         options = {"fast": fast, "square_pixels": square_pixels}

@@ -14,6 +14,15 @@ from torch.nn import functional
 
 from vidpool.errors import ConfigError, VideoError, VidpoolError
 
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+"""Suffixes of video files, in lower case: containers that PyAV and decord read."""
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Suffixes of image files, in lower case."""
+
 INSTANT = 1e-6
 """Seconds by which times may differ and be the same: 0.3 is a little less than 3/10."""
 

@@ -10,7 +10,7 @@ from numbered_video import write_video as write_numbered
 from trees import HACS_CLASSES, HACS_FORMS, HACS_HEADER, Videos, below, make_hacs, write_csv
 
 from vidpool.data.datasets.hacs import HACSDataModule
-from vidpool.data.datasets.layouts import find_videos
+from vidpool.data.datasets.layouts import walk_videos
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import DataError
 
@@ -47,7 +47,7 @@ def test_every_layout(videos, tmp_path, layout, underscores):
             spans = {(0.5, 1.5), (2.0, 3.0)} if layout == "untrimmed" else {(None, None)}
             assert (video.start, video.end) in spans
     everything = {v.path for s in ("train", "val", "test") for v in data.videos(s)}
-    on_disk = {str(root / e.folder / e.name) for e in find_videos(root)}
+    on_disk = {str(root / e.folder / e.name) for e in walk_videos(root)}
     assert everything == on_disk
 
 

@@ -8,8 +8,8 @@ import pytest
 from mutated import mutated
 from trees import Videos, below, make_video_folder, write_csv
 
+from vidpool.data.catalogue.index import write_index
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
-from vidpool.data.index import write_index
 from vidpool.errors import DataError
 
 OPTIONS = {"frames": 4, "stride": 2, "crop": 32, "short_side": 36, "workers": 0}

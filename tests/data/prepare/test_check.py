@@ -6,8 +6,8 @@ import json
 import pytest
 from trees import HACS_HEADER, Videos, make_hacs, video_id, write_clip, write_csv
 
+from vidpool.data.catalogue.index import read_index
 from vidpool.data.datasets.hacs import HACSDataModule
-from vidpool.data.index import read_index
 from vidpool.data.prepare import check
 from vidpool.data.prepare.check import CheckedData, check_data
 from vidpool.data.prepare.check_report import write_report
@@ -113,22 +113,22 @@ def test_the_index_says_it_too(root, tmp_path):
 
 def test_only_the_rest_is_read(root, videos, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    look_at = check.look_at
+    check_file = check.check_file
     looked = []
 
     def interrupted(job):
         if len(looked) == 2:
             raise KeyboardInterrupt
         looked.append(job.path)
-        return look_at(job)
+        return check_file(job)
 
-    monkeypatch.setattr(check, "look_at", interrupted)
+    monkeypatch.setattr(check, "check_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(root, out)
     assert not (out / "index.safetensors").exists()
     with (out / "files.jsonl").open("a") as file:
         file.write('{"file": "BMX/v_')  # and then the power failed
-    monkeypatch.setattr(check, "look_at", look_at)
+    monkeypatch.setattr(check, "check_file", check_file)
     # the one that was read and could be, and not the one that could not
     checked = run(root, out)
     assert checked.read == 2
@@ -157,7 +157,7 @@ def test_notes_of_another_data_set(root, tmp_path):
 def test_files_of_others_are_kept(root, tmp_path, name, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
-    monkeypatch.setattr(check, "look_at", None)  # it is told before anything is read
+    monkeypatch.setattr(check, "check_file", None)  # it is told before anything is read
     for content in ('{"mine": 1}\n', "name,age\n", '{"root": "x"}'):
         (out / name).write_text(content)
         with pytest.raises(DataError, match=rf"{name}: is .*--out, or remove it$"):
@@ -204,7 +204,7 @@ def test_a_damaged_index_is_made_again_by_the_same_command(root, tmp_path, monke
     # elsewhere it may be anything, which is told before any file is read
     index.write_bytes(b"precious")
     elsewhere = index.rename(tmp_path / "index.safetensors")
-    monkeypatch.setattr(check, "look_at", None)
+    monkeypatch.setattr(check, "check_file", None)
     with pytest.raises(DataError, match="remove it and repeat the command"):
         check_data(module(root), tmp_path / "out", elsewhere, 1)
     assert elsewhere.read_bytes() == b"precious"

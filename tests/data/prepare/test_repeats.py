@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from trees import Videos, make_video_folder, write_csv
 
+from vidpool.data.catalogue.index import fingerprint
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import TableBuilder
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
-from vidpool.data.index import Listing, fingerprint
 from vidpool.data.prepare import repeats
 from vidpool.data.prepare.check import check_data
 from vidpool.data.prepare.check_report import repeat_warnings, write_report
 from vidpool.data.prepare.repeats import find_repeats, same_content
-from vidpool.data.table import TableBuilder
 
 
 @pytest.fixture

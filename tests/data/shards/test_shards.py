@@ -20,12 +20,15 @@ from watched import Watched, watch
 
 from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
-from vidpool.data.schedule import ClipRequest, ClipShape, ConstantSchedule, Step, mix_seeds
-from vidpool.data.shards.reader import Shard, ShardClips, ShardDataModule, ShardLoader
-from vidpool.data.shards.reader import reader as shards
-from vidpool.data.shards.reader import writer as shard_writer
+from vidpool.data.schedule import ClipRequest, ConstantSchedule, Step, mix_seeds
+from vidpool.data.shards import reader as shard_reader
+from vidpool.data.shards import writer as shard_writer
+from vidpool.data.shards.datamodule import ShardDataModule
+from vidpool.data.shards.loader import ShardLoader
+from vidpool.data.shards.reader import Shard, ShardClips
 from vidpool.data.shards.writer import make_shards
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError, DataError, VideoError
 
 SMALL = {
@@ -272,7 +275,7 @@ def epoch_of(fake, patched, ranks, workers, clips=1, epoch=0, done=0, **options)
         processes = []
         for worker in range(workers):
             info = SimpleNamespace(id=worker, num_workers=workers)
-            patched.setattr(shards, "get_worker_info", lambda info=info: info)
+            patched.setattr(shard_reader, "get_worker_info", lambda info=info: info)
             processes.append(list(dataset))
         in_turn = []
         while any(processes):

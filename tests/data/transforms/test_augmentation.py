@@ -7,7 +7,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vidpool.data.transforms.augmentation import Augmentation, crop_views, normalize
+from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.views import crop_views, normalize
 from vidpool.errors import ConfigError
 
 MODES = ("resized", "short_side")

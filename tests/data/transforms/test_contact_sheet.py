@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vidpool.data.schedule import ClipShape
-from vidpool.data.transforms.augmentation import Augmentation, crop_views
+from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.transforms.contact_sheet import KINDS, augmentation_sheet
+from vidpool.data.views import ClipShape, crop_views
 from vidpool.errors import VideoError
 from vidpool.video import open_video
 

@@ -73,7 +73,7 @@ def test_no_such_file(tmp_path):
 
 
 def test_programs_and_classes_whose_names_are_not_utf8(tmp_path):
-    from vidpool.data.dataset import Preprocessing
+    from vidpool.data.views import Preprocessing
     from vidpool.inference.export.writing import _save_program
 
     name = os.fsdecode(b"caf\xe9")

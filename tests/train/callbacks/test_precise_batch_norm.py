@@ -7,7 +7,7 @@ from generated import Generated, GeneratedClips
 from torch import nn
 
 from vidpool.data.schedule import ConstantSchedule, ScheduledSampler
-from vidpool.data.transforms.augmentation import normalize
+from vidpool.data.views import normalize
 from vidpool.errors import ConfigError
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm, update_batch_norm
 from vidpool.train.classifier import VideoClassifier

@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
+from vidpool.data.catalogue.listing import SPLITS, Listing
+from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
 from vidpool.data.datasets.annotations import Annotation
-from vidpool.data.datasets.layouts import Catalogue, Entry, Layout, of_class
-from vidpool.data.index import Listing
+from vidpool.data.datasets.layouts import Entry, Layout, VideoLookup, of_class
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
 from vidpool.files import expand_path
 
 LabelOrder = Literal["sorted", "first_appearance"]
-SPLITS = ("train", "val", "test")
 
 
 class AnnotatedDataModule(ListedDataModule):
@@ -69,13 +68,13 @@ class AnnotatedDataModule(ListedDataModule):
         Raises:
             DataError: An annotation file cannot be understood, or no video is found.
         """
-        catalogue = Catalogue(self.root, self.layout)
+        lookup = VideoLookup(self.root, self.layout)
         rank_zero_info(
-            f"{self.root}: {catalogue.count:,} videos in the layout {catalogue.layout}"
-            + (f"; {catalogue.others:,} of another form are passed over" * bool(catalogue.others))
+            f"{self.root}: {lookup.count:,} videos in the layout {lookup.layout}"
+            + (f"; {lookup.others:,} of another form are passed over" * bool(lookup.others))
         )
         listing, repeated = list_clips(
-            str(self.root), self.read_annotations(), catalogue, self.label_order
+            str(self.root), self.read_annotations(), lookup, self.label_order
         )
         if not listing.class_names:
             raise DataError(f"{self.annotations}: lists no labelled clip")
@@ -88,14 +87,14 @@ class AnnotatedDataModule(ListedDataModule):
 
 
 def list_clips(
-    root: str, clips: Iterable[Annotation], catalogue: Catalogue, label_order: LabelOrder
+    root: str, clips: Iterable[Annotation], lookup: VideoLookup, label_order: LabelOrder
 ) -> tuple[Listing, int]:
     """Find the file of each clip.
 
     Args:
         root: The folder that they lie in.
         clips: Of all splits.
-        catalogue: The files that there are.
+        lookup: The files that there are.
         label_order: See :class:`AnnotatedDataModule`.
 
     Returns:
@@ -109,10 +108,10 @@ def list_clips(
     unclear = set()
     for clip in clips:
         name: str | Entry
-        name = key = catalogue.key(clip)
+        name = key = lookup.key(clip)
         entry = None
         # files of one name in several folders may be of different clips
-        if several := catalogue.several(key):
+        if several := lookup.several(key):
             entry = of_class(several, clip.label)
             if entry is None:
                 unclear.add(key)
@@ -120,9 +119,9 @@ def list_clips(
             name = entry
         file = files.get(name)
         if file is None:
-            entry = entry or catalogue.get(key)
+            entry = entry or lookup.get(key)
             if entry is None:
-                where = catalogue.expected(key, clip.label)
+                where = lookup.expected(key, clip.label)
                 file = builder.add_file(*where, Status.MISSING)
             else:
                 file = builder.add_file(entry.folder, entry.name)
@@ -130,7 +129,7 @@ def list_clips(
         label = UNLABELLED
         if clip.label is not None:
             label = label_ids.setdefault(clip.label, len(label_ids))
-        if catalogue.spans:
+        if lookup.spans:
             builder.add_video(file, label, clip.start, clip.end)
         else:
             builder.add_video(file, label)
@@ -143,7 +142,7 @@ def list_clips(
     table = builder.build()
     split_of = torch.tensor(splits, dtype=torch.uint8)
     repeated = 0
-    if not catalogue.spans:
+    if not lookup.spans:
         key_of = (table.file.long() * 2**31 + table.label).numpy()
         _, first = np.unique(key_of, return_index=True)
         repeated = len(table) - len(first)

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple, TextIO
 
 import rich.progress
 
-from vidpool.data.progress import bar_options
+from vidpool.data.parallel import bar_options
 from vidpool.errors import DataError
 
-SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -99,11 +99,11 @@ def _read_csv(path: Path, split: str | None) -> Iterator[Annotation]:
                     if sign != "1":
                         raise ValueError(f"label is {sign!r}, expected 1 or -1")
                 label = None if label_at is None else row[label_at].strip()
-                where = split if split_at is None else SPLITS.get(row[split_at].strip())
+                where = split if split_at is None else SPLIT_NAMES.get(row[split_at].strip())
                 if where is None:
                     raise ValueError(
                         f"{header[split_at or 0]} is {row[split_at or 0]!r}, expected one of "
-                        f"{', '.join(SPLITS)}"
+                        f"{', '.join(SPLIT_NAMES)}"
                     )
                 yield _annotation(where, label, row[id_at], row[start_at], row[end_at])
         except ValueError as error:
@@ -175,9 +175,11 @@ def _read_segments(path: Path) -> Iterator[Annotation]:
         raise DataError(f"{path}: has no database; {expected}")
     for video, entry in database.items():
         try:
-            subset = SPLITS.get(entry["subset"])
+            subset = SPLIT_NAMES.get(entry["subset"])
             if subset is None:
-                raise ValueError(f"subset is {entry['subset']!r}, expected one of {list(SPLITS)}")
+                raise ValueError(
+                    f"subset is {entry['subset']!r}, expected one of {list(SPLIT_NAMES)}"
+                )
             for segment in entry.get("annotations") or ():
                 label = segment["label"]
                 if not isinstance(label, str):

@@ -26,7 +26,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpool.data.cpus import usable_cpus
+from vidpool.data.parallel import usable_cpus
 from vidpool.errors import ConfigError, DataError
 
 CLASSES = (

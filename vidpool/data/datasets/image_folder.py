@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
 from vidpool.errors import ConfigError
-from vidpool.video.picture_file import PICTURE_SUFFIXES
+from vidpool.video import IMAGE_SUFFIXES
 
 # of ImageNet's pixels, as torchvision's image models use them
 MEAN = (0.485, 0.456, 0.406)
@@ -37,7 +37,7 @@ class ImageFolderDataModule(VideoFolderDataModule):
         DataError: There is no folder ``root`` or ``lists``.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = PICTURE_SUFFIXES
+    suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
 
     def __init__(
         self,

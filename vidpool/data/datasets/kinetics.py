@@ -5,9 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vidpool.data.datasets.annotated import SPLITS, AnnotatedDataModule
-from vidpool.data.datasets.annotations import SPLITS as SPLIT_NAMES
-from vidpool.data.datasets.annotations import Annotation, read_annotations
+from vidpool.data.catalogue.listing import SPLITS
+from vidpool.data.datasets.annotated import AnnotatedDataModule
+from vidpool.data.datasets.annotations import SPLIT_NAMES, Annotation, read_annotations
 from vidpool.errors import DataError
 
 

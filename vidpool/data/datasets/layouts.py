@@ -23,15 +23,11 @@ from typing import Literal, NamedTuple
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from vidpool.data.datasets.annotations import Annotation
-from vidpool.data.progress import bar_options
+from vidpool.data.parallel import bar_options
 from vidpool.errors import DataError
+from vidpool.video import VIDEO_SUFFIXES
 
 Layout = Literal["auto", "untrimmed", "trimmed", "trimmed_seconds", "frames_db"]
-# containers that PyAV and decord read
-VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
 FRAMES_DB = "frames.db"
 
 # ids hold `_` and `-`: they are told by their length
@@ -59,7 +55,7 @@ def prepared_name(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(".mp4"))
 
 
-def find_videos(
+def walk_videos(
     root: Path, others: Counter[str] | None = None, suffixes: tuple[str, ...] = VIDEO_SUFFIXES
 ) -> Iterator[Entry]:
     """All video files below a folder, and folders with ``frames.db``, in no order of the system's.
@@ -122,8 +118,8 @@ def find_videos(
             yield from videos
 
 
-class Catalogue:
-    """The videos below a folder, to be found by what an annotation says.
+class VideoLookup:
+    """Finds the video file of an annotated clip among the files below a folder.
 
     Args:
         root: The folder.
@@ -144,7 +140,7 @@ class Catalogue:
         forms: dict[str, dict[str, Entry]] = {}
         more: dict[str, dict[str, list[Entry]]] = {}
         found: Counter[str] = Counter()
-        for entry in find_videos(root):
+        for entry in walk_videos(root):
             stem = entry.name if entry.in_frames else entry.name.rpartition(".")[0]
             form, key = _form(stem)
             if form is not None:

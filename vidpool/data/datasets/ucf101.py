@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import Status, TableBuilder
 from vidpool.data.datasets.layouts import prepared_name
-from vidpool.data.index import Listing
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.table import Status, TableBuilder
 from vidpool.errors import ConfigError, DataError
 from vidpool.files import expand_path
 

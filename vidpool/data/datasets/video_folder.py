@@ -11,16 +11,15 @@ from typing import Any, ClassVar, NamedTuple
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from vidpool.data.datasets.annotations import SPLITS as SPLIT_NAMES
-from vidpool.data.datasets.annotations import open_text
-from vidpool.data.datasets.layouts import VIDEO_SUFFIXES, find_videos
-from vidpool.data.index import Listing
+from vidpool.data.catalogue.listing import SPLITS, Listing
+from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
+from vidpool.data.datasets.annotations import SPLIT_NAMES, open_text
+from vidpool.data.datasets.layouts import walk_videos
 from vidpool.data.listed import ListedDataModule
-from vidpool.data.table import UNLABELLED, Status, TableBuilder
 from vidpool.errors import DataError
 from vidpool.files import expand_path
+from vidpool.video import VIDEO_SUFFIXES
 
-SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "start", "end")
 
 
@@ -133,7 +132,7 @@ class VideoFolderDataModule(ListedDataModule):
 
     @cached_property
     def _lists(self) -> dict[str, Path]:
-        lists = {split: self.lists / f"{split}.csv" for split in SPLITS}
+        lists: dict[str, Path] = {split: self.lists / f"{split}.csv" for split in SPLITS}
         there = {split: path for split, path in lists.items() if path.is_file()}
         if not there and self.lists != self.root:
             raise DataError(f"{lists['train']}: no such list")
@@ -177,7 +176,7 @@ class VideoFolderDataModule(ListedDataModule):
             folder = self._split_folders[split]
             own, stray = [], 0
             others: Counter[str] = Counter()
-            for entry in find_videos(folder, others, self.suffixes):
+            for entry in walk_videos(folder, others, self.suffixes):
                 if not entry.folder:
                     stray += 1
                     continue

@@ -1,4 +1,4 @@
-"""What a check leaves behind: lists of problems and of classes, and a picture."""
+"""The report of a check: lists of problems and of classes, and a figure."""
 
 import csv
 import tempfile
@@ -7,22 +7,23 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpool.data.prepare.check import PROBLEMS, REPORT, USED, CheckedData
+from vidpool.data.prepare.check import PROBLEMS, USED, CheckedData
+from vidpool.data.prepare.journal import REPORT
 from vidpool.data.prepare.repeats import Repeat
 from vidpool.errors import DataError
 from vidpool.figures import BLUE, GREEN, ORANGE, plain_text, save_figure
 from vidpool.files import open_text
 
 COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
-NAMED = 40  # more classes than these cannot be named beside their bars
+MAX_NAMED_CLASSES = 40  # more class names do not fit next to their bars
 
 
 def write_report(data: CheckedData, folder: Path) -> list[Path]:
-    """Write ``problems.csv``, ``classes.csv`` and ``clips.png``; older ones are replaced at once.
+    """Write ``problems.csv``, ``classes.csv`` and ``clips.png``, each atomically.
 
     Args:
-        data: What was found.
-        folder: Where to; it is made.
+        data: The checked dataset.
+        folder: Output folder; it is made.
 
     Returns:
         The files written.
@@ -65,7 +66,9 @@ def _write(files: list[Path], data: CheckedData) -> None:
                         "" if video.start is None else video.start,
                         "" if video.end is None else video.end,
                         problem,
-                        _told(problem, int(table.file[number]), int(table.span[number]), data),
+                        _describe_problem(
+                            problem, int(table.file[number]), int(table.span[number]), data
+                        ),
                     ]
                 )
         for repeat in data.repeats:
@@ -78,19 +81,19 @@ def _write(files: list[Path], data: CheckedData) -> None:
                     "" if video.start is None else video.start,
                     "" if video.end is None else video.end,
                     "two labels" if repeat.split is None else "two splits",
-                    _told_repeat(repeat, data),
+                    _describe_repeat(repeat, data),
                 ]
             )
     save_figure(clips_figure(data), files[2], dpi=110)
 
 
 def repeat_warnings(data: CheckedData) -> list[str]:
-    """Say how many videos are in two splits or under two labels, with the first of each kind."""
+    """Return warnings that count the videos in two splits or under two labels."""
     kinds: dict[tuple[str, str | None], list[Repeat]] = {}
     splits = list(data.listing.splits)
     for repeat in data.repeats:
         split = _split_of(repeat.row, data)
-        # each pair of splits is told once, from the later one
+        # each pair of splits is reported once, from the later one
         if repeat.split is None:
             kinds.setdefault(("", None), []).append(repeat)
         elif splits.index(repeat.split) < splits.index(split):
@@ -103,12 +106,12 @@ def repeat_warnings(data: CheckedData) -> list[str]:
         warnings.append(
             f"{len(repeats):,} {f'{split} videos ' if split else ''}{what} ({paths:,} by path, "
             f"{len(repeats) - paths:,} by content), such as {video.path}: "
-            f"{_told_repeat(repeats[0], data)}"
+            f"{_describe_repeat(repeats[0], data)}"
         )
     return warnings
 
 
-def _told_repeat(repeat: Repeat, data: CheckedData) -> str:
+def _describe_repeat(repeat: Repeat, data: CheckedData) -> str:
     other = data.listing.table[repeat.other]
     name = "no label" if other.label < 0 else f"the label {data.listing.class_names[other.label]}"
     what = "the same file" if repeat.by_path else f"{other.path} has the same content and"
@@ -120,7 +123,7 @@ def _split_of(row: int, data: CheckedData) -> str:
     return next(name for name, (begin, end) in splits if begin <= row < end)
 
 
-def _told(problem: str, file: int, frames: int, data: CheckedData) -> str:
+def _describe_problem(problem: str, file: int, frames: int, data: CheckedData) -> str:
     if problem == "unreadable":
         return data.errors[file]
     if problem == "cut short":
@@ -137,7 +140,7 @@ def clips_figure(data: CheckedData) -> Figure:
     """Draw videos per class, found ones solid and the rest hollow, and a histogram of durations."""
     splits = list(data.listing.splits)
     names = data.listing.class_names
-    height = min(14.0, 3 + 0.28 * len(names)) if len(names) <= NAMED else 6.0
+    height = min(14.0, 3 + 0.28 * len(names)) if len(names) <= MAX_NAMED_CLASSES else 6.0
     figure = Figure(figsize=(13, height), layout="constrained")
     left, right = figure.subplots(1, 2)
     width = 0.8 / len(splits)
@@ -146,7 +149,7 @@ def clips_figure(data: CheckedData) -> Figure:
         listed = counts[:, 0]
         usable = listed - counts[:, 1 : -len(USED)].sum(axis=1)
         colour = COLOURS[split]
-        if len(names) <= NAMED:
+        if len(names) <= MAX_NAMED_CLASSES:
             places = np.arange(len(names)) + (number - (len(splits) - 1) / 2) * width
             left.barh(places, usable, width, color=colour, label=split)
             left.barh(
@@ -169,7 +172,7 @@ def clips_figure(data: CheckedData) -> Figure:
                 color=colour,
                 label=f"{split} ({len(shown):,})",
             )
-    if len(names) <= NAMED:
+    if len(names) <= MAX_NAMED_CLASSES:
         left.set_yticks(range(len(names)), [plain_text(name) for name in names])
         left.invert_yaxis()
         left.set_xlim(right=1.03 * left.get_xlim()[1])  # or its frame hides the hollow ends

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from vidpool.data.index import Listing, fingerprint
+from vidpool.data.catalogue.index import fingerprint
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import UNLABELLED
 from vidpool.data.parallel import in_processes
-from vidpool.data.table import UNLABELLED
 from vidpool.errors import DataError
 
 _Job = tuple[Callable[[str], object], int, str]  # what digests a file, its number, its path

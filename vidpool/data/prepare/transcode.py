@@ -24,14 +24,11 @@ import av
 from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
-from vidpool.data.cpus import usable_cpus
-from vidpool.data.datasets.layouts import VIDEO_SUFFIXES, find_videos, prepared_name
-from vidpool.data.folders import make_folder
-from vidpool.data.parallel import in_processes
-from vidpool.data.progress import bar_options
+from vidpool.data.datasets.layouts import prepared_name, walk_videos
+from vidpool.data.parallel import bar_options, in_processes, usable_cpus
 from vidpool.errors import ConfigError, DataError, VideoError
-from vidpool.files import open_text
-from vidpool.video import open_video
+from vidpool.files import make_folder, open_text
+from vidpool.video import VIDEO_SUFFIXES, open_video
 from vidpool.video.pyav_video import PyAVVideo
 
 ENCODER = {
@@ -148,7 +145,7 @@ def prepare(
         raise DataError(f"{source}: no such folder")
     if target.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"{target} lies in {source}: choose a folder outside of it")
-    entries = (entry for entry in find_videos(source) if not entry.in_frames)
+    entries = (entry for entry in walk_videos(source) if not entry.in_frames)
     videos = sorted(str(PurePosixPath(entry.folder, entry.name)) for entry in entries)
     if not videos:
         raise DataError(f"{source}: holds no video, whose name ends in {', '.join(VIDEO_SUFFIXES)}")

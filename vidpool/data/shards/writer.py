@@ -20,19 +20,16 @@ from uuid import uuid4
 import torch
 from rich.progress import MofNCompleteColumn, Progress
 
-from vidpool.data.cpus import usable_cpus
-from vidpool.data.folders import make_folder
-from vidpool.data.listed import ListedDataModule, Split
-from vidpool.data.parallel import in_processes
-from vidpool.data.progress import bar_options
-from vidpool.data.table import VideoTable
+from vidpool.data.catalogue.listing import Split
+from vidpool.data.catalogue.table import VideoTable
+from vidpool.data.listed import ListedDataModule
+from vidpool.data.parallel import bar_options, in_processes, usable_cpus
+from vidpool.data.shards.format import MANIFEST, PARTIAL, VERSION, require_webdataset
 from vidpool.errors import ConfigError, DataError, VideoError
+from vidpool.files import make_folder
 from vidpool.video import Video, open_video
 
-CATALOGUE = "shards.json"
-PARTIAL = "shards.partial.json"
 HIDDEN = ".unfinished_"
-VERSION = 1
 MEBIBYTE = 2**20
 
 
@@ -135,24 +132,9 @@ def make_shards(
     for name in jobs:
         shards[name.rpartition("-")[0]].append({"name": name, "videos": done[name]["videos"]})
         report.bad += done[name]["bad"]
-    _save(folder / CATALOGUE, {**settings, "shards": shards})
+    _save(folder / MANIFEST, {**settings, "shards": shards})
     report.videos = {split: sum(s["videos"] for s in listed) for split, listed in shards.items()}
     return report
-
-
-def require_webdataset() -> None:
-    """Check that webdataset is installed.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    try:
-        import webdataset  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "shards are written and read with webdataset, which is not installed: "
-            "pip install webdataset"
-        ) from None
 
 
 def _shards(

@@ -1,6 +1,7 @@
 """What happens to a clip's pixels; every frame of a clip is treated alike.
 
-Clips stay uint8 until they are a batch on the device: :func:`normalize` is the only step in float.
+Clips stay uint8 until they are a batch on the device: :func:`vidpool.data.views.normalize` is the
+only step in float.
 """
 
 import math
@@ -11,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from vidpool.data.schedule import mix_seeds
 from vidpool.data.transforms.functional import authors_group, mix_clips, seeded
@@ -190,48 +190,3 @@ class Augmentation:
         """
         with seeded(mix_seeds(*seeds, 2)):
             return mix_clips(clips, labels, num_classes, self.mixup, self.cutmix)
-
-
-def crop_views(clip: Tensor, crop: int, crops: int) -> Tensor:
-    """Cut the views of evaluation out of a clip: the centre, or three along the longer side.
-
-    Args:
-        clip: (T, C, H, W), neither H nor W below ``crop``.
-        crop: The side of the views, pixels.
-        crops: 1 for the centre; 3 for left, centre, right (or top, centre, bottom).
-
-    Returns:
-        (crops, T, C, crop, crop), of the clip's dtype.
-
-    Raises:
-        ConfigError: ``crops`` is neither 1 nor 3.
-    """
-    height, width = clip.shape[-2:]
-    if crops == 1:
-        return F.center_crop(clip, [crop, crop])[None]
-    if crops != 3:
-        raise ConfigError(f"a clip gives 1 or 3 crops, got crops={crops}")
-    down, across = height - crop, width - crop
-    views = []
-    for part in (0.0, 0.5, 1.0):
-        top = round((part if height > width else 0.5) * down)
-        left = round((0.5 if height > width else part) * across)
-        views.append(F.crop(clip, top, left, crop, crop))
-    return torch.stack(views)
-
-
-def normalize(clips: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Scale uint8 to [0, 1], subtract the mean and divide by the standard deviation.
-
-    Args:
-        clips: uint8 (N, C, T, H, W).
-        mean: Of each channel, in [0, 1].
-        std: Of each channel, in [0, 1].
-
-    Returns:
-        float32 (N, C, T, H, W), on the same device.
-    """
-    shape = (1, -1, 1, 1, 1)
-    scale = clips.new_tensor([255 * s for s in std], dtype=torch.float32).view(shape)
-    shift = clips.new_tensor([255 * m for m in mean], dtype=torch.float32).view(shape)
-    return (clips - shift) / scale

@@ -7,7 +7,8 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.multigrid_schedule import MultigridSchedule, Variant
-from vidpool.data.schedule import ClipShape, ScheduledSampler
+from vidpool.data.schedule import ScheduledSampler
+from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.models import model_info
 from vidpool.nn import SubBatchNorm, split_batch_norm

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vidpool.video.pyav_keys import decodes_alone
 from vidpool.video.pyav_source import Source
-from vidpool.video.pyav_table import read_table
+from vidpool.video.pyav_table import decodes_alone, read_table
 
 AVCC = bytes([1, 66, 0, 30, 0xFF])
 HVCC = bytes([1] + 20 * [0] + [3])

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpool.data.table import LabelledVideo, Status, TableBuilder, VideoTable
+from vidpool.data.catalogue.table import LabelledVideo, Status, TableBuilder, VideoTable
 
 # whatever a file system allows; surrogates stand for bytes that are not UTF-8
 names = st.text(

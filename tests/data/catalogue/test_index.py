@@ -7,8 +7,9 @@ import torch
 from mutated import mutated
 from safetensors.torch import load_file, save_file
 
-from vidpool.data.index import Listing, fingerprint, read_index, write_index
-from vidpool.data.table import Status, TableBuilder
+from vidpool.data.catalogue.index import fingerprint, read_index, write_index
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import Status, TableBuilder
 from vidpool.errors import DataError
 
 SOURCE = {"data set": "X", "annotation files": {"a.csv": "123"}}
@@ -57,7 +58,7 @@ def test_it_is_replaced_at_once_or_not_at_all(listing, index, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vidpool.data.index.save_file", fail)
+    monkeypatch.setattr("vidpool.data.catalogue.index.save_file", fail)
     with pytest.raises(DataError, match=r"cannot be written .*No space left"):
         write_index(index, listing, {})
     assert index.read_bytes() == before

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpool.data.sampling import clip_span, even_clips, random_clip
+from vidpool.data.views import clip_span, even_clips, random_clip
 from vidpool.errors import ConfigError
 
 lengths = st.integers(1, 400)

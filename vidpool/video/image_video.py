@@ -1,4 +1,4 @@
-"""Frames that were taken out of a video beforehand, as the authors of SRTG store them."""
+"""Videos stored as images: a folder of JPEG frames in a database, and single image files."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -7,11 +7,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import av
+import numpy as np
+import torch
 from av.packet import Packet
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vidpool.errors import VideoError
-from vidpool.video.base import Video, require_file, scaled_size
+from vidpool.video.base import Video, require_file, resize, scaled_size
 from vidpool.video.pyav_video import Converter
 
 
@@ -138,3 +141,47 @@ class FramesDbVideo(Video):
         if not frames:
             raise VideoError(f"{self.path}: {self._name(index)} is not a JPEG picture")
         return frames[0]
+
+
+class ImageFileVideo(Video):
+    """An image file, such as one of ImageNet's, read by Pillow as a video of one frame.
+
+    As in torchvision's ImageFolder, the orientation tag is ignored, so that results can be
+    compared. Of an animation, only the first image is read.
+
+    Args:
+        path: The file.
+        length: As for :class:`~vidpool.video.base.Video`; must be 1.
+
+    Raises:
+        VideoError: The file is missing, empty, or no image.
+    """
+
+    def __init__(self, path: Path, length: int | None = None) -> None:
+        super().__init__(path, length)
+        require_file(path)
+        try:
+            self._image = Image.open(path)
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            raise VideoError(f"{path}: is not a picture that Pillow can read") from error
+
+    def _count(self) -> int:
+        return self._checked(1)
+
+    def _average_rate(self) -> float:
+        raise VideoError(f"{self.path}: a picture has no frame rate")
+
+    def _times(self) -> None:
+        return None
+
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
+        assert indices == [0]
+        try:
+            pixels = np.array(self._image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise VideoError(f"{self.path}: is a damaged picture ({error})") from error
+        frame = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        yield resize(frame, short_side)[0].permute(1, 2, 0)
+
+    def _release(self) -> None:
+        self._image.close()

@@ -10,7 +10,6 @@ import os
 import tempfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from vidpool.data.table import FILE_COLUMNS, VIDEO_COLUMNS, Texts, VideoTable
+from vidpool.data.catalogue.listing import Listing
+from vidpool.data.catalogue.table import FILE_COLUMNS, VIDEO_COLUMNS, Texts, VideoTable
 from vidpool.errors import DataError
 from vidpool.files import utf8_path
 
@@ -35,25 +35,6 @@ _TENSORS = {
     **{f"{texts}.data": torch.uint8 for texts in ("folders", "names")},
     **{f"{texts}.ends": torch.int64 for texts in ("folders", "names")},
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """All videos of a data set.
-
-    Attributes:
-        class_names: In the order of their ids.
-        table: The videos of all splits, one split after the other.
-        splits: The first video of each split, and the first that is no longer in it.
-    """
-
-    class_names: list[str]
-    table: VideoTable
-    splits: dict[str, tuple[int, int]]
-
-    def split(self, name: str) -> VideoTable:
-        """The videos of one split."""
-        return self.table[slice(*self.splits[name])]
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
@@ -150,6 +131,34 @@ def read_index(path: str | os.PathLike[str], root: str) -> tuple[Listing, dict[s
     splits = {name: (first, end) for name, (first, end) in contents["splits"].items()}
     table = VideoTable(root, folders, names, **tensors)
     return Listing(contents["class_names"], table, splits), contents["source"]
+
+
+def read_matching_index(
+    path: str | os.PathLike[str], root: str, source: Mapping[str, Any]
+) -> Listing:
+    """Read an index file that must have been made from the same annotations and settings.
+
+    Args:
+        path: The file.
+        root: The folder that the dataset lies in now.
+        source: What the dataset's listing is made of, see :func:`write_index`.
+
+    Raises:
+        DataError: As for :func:`read_index`, or the index was made from other annotation files or
+            settings.
+    """
+    listing, made_of = read_index(path, root)
+    for name, value in source.items():
+        found = made_of.get(name)
+        if found == value:
+            continue
+        if name == "annotation files" and isinstance(found, dict):
+            changed = [file for file in {**value, **found} if value.get(file) != found.get(file)]
+            what = f"{changed[0]} is not the annotation file that it was made of"
+        else:
+            what = f"it was made with {name} {found!r}, and here that is {value!r}"
+        raise DataError(f"{path}: does not fit this data set: {what}; {REMAKE}")
+    return listing
 
 
 def require_replaceable(path: Path, damaged_too: bool = False) -> None:
