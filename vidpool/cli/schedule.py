@@ -18,7 +18,7 @@ from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ClipShape, ConstantSchedule, Schedule
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
-from vidpool.files import written_whole
+from vidpool.files import atomic_write
 from vidpool.models.cost import measure_cost
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
@@ -76,7 +76,7 @@ def main(verb: str, arguments: list[str]) -> int:
             f"clips on {ranks} process{'es' if ranks > 1 else ''}, {total / fixed:.0%} of the "
             "multiply-adds of fixed clips"
         )
-        with written_whole(plot) as file:
+        with atomic_write(plot) as file:
             save_figure(forecast_figure(training, title), file, dpi=120)
         print(f"wrote {plot}")
     return 0

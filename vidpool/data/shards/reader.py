@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, OnBadVideo, Preprocessing, TrainingClips
 from vidpool.data.listed import no_videos
-from vidpool.data.loader import outlive_signals
+from vidpool.data.loader import ignore_signals
 from vidpool.data.schedule import (
     ClipRequest,
     ClipShape,
@@ -436,7 +436,7 @@ class ShardDataModule(VideoDataModule):
             self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
             multiprocessing_context=self.worker_start if self.workers else None,
-            worker_init_fn=outlive_signals,
+            worker_init_fn=ignore_signals,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
