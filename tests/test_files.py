@@ -39,11 +39,16 @@ def test_an_atomic_write_is_complete_or_not_there(tmp_path, temporary):
     path = tmp_path / "results.csv"
     path.write_text("old")
     temporary = None if temporary is None else tmp_path / temporary
-    with pytest.raises(RuntimeError, match="halfway"), atomic_write(path, temporary) as file:
-        file.write_text("half")
-        assert file.parent == tmp_path
-        assert file.name == (temporary.name if temporary else ".results.csv.part.csv")
-        raise RuntimeError("halfway")
+
+    def fail_halfway():
+        with atomic_write(path, temporary) as file:
+            file.write_text("half")
+            assert file.parent == tmp_path
+            assert file.name == (temporary.name if temporary else ".results.csv.part.csv")
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail_halfway()
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(path.name, "old")]
     with atomic_write(path, temporary) as file:
         file.write_text("new")

@@ -9,7 +9,7 @@ from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import ClipShape, plan_epoch
 from vidpool.nn import SoftPool3d, split_batch_norm
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.compiling import RECOMPILATIONS, compile_network
+from vidpool.train.network import RECOMPILATIONS, compile_network
 
 BASE = ClipShape(8, 2, 32)
 

@@ -24,6 +24,7 @@ from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
 from vidpool.train.optim import lr_factor
+from vidpool.train.small_batches import smallest_batches
 
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\
@@ -52,7 +53,7 @@ def main(verb: str, arguments: list[str]) -> int:
         ranks = args.processes or _processes(settings["trainer"])
         warnings = recipe.check(clips, ranks)
         classifier = VideoClassifier(**{**settings["model"], "num_classes": CLASSES})
-        smallest = classifier.smallest_batches(recipe.schedule.shapes())
+        smallest = smallest_batches(classifier, recipe.schedule.shapes())
         training = forecast(recipe.schedule, recipe.epochs, clips, ranks, recipe.rate, smallest)
         costs = _costs(classifier.model, [*training.shapes(), recipe.shape])
     fixed = float(recipe.recipe_epochs) * clips * costs[recipe.shape]

@@ -35,7 +35,8 @@ from vidpool.models.weights.loading import load_checkpoint
 from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
 from vidpool.train.callbacks.requeue import RequeueBetweenBatches
 from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished
-from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+from vidpool.train.classifier import VideoClassifier
+from vidpool.train.network import ARCHITECTURE
 from vidpool.train.ranks import end_with_parent, what_was_lost
 from vidpool.train.slurm import current_job, keep_metrics, left_behind, sign
 

@@ -23,7 +23,8 @@ from vidpool.models.weights.loading import (
     load_weights,
     read_weights,
 )
-from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+from vidpool.train.classifier import VideoClassifier
+from vidpool.train.network import ARCHITECTURE
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 

@@ -26,7 +26,7 @@ from vidpool.inference.loading import restore
 from vidpool.inference.networks import EXTRA_FILE, Network, load_network, need_onnx
 from vidpool.models import model_info
 from vidpool.models.weights.loading import DESCRIPTION, load_checkpoint
-from vidpool.train.classifier import ARCHITECTURE
+from vidpool.train.network import ARCHITECTURE
 
 Weights = Literal["averaged", "raw"]
 FORMATS = {
@@ -110,7 +110,7 @@ def export(
     classifier, class_names, preprocessing = restore(checkpoint, ckpt_path)
     network = classifier.model.float().to(memory_format=torch.contiguous_format)
     network.requires_grad_(False)
-    of_clips = OfPictures(network) if classifier.takes_pictures else network
+    of_clips = OfPictures(network) if classifier.is_image_model else network
     name = str(classifier.hparams["backbone"])
     channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
     clip = (preprocessing.frames, preprocessing.crop, preprocessing.crop)
