@@ -12,7 +12,7 @@ from vidpool.data.datasets.layouts import VIDEO_SUFFIXES
 from vidpool.data.transforms.augmentation import normalize
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import expand_path
-from vidpool.inference.networks import load_network
+from vidpool.inference.loading import load_network
 from vidpool.video.picture_file import PICTURE_SUFFIXES
 
 
