@@ -20,7 +20,7 @@ import vidpool
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import atomic_write, check_output, write_json
 from vidpool.inference.export.comparison import compare, example_shapes
-from vidpool.inference.export.tracing import Limits, OfPictures, known_limits, trace
+from vidpool.inference.export.tracing import ImageModelOfClips, Limits, known_limits, trace
 from vidpool.inference.loading import EXTRA_FILE, load_network, need_onnx, restore_classifier
 from vidpool.models import model_info
 from vidpool.models.weights.loading import DESCRIPTION, load_checkpoint
@@ -108,7 +108,7 @@ def export(
     classifier, class_names, preprocessing = restore_classifier(checkpoint, ckpt_path)
     network = classifier.model.float().to(memory_format=torch.contiguous_format)
     network.requires_grad_(False)
-    of_clips = OfPictures(network) if classifier.is_image_model else network
+    clip_network = ImageModelOfClips(network) if classifier.is_image_model else network
     name = str(classifier.hparams["backbone"])
     channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
     clip = (preprocessing.frames, preprocessing.crop, preprocessing.crop)
@@ -117,7 +117,7 @@ def export(
     if format in ("torch_export", "onnx"):
         progress(f"tracing {name}")
         program, limits = trace(
-            of_clips, example_shapes(name, channels, clip, limits.fixed), limits
+            clip_network, example_shapes(name, channels, clip, limits.fixed), limits
         )
     elif model_info(name).kind == "video" and not model_info(name).fixed:
         limits = Limits()
@@ -161,7 +161,7 @@ def export(
             "sha256": _sha256(part),
             "model": content["hyper_parameters"],
             **content[DESCRIPTION],
-            "check": compare(of_clips, load_network(part, "cpu"), shapes, tolerance, out),
+            "check": compare(clip_network, load_network(part, "cpu"), shapes, tolerance, out),
         }
         write_json(note, manifest)
     return Exported(out, manifest_path, manifest)
