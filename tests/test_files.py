@@ -1,9 +1,11 @@
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from vidpool.errors import ConfigError
-from vidpool.files import expand_path
+from vidpool.files import atomic_write, expand_path
 
 
 def test_home_and_variables_are_expanded(monkeypatch):
@@ -30,3 +32,36 @@ def test_files_with_such_names_stay_within_reach(tmp_path, monkeypatch):
         assert expand_path(name) == Path(name)
     assert expand_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
     assert expand_path("price in $") == Path("price in $")
+
+
+@pytest.mark.parametrize("temporary", [None, ".own_name"])
+def test_an_atomic_write_is_complete_or_not_there(tmp_path, temporary):
+    path = tmp_path / "results.csv"
+    path.write_text("old")
+    temporary = None if temporary is None else tmp_path / temporary
+
+    def fail_halfway():
+        with atomic_write(path, temporary) as file:
+            file.write_text("half")
+            assert file.parent == tmp_path
+            assert file.name == (temporary.name if temporary else ".results.csv.part.csv")
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail_halfway()
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(path.name, "old")]
+    with atomic_write(path, temporary) as file:
+        file.write_text("new")
+        assert path.read_text() == "old"
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(path.name, "new")]
+
+
+def test_an_atomic_write_flushes_the_file_then_its_folder(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle)))
+    with atomic_write(tmp_path / "a", fsync=True) as file:
+        file.write_bytes(b"1234")
+    file, folder = flushed
+    assert stat.S_ISREG(file.st_mode)
+    assert file.st_size == 4
+    assert stat.S_ISDIR(folder.st_mode)

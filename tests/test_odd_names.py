@@ -31,7 +31,7 @@ from vidpool.files import (
 )
 from vidpool.inference.predictor import Prediction
 from vidpool.results import write_results
-from vidpool.train.report import write_predictions, write_run, write_test_report
+from vidpool.train.callbacks.test_report import write_predictions, write_run, write_test_report
 
 ODD = (
     os.fsdecode(b"caf\xe9"),

@@ -14,6 +14,7 @@ Consoles and pictures show the same escape: :func:`printable`.
 import json
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,14 +99,52 @@ def check_output(out: str | os.PathLike[str], overwrite: bool, suffixes: Sequenc
 
 
 @contextmanager
-def written_whole(out: Path) -> Iterator[Path]:
-    """Give a file in the same folder to write to, which becomes `out` if nothing is raised."""
-    part = out.with_name(f".{out.name}.part{out.suffix}")
+def atomic_write(
+    path: str | os.PathLike[str],
+    temporary: str | os.PathLike[str] | None = None,
+    *,
+    fsync: bool = False,
+) -> Iterator[Path]:
+    """Write a file atomically: a crash leaves either the old file or the new one.
+
+    The context is a temporary path in the same folder. It replaces `path` if nothing is raised, and
+    is removed otherwise.
+
+    Args:
+        path: The file to write.
+        temporary: Temporary path; give a unique one if several processes may write the same file.
+            Defaults to a hidden name with the suffix of `path`.
+        fsync: Flush the file and its folder entry to disk, so that the new file survives a power
+            failure. Defaults to False.
+
+    Raises:
+        OSError: The file cannot be replaced or flushed.
+
+    Examples:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "results.txt"
+        >>> with atomic_write(target) as file:
+        ...     _ = file.write_text("complete")
+        >>> target.read_text()
+        'complete'
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part{path.suffix}") if temporary is None else temporary
+    part = Path(part)
     try:
         yield part
-        part.replace(out)
+        if fsync:
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    if fsync and sys.platform != "win32":  # Windows cannot open folders
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def open_text(path: str | os.PathLike[str], mode: str = "r") -> IO[Any]:

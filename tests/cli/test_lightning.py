@@ -10,7 +10,8 @@ import yaml
 from tables import read_csv
 
 from vidpool.cli import main
-from vidpool.cli.lightning import missing_package, silence_noise
+from vidpool.cli.lightning import missing_package
+from vidpool.train.callbacks.console import silence_noise
 
 
 def fit(recipe, *options):

@@ -13,7 +13,7 @@ import torch
 import yaml
 from tables import read_csv
 
-from vidpool.train.slurm import keep_metrics, left_behind, sign
+from vidpool.train.run_folder import find_requeued_run, keep_metrics, mark_run
 
 TOOLS = Path(__file__).parents[2] / "tools"
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -192,29 +192,29 @@ def test_the_newest_checkpoint_of_this_job_counts(tmp_path, monkeypatch):
         folder = tmp_path / f"fit_{number}"
         (folder / "checkpoints").mkdir(parents=True)
         monkeypatch.setenv("SLURM_JOB_ID", job)
-        sign(folder)
+        mark_run(folder)
         monkeypatch.setenv("SLURM_JOB_ID", "1")
         for name, age in checkpoints:
             (folder / name).touch()
             os.utime(folder / name, (0, 1000 - age))
         return folder
 
-    assert left_behind(tmp_path / "none", "fit") is None
+    assert find_requeued_run(tmp_path / "none", "fit") is None
     left(0, "2", ("hpc_ckpt_1.ckpt", 0))
     left(1, "1")
     (tmp_path / "fit_9").mkdir()  # of nobody
-    assert left_behind(tmp_path, "fit") is None
+    assert find_requeued_run(tmp_path, "fit") is None
     mine = left(2, "1", ("hpc_ckpt_1.ckpt", 30), ("hpc_ckpt_2.ckpt", 10))
-    assert left_behind(tmp_path, "fit") == (mine, mine / "hpc_ckpt_2.ckpt")
+    assert find_requeued_run(tmp_path, "fit") == (mine, mine / "hpc_ckpt_2.ckpt")
     # a machine failed after another epoch
     last = mine / "checkpoints/last.ckpt"
     last.touch()
-    assert left_behind(tmp_path, "fit") == (mine, last)
-    assert left_behind(tmp_path, "test") is None
+    assert find_requeued_run(tmp_path, "fit") == (mine, last)
+    assert find_requeued_run(tmp_path, "test") is None
     monkeypatch.setenv("SLURM_STEP_ID", "1")
-    assert left_behind(tmp_path, "fit") is None
+    assert find_requeued_run(tmp_path, "fit") is None
     monkeypatch.delenv("SLURM_STEP_ID")
-    assert left_behind(tmp_path, "fit") is None
+    assert find_requeued_run(tmp_path, "fit") is None
 
 
 def test_metrics_are_kept_by_number(tmp_path):

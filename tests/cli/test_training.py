@@ -14,7 +14,7 @@ import yaml
 from tables import read_csv
 
 from vidpool.cli import main
-from vidpool.cli.training import new_run_folder
+from vidpool.train.run_folder import new_run_folder
 
 
 def fit(recipe, *options):

@@ -17,7 +17,7 @@ from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm, update_batch_norm
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.compiling import compile_network
+from vidpool.train.network import compile_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 DECAY = 0.5

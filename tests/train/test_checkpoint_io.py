@@ -17,7 +17,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from vidpool.errors import CheckpointError
-from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished, write_whole
+from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished, write_checkpoint
 
 FORK = multiprocessing.get_context("fork")  # a new interpreter would import PyTorch anew
 OLD, NEW = {"state_dict": {"w": torch.zeros(9)}}, {"state_dict": {"w": torch.ones(99_999)}}
@@ -133,7 +133,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
 
 def write_for_ever(path, begun):
     for number, size in enumerate(itertools.cycle([3_000_000, 5_000_000])):
-        write_whole(path, memoryview(bytes([number % 251]) * size))
+        write_checkpoint(path, memoryview(bytes([number % 251]) * size))
         if number == 0:
             begun.set()
 

@@ -10,7 +10,7 @@ from vidpool.data.schedule import plan_epoch
 from vidpool.data.views import ClipShape
 from vidpool.nn import SoftPool3d, split_batch_norm
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.compiling import RECOMPILATIONS, compile_network
+from vidpool.train.network import RECOMPILATIONS, compile_network
 
 BASE = ClipShape(8, 2, 32)
 

@@ -11,7 +11,7 @@ from vidpool.models.weights import heads_of
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.finetuning import freeze_modules, lr_scales, stages, summary
+from vidpool.train.finetuning import describe, freeze_modules, lr_scales, stages
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 # deeper ones of a family have the same stages
@@ -206,14 +206,14 @@ def test_train_leaves_frozen_modules_in_evaluation_mode():
 def test_says_what_trains_at_which_rate():
     model = create_model("r3d_18", num_classes=3, width=4)
     freeze_modules(model, ["stem"])
-    text = summary(model, lr_scales(model, 0.5, 1.0), 0.1, ["stem"])
+    text = describe(model, lr_scales(model, 0.5, 1.0), 0.1, ["stem"])
     stem = sum(p.numel() for p in model.stem.parameters())
     rest = sum(p.numel() for p in model.parameters()) - stem - 99
     assert text == (
         "classifier: 99 parameters at learning rate 0.1; "
         f"backbone: {rest:,} parameters at learning rate 0.05; frozen: {stem:,} parameters (stem)"
     )
-    decayed = summary(model, lr_scales(model, 0.5, 0.5), 1.0, ["stem"])
+    decayed = describe(model, lr_scales(model, 0.5, 0.5), 1.0, ["stem"])
     assert "at learning rate 0.0312 to 0.25" in decayed
 
 

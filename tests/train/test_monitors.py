@@ -4,7 +4,7 @@ import pytest
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn, optim
 
-from vidpool.train.monitors import warn_of_unknown_monitors
+from vidpool.train.metrics import warn_of_unknown_monitors
 
 LOGGED = ["val/loss", "val/top1", "lr"]
 

@@ -11,6 +11,7 @@ from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
+from vidpool.train.small_batches import smallest_batches
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SMALL = {"frames": 2, "stride": 1, "crop": 16, "short_side": 16}
@@ -72,7 +73,7 @@ def test_a_batch_norm_that_is_frozen_needs_no_second_clip():
 def test_smallest_batches_are_found_by_trying():
     network = Recorded()
     shapes = [ClipShape(t, 1, side) for t in (2, 8, 20) for side in (16, 32, 40, 64)]
-    smallest = network.smallest_batches(shapes)
+    smallest = smallest_batches(network, shapes)
     for shape in shapes:
         clip = torch.randn(1, 3, shape.frames, shape.crop, shape.crop)
         try:

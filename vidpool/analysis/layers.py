@@ -99,7 +99,7 @@ def _layers_with_maps(classifier: VideoClassifier, clip: Tensor) -> list[str]:
     inside_heads = tuple(
         head if "." not in head else head[: head.rindex(".")] for head in heads_of(net)
     )
-    axes = 4 if classifier.takes_pictures else 5
+    axes = 4 if classifier.is_image_model else 5
     found: list[str] = []
 
     def collect(name: str, out: Tensor) -> None:

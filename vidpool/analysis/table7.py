@@ -15,8 +15,8 @@ from vidpool.errors import ConfigError, DataError
 from vidpool.figures import BLUE, ORANGE, plain_text
 from vidpool.files import read_json
 from vidpool.models.cost import Cost, measure_cost
+from vidpool.train.callbacks.test_report import RUN
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.report import RUN
 
 METRICS = "metrics.json"
 DATASETS = {
@@ -137,7 +137,7 @@ def read_run(folder: Path) -> TestedRun:
         raise DataError(f"{folder / RUN}: is of another version of vidpool ({error})") from None
     except ConfigError as error:
         raise ConfigError(f"{folder}: {error}") from error
-    size = clip[1:] if classifier.takes_pictures else clip
+    size = clip[1:] if classifier.is_image_model else clip
     channels = (network.get("backbone_options") or {}).get("in_channels", 3)
     return TestedRun(
         folder,

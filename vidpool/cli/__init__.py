@@ -69,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vidpool {verb}: {stop}", file=sys.stderr)
         return 128 + stop.signal  # as shells have it
     except Exception as error:
-        told = _told(error)
-        if told is None or os.environ.get("VIDPOOL_TRACEBACK"):
+        message = user_message(error)
+        if message is None or os.environ.get("VIDPOOL_TRACEBACK"):
             raise
-        print(f"vidpool {verb}: error: {told}", file=sys.stderr)
+        print(f"vidpool {verb}: error: {message}", file=sys.stderr)
         return 1
 
 
@@ -84,10 +84,10 @@ def _expand_tilde(argument: str) -> str:
     return argument
 
 
-def _told(error: BaseException | None) -> str | None:
-    """What an error, or one that it was raised from, tells the user; None for a bug.
+def user_message(error: BaseException | None) -> str | None:
+    """Return the message of an error of vidpool, or of one that it was raised from; None for a bug.
 
-    jsonargparse wraps the errors of the classes that it makes in its own.
+    jsonargparse wraps errors of the classes that it makes in its own errors.
     """
     while error is not None and not isinstance(error, VidpoolError):
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

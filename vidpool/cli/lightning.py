@@ -1,25 +1,50 @@
-"""Lightning's errors and messages, in words that a user can act on."""
+"""Errors of Lightning and PyTorch, in words that a user can act on."""
 
-import logging
+import errno
 import re
-import warnings
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelSummary
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from torch.distributed import DistError
 
-from vidpool.errors import ConfigError, VidpoolError
+from vidpool.errors import ConfigError, StoppedError, VidpoolError
 
-# Beginnings of messages that advertise packages, or tell what the user did not choose.
-_NOISE = (
-    "💡 Tip:",
-    "TPU available: False",
-    "Trainer already configured with model summary callbacks",
-    "Restoring states from the checkpoint path",  # the line after it names the checkpoint again
-)
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn errors of a run into errors for the user, where the message says what to do.
+
+    Raises:
+        ConfigError: Lightning refuses the settings, or a package is missing.
+        StoppedError: The run got SIGTERM.
+        VidpoolError: The disk is full, another process failed, or a monitored metric is not logged.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError(f"Lightning cannot run this: {error}") from error
+    except SIGTERMException as error:  # before or after the training itself
+        raise StoppedError("stopped by SIGTERM", signal.SIGTERM) from error
+    except OSError as error:  # of logs; checkpoints raise CheckpointError
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise VidpoolError(
+            f"{error.filename or 'the logs'}: {error.strerror}; what was saved is kept: resume "
+            "with --ckpt_path last"
+        ) from error
+    except RuntimeError as error:
+        message = peer_failure_message(error) or unknown_monitor(error)
+        if message is None:
+            raise
+        raise VidpoolError(message) from error
+    except ImportError as error:  # of callbacks and accelerators, after they were made
+        message = missing_package(error)
+        if message is None:
+            raise
+        raise ConfigError(message) from error
 
 
 def instantiate(class_type: type, *args: Any, **kwargs: Any) -> Any:
@@ -85,41 +110,19 @@ def unknown_monitor(error: RuntimeError) -> str | None:
     return _one_line(error)
 
 
+def peer_failure_message(error: BaseException) -> str | None:
+    """Return a line about the failure of another process of the training; None for other errors."""
+    text = str(error)
+    # PyTorch has no type of its own for errors of gloo, which connects CPUs
+    if not isinstance(error, DistError) and "gloo" not in text.lower():
+        return None
+    # without the place in gloo's source, and without its advice
+    reason = re.sub(r"^\[\S*\]\s*", "", text.strip()).partition("\n")[0].split(". ")[0]
+    return (
+        f"another process of this training ended, or does not answer ({reason}); resume from its "
+        "last checkpoint, --ckpt_path last"
+    )
+
+
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-class NetworkSummary(ModelSummary):
-    """Print the size of the network in one line.
-
-    Lightning's table has a row for each metric, and FLOPs that are 0 because it does not run the
-    network.
-    """
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Print the line."""
-        sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
-        total = sum(size for size, _ in sizes)
-        trained = sum(size for size, trains in sizes if trains)
-        share = "all trained" if trained == total else f"{_millions(trained)} of them trained"
-        name = pl_module.hparams.get("backbone", type(pl_module).__name__)
-        rank_zero_info(f"network: {name}, {_millions(total)} parameters, {share}")
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.3g} million" if count >= 1e5 else f"{count:,}"
-
-
-def silence_noise() -> None:
-    """Hide messages of Lightning that say nothing about the user's training."""
-    # Lightning and PyTorch disagree here; there is nothing that a user could change
-    warnings.filterwarnings(
-        "ignore", r"`isinstance\(treespec, LeafSpec\)`", module="pytorch_lightning.utilities"
-    )
-    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    if _says_something not in logger.filters:
-        logger.addFilter(_says_something)
-
-
-def _says_something(record: logging.LogRecord) -> bool:
-    return not record.getMessage().removeprefix("[rank: 0] ").startswith(_NOISE)

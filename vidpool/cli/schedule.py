@@ -19,13 +19,14 @@ from vidpool.data.schedule import ConstantSchedule, Schedule
 from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
-from vidpool.files import written_whole
+from vidpool.files import atomic_write
 from vidpool.models.cost import measure_cost
 from vidpool.results import wide_console
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
 from vidpool.train.optim import lr_factor
+from vidpool.train.small_batches import smallest_batches
 
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\
@@ -54,7 +55,7 @@ def main(verb: str, arguments: list[str]) -> int:
         ranks = args.processes or _processes(settings["trainer"])
         warnings = recipe.check(clips, ranks)
         classifier = VideoClassifier(**{**settings["model"], "num_classes": CLASSES})
-        smallest = classifier.smallest_batches(recipe.schedule.shapes())
+        smallest = smallest_batches(classifier, recipe.schedule.shapes())
         training = forecast(recipe.schedule, recipe.epochs, clips, ranks, recipe.rate, smallest)
         costs = _costs(classifier.model, [*training.shapes(), recipe.shape])
     fixed = float(recipe.recipe_epochs) * clips * costs[recipe.shape]
@@ -78,7 +79,7 @@ def main(verb: str, arguments: list[str]) -> int:
             f"clips on {ranks} process{'es' if ranks > 1 else ''}, {total / fixed:.0%} of the "
             "multiply-adds of fixed clips"
         )
-        with written_whole(plot) as file:
+        with atomic_write(plot) as file:
             save_figure(forecast_figure(training, title), file, dpi=120)
         print(f"wrote {plot}")
     return 0

@@ -12,16 +12,16 @@ from vidpool.errors import CheckpointError
 GRACE = 60  # seconds
 
 
-def outlive_signals(worker: int) -> None:  # noqa: ARG001
-    """Let a loader's worker process go on when its whole process group is told to stop.
+def ignore_signals(worker: int) -> None:  # noqa: ARG001
+    """Ignore the signals that a worker process of a loader gets with its whole process group.
 
-    Ctrl-C and schedulers (SIGTERM; SIGUSR1 when a job's time is up) signal all processes at once,
-    and the training needs its workers until the step at hand is done; they end with the training.
-    One that is told to end by SIGTERM, as by the training itself where it does not answer, ends
-    within `GRACE` seconds.
+    Ctrl-C and schedulers (SIGTERM; SIGUSR1 when a job's time is up) signal all processes at once.
+    The training needs its workers until the current step is done, and ends them itself. A worker
+    that gets SIGTERM, also from the training if the worker does not answer, ends within `GRACE`
+    seconds.
 
     Args:
-        worker: Its number, as the ``worker_init_fn`` of a DataLoader gets it.
+        worker: Number of the worker, as the ``worker_init_fn`` of a DataLoader gets it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows
@@ -56,7 +56,7 @@ class ScheduledLoader(DataLoader[Any]):
         batches_done: Callable[[], int] | None = None,
         **options: Any,
     ) -> None:
-        options.setdefault("worker_init_fn", outlive_signals)
+        options.setdefault("worker_init_fn", ignore_signals)
         super().__init__(dataset, sampler=sampler, batch_size=None, **options)
         self._batches_done = batches_done
         self._handed_out = 0

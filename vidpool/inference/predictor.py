@@ -1,4 +1,4 @@
-"""Prediction: the classes of video files, by a checkpoint or exported file and nothing else."""
+"""Prediction of the classes of video files, with a checkpoint or an exported file."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ import torch
 from vidpool.data.views import normalize, read_views
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import expand_path
-from vidpool.inference.networks import load_network
+from vidpool.inference.loading import load_network
 from vidpool.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of a video, or why there are none.
+    """The most probable classes of a video, or the reason why there are none.
 
     Attributes:
         path: The file.
@@ -30,19 +30,22 @@ class Prediction:
 
 
 def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The files themselves, and the videos within folders: by suffix, sorted, hidden ones left out.
+    """Return the given files, and the videos in given folders, sorted.
 
-    Of a folder without videos it is the pictures, which are videos of one frame.
+    Videos are found by their suffix, in subfolders too; hidden files are skipped. A folder without
+    videos gives its pictures, which are videos of one frame.
 
     Raises:
-        DataError: A folder holds neither.
+        DataError: A folder contains neither.
     """
     found: list[Path] = []
     for path in map(expand_path, paths):
         if not path.is_dir():
             found.append(path)
             continue
-        inside = _inside(path, VIDEO_SUFFIXES) or _inside(path, IMAGE_SUFFIXES)
+        inside = _files_with_suffix(path, VIDEO_SUFFIXES) or _files_with_suffix(
+            path, IMAGE_SUFFIXES
+        )
         if not inside:
             raise DataError(
                 f"{path}: this folder holds no video or picture (looked for "
@@ -67,13 +70,13 @@ def predict(
 
     Args:
         ckpt_path: A checkpoint of :class:`vidpool.train.classifier.VideoClassifier`, or a file of
-            `vidpool export`; it holds the class names and the preprocessing.
+            `vidpool export`; it contains the class names and the preprocessing.
         videos: Files; see :func:`find_videos` for folders.
-        top: How many classes of each video.
-        clips: Clips of a video; by default as the network was tested.
-        crops: Crops of a clip, 1 or 3; by default as the network was tested.
+        top: Number of classes per video. Defaults to 5.
+        clips: Clips per video. Defaults to those of testing the network.
+        crops: Crops per clip, 1 or 3. Defaults to those of testing the network.
         decoder: See :func:`vidpool.video.open_video`.
-        device: A PyTorch device; ``auto`` is a GPU where there is one.
+        device: A PyTorch device; ``auto`` is a GPU if there is one.
 
     Yields:
         One prediction for each file, in order; a file that cannot be read yields its error.
@@ -107,8 +110,8 @@ def predict(
         yield Prediction(Path(video), tuple((names[i], p) for i, p in ranked))
 
 
-def _inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files with one of the suffixes, in a folder and those within it."""
+def _files_with_suffix(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return the files with one of the suffixes, in a folder and its subfolders."""
     return sorted(
         file
         for file in folder.rglob("*")

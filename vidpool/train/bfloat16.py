@@ -2,6 +2,7 @@
 
 import functools
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,17 +16,22 @@ TRIALS = 2
 TOLERANCE = 0.05
 
 
-def check_bfloat16_convolutions(precision: str) -> None:
+def check_precision(trainer: pl.Trainer, is_image_model: bool) -> None:
     """Refuse to train in bfloat16 on a CPU where PyTorch's 3D convolutions are wrong.
 
     The convolutions are measured once per process.
 
     Args:
-        precision: Lightning's name of the precision, for the message.
+        trainer: The trainer, set up for training.
+        is_image_model: The network has 2D convolutions, which are right.
 
     Raises:
-        ConfigError: They are wrong; the message says in what, and which precision works.
+        ConfigError: The convolutions are wrong; the message says which precision works.
     """
+    precision = str(trainer.precision)
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if not on_cpu or is_image_model or not precision.startswith("bf16"):
+        return
     fault = bfloat16_fault()
     if fault is not None:
         raise ConfigError(

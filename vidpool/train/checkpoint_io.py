@@ -1,10 +1,11 @@
-"""How checkpoints are written: whole, or not at all."""
+"""Checkpoints are written atomically."""
 
 import io
 import os
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,19 +14,20 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
 
 from vidpool.errors import CheckpointError
+from vidpool.files import atomic_write
 
 if sys.platform != "win32":
     import fcntl
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes each checkpoint beside its place, on disk to the last byte, and renames it.
+    """Writes checkpoints atomically: a crash leaves either the old or the new checkpoint.
 
-    Whatever ends the process, and whenever, a checkpoint is the old one or the new one. Lightning
-    writes into the system's temporary folder, which may be another disk, and copies from there.
+    The file is flushed to disk before it replaces the old one. Lightning's own plugin writes to the
+    system's temporary folder, which may be another disk, and copies from there.
 
-    What a killed process left unfinished is removed by the next save in its place and by
-    :func:`remove_unfinished`. Remote places (``s3://…``) are left to Lightning.
+    The next save of the same checkpoint, or :func:`remove_unfinished`, removes what a killed
+    process left unfinished. Lightning writes to remote places (``s3://…``).
     """
 
     def save_checkpoint(
@@ -34,42 +36,33 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Args:
-            checkpoint: What is saved.
-            path: The file; one that is there is replaced.
+            checkpoint: The values to save.
+            path: The file; an existing one is replaced.
             storage_options: Not used, and an error, as in Lightning.
 
         Raises:
-            CheckpointError: The disk is full, or the file cannot be written for another reason; a
-                checkpoint that was there still is.
+            CheckpointError: The disk is full, or the file cannot be written for another reason; an
+                existing checkpoint is kept.
         """
         if storage_options is not None or not _is_local_file_protocol(path):  # type: ignore[arg-type]
             super().save_checkpoint(checkpoint, path, storage_options)  # type: ignore[arg-type]
             return
         serialised = io.BytesIO()
         torch.save(checkpoint, serialised)
-        write_whole(Path(path), serialised.getbuffer())
+        write_checkpoint(Path(path), serialised.getbuffer())
 
 
-def write_whole(path: Path, content: memoryview) -> None:
-    """Write a file so that at every moment it is the old one or the new one.
+def write_checkpoint(path: Path, content: memoryview) -> None:
+    """Write the bytes of a checkpoint atomically, and flush them to disk.
 
     Raises:
-        CheckpointError: It cannot be written; the file that was there still is.
+        CheckpointError: The file cannot be written; an existing one is kept.
     """
     unfinished = _unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with unfinished.open("wb") as file:
-                with suppress(OSError):  # some network file systems have no locks
-                    _lock(file)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        with _locked(unfinished), atomic_write(path, unfinished, fsync=True) as file:
+            file.write_bytes(content)
     except OSError as error:
         kept = "; the one that was there is kept" if path.is_file() else ""
         raise CheckpointError(
@@ -79,7 +72,7 @@ def write_whole(path: Path, content: memoryview) -> None:
 
 
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
-    """Remove what a killed process left of writing a checkpoint, unless one is writing it now."""
+    """Remove a checkpoint that a killed process left unfinished, unless a process is writing it."""
     unfinished = _unfinished(Path(path))
     # an error says that there is none, or that it is not ours to remove
     with suppress(OSError):
@@ -92,24 +85,29 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.unfinished")
 
 
-def _lock(file: IO[bytes]) -> None:
-    """Take a file for this process; an OSError says that another has it.
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Make a file and lock it for this process, until it has its final name.
 
-    Windows needs no lock: it does not remove files that are open.
+    Windows needs no lock: it does not remove open files.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    with path.open("ab") as file:
+        with suppress(OSError):  # some network file systems have no locks
+            _lock(file)
+        yield
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file for this process.
+
+    Raises:
+        OSError: Another process has locked it.
     """
     if sys.platform != "win32":
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on disk too, where the system can."""
-    if sys.platform == "win32":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _megabytes(count: int) -> str:

@@ -1,28 +1,76 @@
-"""Fine-tuning: which parts of a network learn, and at which rate.
+"""Fine-tuning: initial weights, learning rates of the stages, frozen modules.
 
-Lightning's ``BaseFinetuning`` does not serve here: it freezes batch norm by having it normalise
-with each batch's own statistics, which is another network than the one that was loaded.
+Lightning's ``BaseFinetuning`` is not used: with it, frozen batch norms normalise each batch with
+its own statistics, so that the network is no longer the one that was loaded.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
-from vidpool.errors import ConfigError
-from vidpool.models.weights import heads_of
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.files import expand_path
+from vidpool.models.weights import MismatchError, heads_of, load_weights, read_weights
 
 BACKBONE = "backbone"
-"""As a name to freeze: everything but the classifier."""
+"""Name that freezes everything but the classifier."""
 CONTAINERS = ("blocks", "features")
-"""What PyTorchVideo and torchvision call the module in which the stages lie."""
+"""Names that PyTorchVideo and torchvision give to the module that contains the stages."""
+
+
+def load_initial_weights(
+    model: nn.Module, path: str | os.PathLike[str], class_names: Sequence[str] | None = None
+) -> list[str]:
+    """Load the weights that a training starts from.
+
+    The classifier keeps its random initialization if the checkpoint has other classes: another
+    number of them, or other names.
+
+    Args:
+        model: The network, changed in place.
+        path: A checkpoint of any kind that :func:`~vidpool.models.weights.read_weights`
+            reads.
+        class_names: Names of the classes to train on; None if they are unknown.
+
+    Returns:
+        The keys that keep their random initialization: none, or the classifier's.
+
+    Raises:
+        CheckpointError: There is no such file, or the weights do not fit the backbone; the message
+            names the first key that differs.
+    """
+    path = expand_path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such checkpoint file; --model.init_from names the one to start from"
+        )
+    weights = read_weights(path)
+    known = (weights.content.get("vidpool") or {}).get("class_names")
+    renamed = known is not None and class_names is not None and list(known) != list(class_names)
+    try:
+        report = load_weights(model, weights, fresh_classifier=renamed)
+    except MismatchError as error:
+        hint = "Are model.backbone and model.width those of the checkpoint?"
+        raise MismatchError(f"{error}. {hint}", error.report) from error
+    rest = ", ".join(report.fresh_classifier)
+    rank_zero_info(
+        f"initialised {len(report.matched)} of {len(report.matched) + len(report.fresh)} weights "
+        f"from {path}{f'; the classifier starts fresh ({rest})' if rest else ''}"
+    )
+    if report.unexpected:
+        rank_zero_info(f"not taken from {path}: {', '.join(report.unexpected)}")
+    return list(report.fresh)
 
 
 def stages(model: nn.Module) -> list[str]:
-    """Names of the stages that have parameters, from the input on, without the classifier.
+    """Return the names of the stages with parameters, from input to output, without the classifier.
 
-    They are the modules of the network's top level; where one holds the stages, or the classifier
-    beside others, those within it.
+    Stages are the top-level modules of the network. A module that contains the stages, or the
+    classifier and other modules, is replaced by its children.
     """
     heads = heads_of(model)
 
@@ -40,10 +88,11 @@ def stages(model: nn.Module) -> list[str]:
 
 
 def lr_scales(model: nn.Module, backbone_lr: float, layer_decay: float) -> dict[str, float]:
-    """What the learning rate of each parameter is multiplied with, by the parameter's name.
+    """Return the factor of each parameter's learning rate, by the parameter's name.
 
-    It is 1 for the classifier, ``backbone_lr * layer_decay`` for the last stage before it, and
-    ``layer_decay`` times less for each stage towards the input (Clark et al., *ELECTRA*, 2020).
+    The factor is 1 for the classifier and ``backbone_lr * layer_decay`` for the last stage before
+    it. Each stage towards the input multiplies it by ``layer_decay`` again (Clark et al.,
+    *ELECTRA*, 2020).
 
     Raises:
         ConfigError: ``backbone_lr`` is not positive, or ``layer_decay`` outside (0, 1].
@@ -61,7 +110,7 @@ def lr_scales(model: nn.Module, backbone_lr: float, layer_decay: float) -> dict[
     def scale(parameter: str) -> float:
         if parameter.startswith(classifier):
             return 1.0
-        # what belongs to no stage, such as a token for the class, comes before the first
+        # parameters outside the stages, such as a class token, count as part of the first stage
         place = next((i for i, name in enumerate(names) if parameter.startswith(f"{name}.")), 0)
         return backbone_lr * layer_decay ** (len(names) - place)
 
@@ -69,20 +118,20 @@ def lr_scales(model: nn.Module, backbone_lr: float, layer_decay: float) -> dict[
 
 
 def freeze_modules(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Take modules out of training: their parameters get no gradient.
+    """Freeze modules: their parameters get no gradient.
 
-    :func:`keep_frozen` has to keep them in evaluation mode.
+    :func:`keep_frozen` keeps them in evaluation mode.
 
     Args:
         model: The network, changed in place.
         patterns: Names of modules with ``*``, ``?`` and ``[…]``; ``backbone`` is all but the
-            classifier. What is inside a module is frozen with it.
+            classifier. Submodules are frozen, too.
 
     Returns:
-        The names of the modules.
+        The names of the frozen modules.
 
     Raises:
-        ConfigError: A pattern matches no module, or nothing is left to train.
+        ConfigError: A pattern matches no module, or no parameter is left to train.
     """
     parts = stages(model)
     modules = [name for name, _ in model.named_modules() if name]
@@ -109,22 +158,35 @@ def keep_frozen(model: nn.Module, frozen: Sequence[str]) -> None:
 
     Args:
         model: The network, in training mode.
-        frozen: What :func:`freeze_modules` returned.
+        frozen: Names of the frozen modules, from :func:`freeze_modules`.
     """
     for name in frozen:
         model.get_submodule(name).eval()
 
 
-def summary(
-    model: nn.Module, scales: Mapping[str, float], lr: float, patterns: Sequence[str]
-) -> str:
-    """Say how many parameters train at which rate, and what is frozen.
+def report(model: nn.Module, scales: Mapping[str, float], settings: Mapping[str, Any]) -> None:
+    """Report what is trained at which learning rate, if the training fine-tunes.
 
     Args:
-        model: The network, some of whose modules may be frozen.
-        scales: What :func:`lr_scales` returned.
-        lr: The base learning rate.
-        patterns: What :func:`freeze_modules` was given.
+        model: The network.
+        scales: Factors of the learning rates, from :func:`lr_scales`.
+        settings: Settings of :class:`~vidpool.train.classifier.VideoClassifier`.
+    """
+    scaled = any(scale != 1 for scale in scales.values())
+    if settings["init_from"] or settings["freeze"] or scaled:
+        rank_zero_info(describe(model, scales, settings["lr"], settings["freeze"] or []))
+
+
+def describe(
+    model: nn.Module, scales: Mapping[str, float], lr: float, patterns: Sequence[str]
+) -> str:
+    """Describe how many parameters are trained at which learning rate, and which are frozen.
+
+    Args:
+        model: The network.
+        scales: Factors of the learning rates, from :func:`lr_scales`.
+        lr: Base learning rate.
+        patterns: The patterns given to :func:`freeze_modules`.
     """
     classifier = tuple(f"{head}." for head in heads_of(model))
     counts = {"classifier": 0, "backbone": 0, "frozen": 0}

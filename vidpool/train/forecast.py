@@ -1,4 +1,4 @@
-"""What a training will be, before it is run: its phases, clips, batches, rate and cost."""
+"""Forecast of a training before it runs: phases, clips, batches, learning rate and cost."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Forecast:
     """A training step by step; arrays have a value for each step.
 
     Attributes:
-        epochs: How many.
-        clips: Training clips of an epoch.
-        ranks: Processes.
-        phases: The phases' names.
-        phase: Each step's phase, counted from 0.
-        begin: When the step begins, in epochs.
-        frames: T of its clips.
-        stride: Their temporal stride.
-        crop: Their crop.
-        batch: Its clips, over all ranks.
-        rate: Its learning rate.
+        epochs: Number of epochs.
+        clips: Training clips per epoch.
+        ranks: Number of processes.
+        phases: Names of the phases.
+        phase: Phase of each step, counted from 0.
+        begin: Begin of each step, in epochs.
+        frames: T of the clips of each step.
+        stride: Temporal stride of the clips.
+        crop: Crop of the clips, in pixels.
+        batch: Number of clips in each step, over all ranks.
+        rate: Learning rate of each step.
     """
 
     epochs: int
@@ -49,20 +49,20 @@ class Forecast:
     rate: np.ndarray
 
     def shapes(self, where: np.ndarray | slice = slice(None)) -> list[ClipShape]:
-        """The clips' shapes, in the order in which they first come.
+        """Return the shapes of clips, in the order of their first step.
 
         Args:
-            where: Which steps; all by default.
+            where: Selects steps. Defaults to all.
         """
         columns = np.stack([self.frames[where], self.stride[where], self.crop[where]], axis=1)
         found, first = np.unique(columns, axis=0, return_index=True)
         return [ClipShape(*map(int, found[i])) for i in np.argsort(first)]
 
     def cost(self, of_clip: Callable[[ClipShape], int]) -> float:
-        """What all clips cost together, such as multiply-adds.
+        """Return the cost of all clips together, such as multiply-adds.
 
         Args:
-            of_clip: The cost of one clip.
+            of_clip: Returns the cost of one clip of a shape.
         """
         total = 0.0
         for shape in self.shapes():
@@ -70,7 +70,7 @@ class Forecast:
         return total
 
     def has(self, shape: ClipShape) -> np.ndarray:
-        """Which steps have clips of a shape."""
+        """Return a mask of the steps that have clips of a shape."""
         return (
             (self.frames == shape.frames)
             & (self.stride == shape.stride)
@@ -86,14 +86,14 @@ def forecast(
     rate: Callable[[float], float],
     smallest: Mapping[ClipShape, int] | None = None,
 ) -> Forecast:
-    """Go through a training without training.
+    """Forecast a training from its schedule.
 
     Args:
-        schedule: What it follows.
-        epochs: How many there will be.
-        clips: Training clips of an epoch.
-        ranks: Processes that share them.
-        rate: The learning rate by the recipe's epochs, without the batch's factor.
+        schedule: Schedule of the training.
+        epochs: Number of epochs.
+        clips: Training clips per epoch.
+        ranks: Number of processes that share the clips.
+        rate: Returns the learning rate at an epoch of the recipe, without the batch's factor.
         smallest: The fewest clips of incomplete batches, see :func:`plan_epoch`.
     """
     names: dict[str, int] = {}
@@ -140,8 +140,8 @@ def forecast_figure(training: Forecast, title: str) -> Figure:
     drawn slightly apart.
 
     Args:
-        training: What to draw.
-        title: Stands above it.
+        training: The forecast.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     figure.get_layout_engine().set(wspace=0.04)  # type: ignore[union-attr, call-arg]
@@ -156,11 +156,11 @@ def forecast_figure(training: Forecast, title: str) -> Figure:
         dots = _some(np.flatnonzero(part))
         for number, frames in enumerate(lengths):
             own = dots[training.frames[dots] == frames]
-            # beside one another, where shapes of several lengths share a crop or a batch
-            aside = number - (len(lengths) - 1) / 2
+            # lengths may share a crop or a batch
+            shift = number - (len(lengths) - 1) / 2
             values = (
-                training.crop[own] + 0.022 * top * aside,
-                training.batch[own] * 1.09**aside,
+                training.crop[own] + 0.022 * top * shift,
+                training.batch[own] * 1.09**shift,
                 training.rate[own],
             )
             for axes, value in zip(panels[:, column], values, strict=True):
@@ -181,7 +181,7 @@ def forecast_figure(training: Forecast, title: str) -> Figure:
     crops.set_ylim(0.7 * training.crop.min(), 1.07 * top)
     batches.set_ylabel("clips in a batch")
     batches.set_yscale("log")
-    # of the last steps of epochs there are smaller ones
+    # the last steps of epochs may be smaller
     full = {int(training.batch[training.has(shape)].max()) for shape in training.shapes()}
     batches.set_yticks(sorted(full), [str(batch) for batch in sorted(full)])
     batches.yaxis.set_minor_locator(NullLocator())
@@ -200,7 +200,7 @@ def forecast_figure(training: Forecast, title: str) -> Figure:
 
 
 def _some(steps: np.ndarray) -> np.ndarray:
-    """At most `MAX_DOTS` of some steps; each of a short cycle's three comes equally often."""
+    """Return at most `MAX_DOTS` of the steps, with an equal share of the three of a short cycle."""
     every = -(-len(steps) // MAX_DOTS)
     if every > 1 and every % 3 == 0:
         every += 1

@@ -1,4 +1,4 @@
-"""Others' checkpoints made vidpool's: weights, class names and preprocessing in one file."""
+"""Conversion of third-party checkpoints: weights, class names and preprocessing in one file."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from vidpool.data.datamodule import MEAN, STD
 from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.files import check_output, written_whole
+from vidpool.files import atomic_write, check_output
 from vidpool.models import I3D, ResNet3d, create_model, model_info
 from vidpool.models.weights import (
     Report,
@@ -23,7 +23,8 @@ from vidpool.models.weights import (
     load_weights,
     read_weights,
 )
-from vidpool.train.classifier import ARCHITECTURE, VideoClassifier
+from vidpool.train.classifier import VideoClassifier
+from vidpool.train.network import ARCHITECTURE
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 
@@ -48,15 +49,15 @@ _INCEPTIONS = ("torchvision/googlenet", "torchvision/inception_v3")
 
 @dataclass(frozen=True)
 class Imported:
-    """A network with a file's weights."""
+    """A classifier with the weights of a file."""
 
     classifier: VideoClassifier
-    """Its `description` holds class names and preprocessing."""
+    """Its `description` contains class names and preprocessing."""
     report: Report
     origin: str
-    """Whose preprocessing it is, in words."""
+    """Source of the preprocessing, in words."""
     named: bool
-    """Whether the classes' names are known; else they are called by their numbers."""
+    """The class names are known; otherwise classes are named by their numbers."""
 
 
 def import_checkpoint(
@@ -73,29 +74,29 @@ def import_checkpoint(
     inflate: bool = False,
     partial: bool = False,
 ) -> Imported:
-    """Build a classifier with the weights of a checkpoint that somebody else may have made.
+    """Build a classifier with the weights of a third-party checkpoint, or one of vidpool.
 
-    Where the file is a checkpoint of vidpool's, what is not given follows from it.
+    Arguments that are not given follow from the file if it is a checkpoint of vidpool.
 
     Args:
         path: Any file that :func:`vidpool.models.weights.read_weights` reads.
         backbone: The network, one of :func:`vidpool.models.list_models`.
-        num_classes: By default as many as the file's classifier has.
-        width: Channels of the first stage, where that is not the network's own.
-        pooling: What the network was trained with in place of its own pooling, see
-            :func:`vidpool.nn.swap_pooling`.
-        pooling_options: Passed to :func:`vidpool.nn.swap_pooling`.
-        class_names: In the order of the classes; by default numbers from 0.
-        preprocessing: Fields of :class:`vidpool.data.views.Preprocessing` that differ from what
-            is usual for the file's source; mean and std in the order red, green, blue.
+        num_classes: Number of classes. Defaults to that of the file's classifier.
+        width: Channels of the first stage. Defaults to the network's own.
+        pooling: Pooling method that the network was trained with, see
+            :func:`vidpool.nn.swap_pooling`. Defaults to the network's own.
+        pooling_options: Options of :func:`vidpool.nn.swap_pooling`.
+        class_names: Names in the order of the classes. Defaults to numbers from 0.
+        preprocessing: Fields of :class:`vidpool.data.views.Preprocessing` that differ from the
+            usual ones of the file's source; mean and std in the order red, green, blue.
         bgr: See :func:`vidpool.models.load_weights`.
         inflate: See :func:`vidpool.models.load_weights`.
         partial: See :func:`vidpool.models.load_weights`.
 
     Raises:
         CheckpointError: The file cannot be read, does not fit (:class:`MismatchError`, with a
-            report), or does not tell the number of classes.
-        ConfigError: A network or value that cannot work.
+            report), or does not contain the number of classes.
+        ConfigError: The network is unknown, or a value cannot work.
     """
     weights = read_weights(path)
     saved = _own_settings(weights)
@@ -134,21 +135,20 @@ def import_checkpoint(
 def save(
     classifier: VideoClassifier, out: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Write a classifier as what the file's suffix says.
+    """Write a classifier in the format of the file's suffix.
 
     Args:
-        classifier: The network; `description` goes into a `.ckpt`.
-        out: `.ckpt` for a Lightning checkpoint that vidpool's commands take, without an optimiser;
-            `.pth` or `.pt` for the network's plain state dict, `.safetensors` for the same in that
-            format.
-        overwrite: Replace the file where it exists.
+        classifier: The classifier; a `.ckpt` contains its `description`.
+        out: The file: `.ckpt` for a Lightning checkpoint without an optimiser, which vidpool's
+            commands take; `.pth`, `.pt` or `.safetensors` for the state dict of the network.
+        overwrite: Replace an existing file. Defaults to False.
 
     Raises:
         ConfigError: See :func:`vidpool.files.check_output`.
     """
     out = Path(out)
     check_output(out, overwrite, SUFFIXES)
-    with written_whole(out) as part:
+    with atomic_write(out) as part:
         if out.suffix == ".ckpt":
             _save_lightning(classifier, part)
         elif out.suffix == ".safetensors":
@@ -159,9 +159,9 @@ def save(
 
 
 def _save_lightning(classifier: VideoClassifier, path: Path) -> None:
-    chatter = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = chatter.level
-    chatter.setLevel(logging.WARNING)  # what processors there are does not matter here
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # the messages about processors are irrelevant here
     try:
         trainer = pl.Trainer(
             accelerator="cpu",
@@ -174,11 +174,11 @@ def _save_lightning(classifier: VideoClassifier, path: Path) -> None:
         trainer.strategy.connect(classifier)
         trainer.save_checkpoint(path, weights_only=True)
     finally:
-        chatter.setLevel(level)
+        logger.setLevel(level)
 
 
 def _own_settings(weights: Weights) -> dict[str, Any]:
-    """Architecture in a checkpoint of vidpool's; empty for another."""
+    """Return the architecture in a checkpoint of vidpool; empty for other files."""
     saved = weights.content.get("hyper_parameters")
     if not isinstance(saved, dict) or "backbone" not in saved:
         return {}
@@ -198,7 +198,7 @@ def _classes(weights: Weights, backbone: str, inflate: bool) -> int:
 
 
 def _usual_preprocessing(classifier: VideoClassifier, report: Report) -> tuple[dict[str, Any], str]:
-    """Fields of Preprocessing, and whose they are."""
+    """Return fields of Preprocessing and their source, in words."""
     name, model = classifier.hparams["backbone"], classifier.model
     *frames, crop, _ = model_info(name).size
     fields: dict[str, Any] = {"stride": _STRIDES.get(name, 2), "crop": crop}

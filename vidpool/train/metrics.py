@@ -1,10 +1,15 @@
-"""Metrics over videos: the scores of a video's views are averaged before they are counted."""
+"""Metrics over videos, whose views are averaged first; checks of the metrics that are monitored."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
     multiclass_confusion_matrix,
@@ -14,15 +19,15 @@ TOP_K = (1, 5)
 
 
 class VideoScores(Metric):
-    """Averages softmax scores over each video's views, wherever the views were computed.
+    """Averages softmax scores over the views of each video.
 
-    The states are sums, so that views of a video on different ranks and in different batches
-    come together, and clips that only fill up a batch are left out.
+    The states are sums: the views of a video may be in different batches and on different ranks.
+    Clips that only fill up a batch are left out.
 
     Args:
         num_videos: Videos in the data set.
         num_classes: Classes of the scores.
-        precision: Dtype to average them in.
+        precision: Dtype of the averages. Defaults to float32.
     """
 
     full_state_update = False
@@ -61,22 +66,23 @@ class VideoScores(Metric):
         self.labels[video] = label[counted]
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean scores (V, num_classes), labels (V,) and numbers (V,) of the videos seen."""
+        """Return mean scores (V, num_classes), labels (V,) and numbers (V,) of the videos seen."""
         (seen,) = self.views.nonzero(as_tuple=True)
         return self.scores[seen] / self.views[seen, None], self.labels[seen], seen
 
     def mean_scores(self) -> tuple[Tensor, Tensor]:
-        """Scores and labels of :meth:`compute`; torchmetrics squeezes a single video's label."""
+        """Return the scores and labels of :meth:`compute`."""
+        # torchmetrics squeezes the label of a single video
         scores, labels, _ = self.compute()
         return scores, labels.reshape(-1)
 
     def seen(self) -> Tensor:
-        """int64 (V,): the places in the data set of the videos that :meth:`mean_scores` is of."""
+        """Return the places in the data set of the videos in :meth:`mean_scores`, int64 (V,)."""
         return self.compute()[2].reshape(-1)
 
 
 def accuracies(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """``top1`` and, where there are more than five classes, ``top5``; over videos, in [0, 1].
+    """Return ``top1`` and, with more than five classes, ``top5`` over videos, in [0, 1].
 
     Args:
         scores: (V, num_classes).
@@ -90,6 +96,67 @@ def accuracies(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     }
 
 
+def training_accuracies(num_classes: int) -> MetricCollection:
+    """Return the metrics ``train/top1`` and, with more than five classes, ``train/top5``."""
+    return MetricCollection(
+        {
+            f"top{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro")
+            for k in TOP_K
+            if k == 1 or k < num_classes
+        },
+        prefix="train/",
+    )
+
+
+def negative_log_likelihood(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of the true classes.
+
+    Args:
+        scores: Probabilities (V, num_classes).
+        labels: Class ids, int64 (V,).
+    """
+    likelihood = scores.gather(1, labels[:, None]).clamp_min(torch.finfo(scores.dtype).tiny)
+    return -likelihood.log().mean()
+
+
 def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
-    """int64 (num_classes, num_classes); rows are the true classes, columns the predicted ones."""
+    """Return counts, int64 (num_classes, num_classes): true classes by predicted classes."""
     return multiclass_confusion_matrix(scores, labels, scores.shape[1])
+
+
+def warn_of_unknown_monitors(trainer: pl.Trainer, logged: Iterable[str]) -> list[str]:
+    """Warn about callbacks and schedulers that monitor a metric that is not logged.
+
+    Lightning only notices at the first check, after a whole epoch. This is a warning and no error
+    because a callback may log metrics of its own.
+
+    Args:
+        trainer: The trainer, set up for training.
+        logged: Names of the metrics that the module logs.
+
+    Returns:
+        The unknown metrics.
+    """
+    logged = list(logged)
+    watching = [
+        (type(callback).__name__, getattr(callback, "monitor", None))
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+    ]
+    watching += [
+        (type(config.scheduler).__name__, config.monitor)
+        for config in trainer.lr_scheduler_configs
+        if config.reduce_on_plateau
+    ]
+    unknown = [
+        (name, metric)
+        for name, metric in watching
+        if isinstance(metric, str) and metric not in logged
+    ]
+    for name, metric in unknown:
+        near = get_close_matches(metric.replace("_", "/"), logged, n=1, cutoff=0.7)
+        hint = f", did you mean {near[0]!r}?" if near else ";"
+        rank_zero_warn(
+            f"{name} monitors {metric!r}, which vidpool does not log{hint} The training fails at "
+            f"the first check unless another callback logs it. Logged are: {', '.join(logged)}"
+        )
+    return [metric for _, metric in unknown]

@@ -1,12 +1,24 @@
-"""Networks as the settings of a training describe them."""
+"""Networks as the settings of a training describe them: built, pooling swapped, compiled."""
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
 from vidpool.models import create_model, model_info
 from vidpool.nn import swap_pooling
+
+ARCHITECTURE = (
+    "backbone",
+    "num_classes",
+    "width",
+    "backbone_options",
+    "pooling",
+    "pooling_options",
+)
+"""The settings that determine a network's parameters and what it computes."""
+RECOMPILATIONS = 64
+"""Multigrid training has up to 12 clip sizes, and evaluation compiles again."""
 
 
 def build(
@@ -44,20 +56,26 @@ def build(
 
 
 def exchange_pooling(
-    model: nn.Module, name: str, channels: int, pooling: str, options: dict[str, Any]
+    model: nn.Module, name: str, channels: int, pooling: str | None, options: dict[str, Any]
 ) -> None:
-    """Replace a network's pooling; an example clip tells what learns by channel how many.
+    """Replace the pooling of a network.
+
+    An example clip shows the number of channels to pooling layers that learn weights by channel.
 
     Args:
         model: The network, changed in place.
-        name: Its name.
-        channels: C of its clips.
-        pooling: As for :func:`vidpool.nn.swap_pooling`, like ``options``.
-        options: Of the swap and of the new layers.
+        name: Name of the network.
+        channels: C of the clips.
+        pooling: Method of pooling, see :func:`vidpool.nn.swap_pooling`; None keeps the network's.
+        options: Options of ``swap_pooling`` and of the new layers.
 
     Raises:
-        ConfigError: There is nothing to replace, or an option cannot work.
+        ConfigError: The network has no pooling to replace, or an option cannot work.
     """
+    if pooling is None:
+        if options:
+            raise ConfigError(f"model.pooling_options {options} need a model.pooling")
+        return
     info = model_info(name)
     small = (64, 64) if info.modality == "image" else (8, 64, 64)
     size = info.size if info.fixed else map(max, info.smallest, small)
@@ -70,3 +88,43 @@ def exchange_pooling(
         ) from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"model.pooling_options {options}: {error}") from error
+
+
+def compile_network(model: nn.Module, backend: str | None = None) -> None:
+    """Compile a network in place, once per clip size.
+
+    Clips have to go through :func:`mark_dynamic_batch`.
+
+    A batch of a single clip is compiled separately. On CPUs, convolutions of 16 clips or more and a
+    batch larger than the ones before it are compiled separately, too. The smaller last batch of an
+    epoch is not.
+
+    PyTorch gives up after 8 compilations and continues uncompiled, with only a warning. The limit
+    is raised so that it holds all sizes of multigrid training.
+
+    Args:
+        model: The network; a compiled one is left as it is. The state-dict keys stay.
+        backend: Backend of ``torch.compile``. Defaults to PyTorch's own default.
+    """
+    if model._compiled_call_impl is not None:
+        return
+    from torch._dynamo import config  # takes a second to import
+
+    config.recompile_limit = max(config.recompile_limit, RECOMPILATIONS)
+    model.compile(**({} if backend is None else {"backend": backend}))
+
+
+def mark_dynamic_batch(clip: Tensor) -> Tensor:
+    """Compile for batches of any size, but for fixed T, H and W.
+
+    Args:
+        clip: (N, C, T, H, W), the input of a compiled network.
+
+    Returns:
+        The clip itself.
+    """
+    from torch._dynamo import mark_static, maybe_mark_dynamic
+
+    maybe_mark_dynamic(clip, 0)  # "maybe": sub-batch norm has its number of groups compiled in
+    mark_static(clip, [1, 2, 3, 4])
+    return clip

@@ -302,7 +302,7 @@ def test_missing_files_are_drawn_and_the_others_left_alone(tmp_path):
     ]
     for path in missing:
         (root / path).unlink()
-    (root / "Grow" / ".unfinished_v_Grow_g01_c01.avi").write_bytes(b"from a run that was stopped")
+    (root / "Grow" / ".v_Grow_g01_c01.avi.part.avi").write_bytes(b"from a run that was stopped")
     times = {path: path.stat().st_mtime_ns for path in root.glob("*/v_*")}
     assert len(times) == 288 - 3
 

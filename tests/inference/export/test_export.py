@@ -11,9 +11,8 @@ from safetensors import safe_open
 
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.inference.export import export
-from vidpool.inference.export.writing import compare
-from vidpool.inference.loading import load_classifier
-from vidpool.inference.networks import Network, load_network
+from vidpool.inference.export.comparison import compare
+from vidpool.inference.loading import Network, load_classifier, load_network
 from vidpool.models import create_model
 from vidpool.models.weights import load_checkpoint, load_weights, read_weights
 from vidpool.train.importing import import_checkpoint

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.inference.networks import load_network
+from vidpool.inference.loading import load_network
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".pth", ".safetensors"])

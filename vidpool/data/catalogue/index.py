@@ -7,11 +7,11 @@ it was made of; another annotation file, other settings or a damaged byte are an
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,7 @@ from torch import Tensor
 from vidpool.data.catalogue.listing import Listing
 from vidpool.data.catalogue.table import FILE_COLUMNS, VIDEO_COLUMNS, Texts, VideoTable
 from vidpool.errors import DataError
-from vidpool.files import utf8_path
+from vidpool.files import atomic_write, utf8_path
 
 FORMAT = "vidpool index"
 VERSION = "1"
@@ -87,15 +87,11 @@ def write_index(
     metadata["checksum"] = _checksum(tensors, metadata["contents"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        # several processes may write the same index
+        with atomic_write(path, path.with_name(f".{path.name}.{uuid4().hex}")) as temporary:
             arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
             save_file(arrays, temporary, metadata)
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.chmod(0o666 & ~_umask())  # safetensors may let only the owner read
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: the index cannot be written ({error})") from error
 

@@ -12,7 +12,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -27,7 +27,7 @@ from torch import Tensor
 from vidpool.data.datasets.layouts import prepared_name, walk_videos
 from vidpool.data.parallel import bar_options, in_processes, usable_cpus
 from vidpool.errors import ConfigError, DataError, VideoError
-from vidpool.files import make_folder, open_text
+from vidpool.files import atomic_write, make_folder, open_text
 from vidpool.video import VIDEO_SUFFIXES, open_video
 from vidpool.video.pyav_video import PyAVVideo
 
@@ -219,7 +219,10 @@ def prepare_video(
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open_video(source, "pyav") as video, _unfinished(target) as unfinished:
+    with (
+        open_video(source, "pyav") as video,
+        atomic_write(target, _unfinished(target)) as unfinished,
+    ):
         assert isinstance(video, PyAVVideo)
         height, width = video.frames([0]).shape[-2:]
         if min(height, width) < 2:
@@ -307,15 +310,9 @@ def _encode(path: Path, frames: Iterable[Tensor], timing: _Timing, gop: int) -> 
     return count
 
 
-@contextmanager
-def _unfinished(target: Path) -> Iterator[Path]:
-    """A file to be written that gets its name when the block ends well and is removed otherwise."""
-    path = target.with_name(f"{HIDDEN}{uuid4().hex}.mp4")  # another machine may be at it too
-    try:
-        yield path
-        path.replace(target)
-    finally:
-        path.unlink(missing_ok=True)
+def _unfinished(target: Path) -> Path:
+    """Return a unique temporary path: another machine may be writing the same video."""
+    return target.with_name(f"{HIDDEN}{uuid4().hex}.mp4")
 
 
 def _claim(target: Path, settings: PrepareSettings) -> None:

@@ -12,7 +12,7 @@ from vidpool.data.catalogue.listing import OnBadVideo, Split, choose_split, empt
 from vidpool.data.catalogue.table import UNLABELLED, LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
-from vidpool.data.loader import outlive_signals
+from vidpool.data.loader import ignore_signals
 from vidpool.data.schedule import ClipRequest
 from vidpool.data.shards.format import read_manifest, require_webdataset
 from vidpool.data.shards.loader import ShardLoader
@@ -121,7 +121,7 @@ class ShardDataModule(VideoDataModule):
             self._batches_done if trainer and shuffle else None,
             num_workers=self.workers,
             multiprocessing_context=self.worker_start if self.workers else None,
-            worker_init_fn=outlive_signals,
+            worker_init_fn=ignore_signals,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -1,4 +1,4 @@
-"""Networks as graphs of PyTorch's own operators."""
+"""Tracing of networks to graphs of PyTorch's own operators."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vidpool.ops.geometry import Window
 
 
 class Limits(NamedTuple):
-    """What clips a program takes."""
+    """Limits on the clips that a program takes."""
 
     fixed: str = ""
-    """Axes, of "NTHW", that have to be as they were traced."""
+    """Axes of "NTHW" whose size has to be the traced one."""
     reason: str = ""
 
 
@@ -31,15 +31,15 @@ _LIMITS = {
     "pytorchvideo/slowfast_*": Limits("T", "its slow pathway's choice of frames is in the graph"),
     "torchvision/swin3d_*": Limits("THW", "where its windows lie is in the graph"),
 }
-"""Of networks that PyTorch cannot trace for any size, or not within minutes."""
+"""Limits of networks that PyTorch cannot trace for any size, or not within minutes."""
 _SEVERAL_CLIPS = tuple(f"L['clip'].size()[0] {than}" for than in ("> 1", "!= 1", ">= 2"))
-"""What traces take for granted of a batch: they were made with two clips."""
+"""Guards of traces that were made with two clips."""
 _LARGE = (48, 160, 192)
 """T, H and W to trace with: no map becomes a single cell, and no two sizes are the same."""
 
 
 def known_limits(name: str) -> Limits:
-    """What clips the program of a network of :func:`vidpool.models.list_models` will take."""
+    """Return the limits of a network of :func:`vidpool.models.list_models`."""
     if model_info(name).fixed:
         return Limits("THW", "the network takes this size only")
     if model_info(name).modality == "image":
@@ -52,18 +52,18 @@ def trace(
 ) -> tuple[torch.export.ExportedProgram, Limits]:
     """Trace a network for any size of the axes that are not fixed, or as many as PyTorch can.
 
-    SoftPool becomes operators of PyTorch's own: for each pooled axis the maximum, `exp` of what
-    lies below it, and sums; so the program runs where vidpool is not installed, and is as exact
-    for values of any size. The program's input is called `clip`.
+    SoftPool becomes PyTorch's own operators: for each pooled axis the maximum, `exp` of the
+    differences to it, and sums. The program therefore runs without vidpool, and is as exact for
+    values of any size. The program's input is called `clip`.
 
     Args:
         network: In evaluation mode, on the CPU, in float32.
-        shapes: (N, C, T, H, W) of clips that the program has to take, as far as no axis is fixed.
-            Fixed ones are those of the first; a fixed N is 1.
+        shapes: Shapes (N, C, T, H, W) that the program has to take, except for fixed axes. These
+            have the size of the first shape; a fixed N is 1.
         limits: Axes that are known to be fixed.
 
     Returns:
-        The program, and what it takes.
+        The program and its limits.
 
     Raises:
         ConfigError: PyTorch cannot trace the network even for one size.
@@ -81,8 +81,8 @@ def trace(
             continue
         if all(_takes(program, shape) for shape in shapes if _within(shape, shapes[0], attempt)):
             return program, attempt
-    told = (str(reason or "").strip().splitlines() or [type(reason).__name__])[0]
-    raise ConfigError(f"torch.export cannot trace this network: {told}") from reason
+    message = (str(reason or "").strip().splitlines() or [type(reason).__name__])[0]
+    raise ConfigError(f"torch.export cannot trace this network: {message}") from reason
 
 
 def _trace(network: nn.Module, shape: Sequence[int], fixed: str) -> torch.export.ExportedProgram:
@@ -115,15 +115,15 @@ def _trace(network: nn.Module, shape: Sequence[int], fixed: str) -> torch.export
 
 
 def _within(shape: Sequence[int], first: Sequence[int], limits: Limits) -> bool:
-    """Whether clips are of the first one's size along the fixed axes."""
+    """Return True if a shape has the size of the first shape along the fixed axes."""
     places = {"N": 0, "T": 2, "H": 3, "W": 4}
     return all(shape[places[axis]] == first[places[axis]] for axis in limits.fixed)
 
 
 def _takes(program: torch.export.ExportedProgram, shape: Sequence[int]) -> bool:
-    """Whether a program that was traced with other clips is right for those of a shape.
+    """Return True if a program that was traced with other clips is right for clips of a shape.
 
-    What the trace took for granted, such as the way that a branch went, it noted as expressions.
+    The guards of the trace tell, expressions about the branches that it took.
     """
     (name,) = program.graph_signature.user_inputs
     traced = next(node for node in program.graph.nodes if node.name == name).meta["val"].shape
@@ -132,19 +132,19 @@ def _takes(program: torch.export.ExportedProgram, shape: Sequence[int]) -> bool:
     known = {"L": {"clip": torch.empty(*shape, device="meta")}, "torch": torch, "math": math}
     try:
         return all(eval(code, known) for code in program._guards_code)
-    except Exception:  # an expression of another kind: who knows
+    except Exception:  # an expression of an unknown kind
         return False
 
 
-class OfPictures(nn.Module):
-    """A network that takes pictures, for clips of one frame."""
+class ImageModelOfClips(nn.Module):
+    """An image model that takes clips of one frame."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits (N, classes) of clips (N, C, 1, H, W)."""
+        """Return the logits (N, classes) of clips (N, C, 1, H, W)."""
         return self.network(clip.squeeze(2))
 
 
@@ -167,7 +167,7 @@ def _soft_pool(x: Tensor, *options: Any) -> Tensor:
 
 
 def _cdist(x: Tensor, y: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:  # noqa: ARG001
-    """Distances (N, T, T') of steps (N, T, C) and (N, T', C), which ONNX has no operator for."""
+    """Return distances (N, T, T') of steps; ONNX has no operator for them."""
     return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Writing a trained network as a file that others run, checked before it gets its name."""
+"""Export of a trained network to a file, checked before it is kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,18 +15,16 @@ from typing import Any, Literal, get_args
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 import vidpool
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.files import check_output, write_json, written_whole
-from vidpool.inference.export.tracing import Limits, OfPictures, known_limits, trace
-from vidpool.inference.loading import restore
-from vidpool.inference.networks import EXTRA_FILE, Network, load_network, need_onnx
+from vidpool.files import atomic_write, check_output, write_json
+from vidpool.inference.export.comparison import compare, example_shapes
+from vidpool.inference.export.tracing import ImageModelOfClips, Limits, known_limits, trace
+from vidpool.inference.loading import EXTRA_FILE, load_network, need_onnx, restore_classifier
 from vidpool.models import model_info
 from vidpool.models.weights import DESCRIPTION, load_checkpoint
-from vidpool.train.classifier import ARCHITECTURE
+from vidpool.train.network import ARCHITECTURE
 
 Weights = Literal["averaged", "raw"]
 FORMATS = {
@@ -37,7 +35,7 @@ FORMATS = {
 }
 """Formats by name, and the suffixes of their files."""
 OPSET = 20
-"""Of ONNX's standard operators."""
+"""Version of ONNX's standard operators."""
 TOLERANCE = 1e-4
 INPUT = (
     "normalised clips: RGB pixels in [0, 1], minus preprocessing.mean, divided by preprocessing.std"
@@ -46,12 +44,12 @@ INPUT = (
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written."""
+    """An exported file."""
 
     path: Path
     manifest_path: Path
     manifest: dict[str, Any]
-    """What is in the JSON file at `manifest_path`."""
+    """Content of the JSON file at `manifest_path`."""
 
 
 def export(
@@ -65,7 +63,7 @@ def export(
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Exported:
-    """Write the network of a checkpoint as a file for others, and a manifest beside it.
+    """Export the network of a checkpoint to a file, with a manifest next to it.
 
     Programs (`torch_export`, `onnx`) map normalised float32 clips `clip` (N, C, T, H, W) to
     `logits` (N, classes), of any N, and of any T, H and W where the network can be traced so. They
@@ -107,10 +105,10 @@ def export(
     progress("reading the checkpoint")
     checkpoint = load_checkpoint(ckpt_path)
     taken = _choose(checkpoint, weights, ckpt_path)
-    classifier, class_names, preprocessing = restore(checkpoint, ckpt_path)
+    classifier, class_names, preprocessing = restore_classifier(checkpoint, ckpt_path)
     network = classifier.model.float().to(memory_format=torch.contiguous_format)
     network.requires_grad_(False)
-    of_clips = OfPictures(network) if classifier.takes_pictures else network
+    clip_network = ImageModelOfClips(network) if classifier.is_image_model else network
     name = str(classifier.hparams["backbone"])
     channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
     clip = (preprocessing.frames, preprocessing.crop, preprocessing.crop)
@@ -118,7 +116,9 @@ def export(
     program = None
     if format in ("torch_export", "onnx"):
         progress(f"tracing {name}")
-        program, limits = trace(of_clips, _shapes(name, channels, clip, limits.fixed), limits)
+        program, limits = trace(
+            clip_network, example_shapes(name, channels, clip, limits.fixed), limits
+        )
     elif model_info(name).modality == "video" and not model_info(name).fixed:
         limits = Limits()
     sizes = zip("NTHW", (1, *clip), strict=True)
@@ -141,7 +141,7 @@ def export(
             "versions": _versions(format),
         },
     }
-    with written_whole(out) as part, written_whole(manifest_path) as note:
+    with atomic_write(out) as part, atomic_write(manifest_path) as note:
         progress(f"writing {format}")
         if format == "safetensors":
             state = {key: value.contiguous() for key, value in network.state_dict().items()}
@@ -153,7 +153,7 @@ def export(
         else:
             _save_onnx(program, part, content)
         progress("checking the file's logits")
-        shapes = _shapes(name, channels, clip, limits.fixed)
+        shapes = example_shapes(name, channels, clip, limits.fixed)
         manifest = {
             "file": out.name,
             "format": format,
@@ -161,75 +161,17 @@ def export(
             "sha256": _sha256(part),
             "model": content["hyper_parameters"],
             **content[DESCRIPTION],
-            "check": compare(of_clips, load_network(part, "cpu"), shapes, tolerance, out),
+            "check": compare(clip_network, load_network(part, "cpu"), shapes, tolerance, out),
         }
         write_json(note, manifest)
     return Exported(out, manifest_path, manifest)
 
 
-@torch.no_grad()
-def compare(
-    network: nn.Module,
-    exported: Network,
-    shapes: Iterable[Sequence[int]],
-    tolerance: float,
-    path: Path,
-) -> dict[str, Any]:
-    """Compare the logits of an exported file with the network's.
-
-    Args:
-        network: In evaluation mode, on the CPU.
-        exported: What the file became when loaded.
-        shapes: (N, C, T, H, W) of the clips, which are smooth noise.
-        tolerance: As for :func:`export`.
-        path: For the message.
-
-    Returns:
-        Plain values: the `clips`, the largest absolute `max_difference`, the `largest_logit`, the
-        `logits_range`, by how much a class's logit differs from clip to clip at most, and the
-        `tolerance`.
-
-    Raises:
-        ConfigError: The file cannot take a size, or the difference is too large, or not a number.
-    """
-    shapes = [tuple(shape) for shape in shapes]
-    generator = torch.Generator().manual_seed(0)
-    differences, logits = [], []
-    for shape in shapes:
-        clip = _smooth_noise(shape, generator)
-        expected = network(clip)
-        try:
-            found = exported.logits(clip)
-        except Exception as error:  # of whatever runs the file
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConfigError(
-                f"{path}: the exported network fails on clips of shape {shape} ({reason}); "
-                "nothing was written; --fixed_size may help"
-            ) from error
-        logits.append(expected)
-        differences.append((found - expected).abs().max())
-    difference, every = torch.stack(differences).max().item(), torch.cat(logits)
-    largest = every.abs().max().item()
-    if not difference <= tolerance * max(1.0, largest):
-        raise ConfigError(
-            f"{path}: the exported network's logits differ by {difference:.1e} from PyTorch's, "
-            f"which reach {largest:.3g}; that is beyond the tolerance {tolerance:g} (--tolerance); "
-            "nothing was written"
-        )
-    return {
-        "clips": [list(shape) for shape in shapes],
-        "max_difference": difference,
-        "largest_logit": largest,
-        "logits_range": (every.amax(0) - every.amin(0)).max().item(),
-        "tolerance": tolerance,
-    }
-
-
 def _format(out: Path, format: str | None) -> str:
-    """The format that was asked for, or that the file's suffix says.
+    """Return the given format, or that of the file's suffix.
 
     Raises:
-        ConfigError: There is no such, or the suffix is of another.
+        ConfigError: The format is unknown, or the suffix belongs to another.
     """
     if format is not None and format not in FORMATS:
         raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -242,9 +184,9 @@ def _format(out: Path, format: str | None) -> str:
 
 
 def _choose(checkpoint: dict[str, Any], weights: Weights, path: str | os.PathLike[str]) -> Weights:
-    """Put the weights that are wanted into `state_dict`; say which they are.
+    """Put the chosen weights into `state_dict`, and return which they are.
 
-    Lightning's weight averaging saves the averaged ones there, those trained under another name.
+    Lightning's weight averaging saves averaged weights there, and trained ones under another name.
     """
     raw = checkpoint.get("current_model_state")
     saved = (checkpoint.get(DESCRIPTION) or {}).get("weights")
@@ -258,7 +200,7 @@ def _choose(checkpoint: dict[str, Any], weights: Weights, path: str | os.PathLik
 
 
 def _metrics(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint tells of how good it is."""
+    """Return the metrics that a checkpoint contains."""
     if "callbacks" not in checkpoint:
         return (checkpoint.get(DESCRIPTION) or {}).get("metrics") or {}
     found: dict[str, Any] = {}
@@ -292,7 +234,7 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, content: dict[
     """Convert a program to ONNX's standard operators.
 
     Raises:
-        ConfigError: There is no way to say one of its operators in ONNX.
+        ConfigError: ONNX has no equivalent of an operator.
     """
     import onnx
 
@@ -332,28 +274,6 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, content: dict[
         raise ConfigError(f"this network needs operators beyond ONNX's own: {sorted(foreign)}")
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-def _shapes(name: str, channels: int, clip: Sequence[int], fixed: str) -> list[tuple[int, ...]]:
-    """Clips to compare with: two batch sizes, and another size that is odd and no square."""
-    shapes = [(n, channels, *clip) for n in ((1,) if "N" in fixed else (1, 2))]
-    if set("THW") <= set(fixed):
-        return shapes
-    shares = (3 / 4, 3 / 4, 5 / 8)
-    smallest = (1, *model_info(name).smallest)[-3:]  # pictures have no T
-    other = [
-        size if axis in fixed else max(least, int(size * share) | 1)
-        for axis, size, share, least in zip("THW", clip, shares, smallest, strict=True)
-    ]
-    return [*shapes, (2, channels, *other)]
-
-
-def _smooth_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Clips that differ from each other on the whole, as those of videos do, and in detail."""
-    n, c, *size = shape
-    coarse = torch.randn(n, c, 2, 3, 3, generator=generator)
-    fine = torch.randn(*shape, generator=generator)
-    return F.interpolate(coarse, size, mode="trilinear") + 0.3 * fine
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted run goes on from."""
+"""The checkpoint that an interrupted run resumes from."""
 
 import os
 import signal
@@ -13,22 +13,24 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from vidpool.errors import ConfigError, StoppedError
 
-NOTHING, SAVE, STOP = range(3)  # what is to be done after a step; the most urgent counts
+NOTHING, SAVE, STOP = range(3)  # requests after a step; of several ranks the largest counts
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt``, from which a run goes on with the very next step.
+    """Keeps ``last.ckpt``, from which a run resumes with the very next step.
 
-    It is saved every few minutes, at the end of each epoch, and when the run is told to stop:
-    SIGTERM, which a preempted job gets, and Ctrl-C let the step at hand finish, save and end the
-    run with :class:`~vidpool.errors.StoppedError`; a second Ctrl-C ends it at once. During
-    validation the run ends without saving, since the training is as it was.
+    The checkpoint is saved every few minutes, at the end of each epoch, and when a signal stops the
+    run: after SIGTERM, which a preempted job gets, and after Ctrl-C, the current step finishes, the
+    checkpoint is saved and the run ends with :class:`~vidpool.errors.StoppedError`. A second Ctrl-C
+    ends the run at once. A signal during validation ends the run without saving, since no step was
+    trained since the last save.
 
-    With gradient accumulation it saves between two steps of the optimiser. Of several processes it
-    is enough that one gets the signal.
+    With gradient accumulation, saves are between two steps of the optimiser. With several
+    processes, it is enough that one of them gets the signal.
 
     Args:
-        minutes: How often it is saved within an epoch; 0 is after every step, null not at all.
+        minutes: Minutes between two saves within an epoch; 0 saves after every step, None only at
+            the end of epochs. Defaults to 15.
 
     Raises:
         ConfigError: ``minutes`` is negative.
@@ -48,21 +50,21 @@ class LastCheckpoint(ModelCheckpoint):
         self._is_rank_zero = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: each run has its own file."""
+        """Return nothing: each run has its own file."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing is kept."""
+        """Ignore the state of another run."""
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Begin to count the minutes and to listen."""
+        """Start to count the minutes and to handle signals."""
         self._is_rank_zero = trainer.is_global_zero
         self._saved_at = time.monotonic()
         self._signal = None
-        # the trainer puts back what was there before it
+        # the trainer restores the previous handlers
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._remember)
+                signal.signal(number, self._note_signal)
 
     def on_train_batch_end(
         self,
@@ -72,29 +74,29 @@ class LastCheckpoint(ModelCheckpoint):
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Save if it is time to, or if the run is to stop.
+        """Save if the time is up, or if a signal stops the run.
 
         Raises:
-            StoppedError: The run was told to stop.
+            StoppedError: A signal stops the run.
         """
         cut_short = _ends_here(trainer)
         within = (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch
         if within and not cut_short:
             return  # the gradients so far would be lost
-        todo = self._todo(trainer)
+        request = self._request(trainer)
         # an epoch's last step is saved with the epoch, after its validation
-        if todo == STOP or ((todo == SAVE or cut_short) and not trainer.is_last_batch):
+        if request == STOP or ((request == SAVE or cut_short) and not trainer.is_last_batch):
             self._save(trainer)
-        if todo == STOP:
+        if request == STOP:
             self._stop(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop if the run is to.
+        """Stop if a signal says so.
 
         Raises:
-            StoppedError: The run was told to stop.
+            StoppedError: A signal stops the run.
         """
-        if self._todo(trainer) == STOP:
+        if self._request(trainer) == STOP:
             self._stop(trainer)
 
     def on_train_epoch_end(
@@ -102,14 +104,15 @@ class LastCheckpoint(ModelCheckpoint):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,  # noqa: ARG002
     ) -> None:
-        """Save; if the run is to stop, the next step ends it, after this epoch's log.
+        """Save; a signal ends the run after the next step, when this epoch is logged.
 
-        An epoch that was cut short is saved after its last step: Lightning has counted it by now.
+        An epoch that was cut short is saved after its last step, since Lightning has counted the
+        epoch by now.
         """
         if trainer.is_last_batch:
             self._save(trainer)
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal is not None:
             signal.default_int_handler(number, frame)
         self._signal = number
@@ -117,17 +120,17 @@ class LastCheckpoint(ModelCheckpoint):
             # print() and logging may be in the middle of a line of their own
             os.write(2, f"\n{signal.Signals(number).name}: stopping after this step\n".encode())
 
-    def _todo(self, trainer: pl.Trainer) -> int:
-        """What is to be done, on all ranks the same."""
-        todo = NOTHING
+    def _request(self, trainer: pl.Trainer) -> int:
+        """Return the most urgent request of all ranks."""
+        request = NOTHING
         if self._signal is not None:
-            todo = STOP
+            request = STOP
         elif self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes:
-            todo = SAVE
+            request = SAVE
         if trainer.world_size > 1:
-            votes = torch.tensor(todo, device=trainer.strategy.root_device)
-            todo = int(trainer.strategy.reduce(votes, reduce_op="max"))
-        return todo
+            votes = torch.tensor(request, device=trainer.strategy.root_device)
+            request = int(trainer.strategy.reduce(votes, reduce_op="max"))
+        return request
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -136,14 +139,14 @@ class LastCheckpoint(ModelCheckpoint):
         self._saved_at = time.monotonic()
 
     def _stop(self, trainer: pl.Trainer) -> None:
-        number = self._signal or signal.SIGTERM  # which one another rank got is not known
-        told = f"stopped by {signal.Signals(number).name} after {trainer.global_step} steps; "
+        number = self._signal or signal.SIGTERM  # the signal of another rank is unknown
+        message = f"stopped by {signal.Signals(number).name} after {trainer.global_step} steps; "
         saved = self.best_model_path  # ModelCheckpoint's name for the file
-        told += f"resume with --ckpt_path {saved}" if saved else "nothing had been saved yet"
-        raise StoppedError(told, number)
+        message += f"resume with --ckpt_path {saved}" if saved else "nothing had been saved yet"
+        raise StoppedError(message, number)
 
 
 def _ends_here(trainer: pl.Trainer) -> bool:
-    """Whether the training ends with this step, by ``max_steps``, ``max_time`` or a callback."""
+    """Return True if the training ends here, by ``max_steps``, ``max_time`` or a callback."""
     by_steps = -1 < trainer.max_steps <= trainer.global_step
     return by_steps or (trainer.should_stop and trainer.fit_loop._can_stop_early)

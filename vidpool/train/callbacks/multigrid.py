@@ -18,19 +18,19 @@ from vidpool.train.classifier import VideoClassifier
 class Multigrid(pl.Callback):
     """Trains with clips and batches of varying sizes; see :class:`MultigridSchedule`.
 
-    ``data.frames``, ``stride``, ``crop`` and ``batch_size`` are those of the full clip, which also
-    validation and testing have. ``trainer.max_epochs`` and ``model.milestones`` are those of the
-    recipe with clips of one shape: the number of epochs is multiplied with ``epoch_factor``, and
+    ``data.frames``, ``stride``, ``crop`` and ``batch_size`` are those of the full clip, which
+    validation and testing use, too. ``trainer.max_epochs`` and ``model.milestones`` are those of
+    the recipe with clips of one shape: the number of epochs is multiplied by ``epoch_factor``, and
     the learning rate follows.
 
     Args:
-        variant: ``paper`` is the SoftPool paper's, ``original`` that of Wu et al.
-        long_cycle: Whether frames and crop grow in phases.
-        short_cycle: Whether the crop changes from step to step.
-        epoch_factor: How many times as many epochs to train; by default 1 for ``paper`` and 1.5 for
+        variant: ``paper`` for the SoftPool paper's schedule, ``original`` for that of Wu et al.
+        long_cycle: Grow frames and crop in phases. Defaults to True.
+        short_cycle: Change the crop from step to step. Defaults to True.
+        epoch_factor: Factor of the number of epochs. Defaults to 1 for ``paper`` and 1.5 for
             ``original``.
-        sub_batch_norm: Clips that batch norm's statistics are of in training, whatever the batch;
-            by default all of a process's batch.
+        sub_batch_norm: Number of clips per group of batch norm's statistics in training. Defaults
+            to all clips of a process's batch.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Multigrid(pl.Callback):
     def schedule(
         self, shape: ClipShape, batch_size: int, epochs: int | None, model: dict[str, Any]
     ) -> MultigridSchedule:
-        """The schedule that a recipe's settings amount to.
+        """Return the schedule of a recipe's settings.
 
         Args:
-            shape: The full clip.
+            shape: Shape of the full clip.
             batch_size: Full clips in a batch of each process.
-            epochs: The recipe's.
-            model: Settings of :class:`VideoClassifier`: its network and its learning rate's steps.
+            epochs: Epochs of the recipe.
+            model: Settings of :class:`VideoClassifier`.
 
         Raises:
-            ConfigError: They do not go with multigrid training.
+            ConfigError: The settings do not fit multigrid training.
         """
         stepwise = model["lr_schedule"] == "step"
         schedule = MultigridSchedule(
@@ -84,7 +84,7 @@ class Multigrid(pl.Callback):
         return schedule
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the schedule to the datamodule, and the trainer its number of epochs."""
+        """Set the schedule of the datamodule and the number of epochs of the trainer."""
         if stage != "fit":
             return
         datamodule = getattr(trainer, "datamodule", None)
@@ -115,10 +115,10 @@ class Multigrid(pl.Callback):
         datamodule.schedule = self._schedule
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check that every phase will come.
+        """Check that every phase has steps.
 
         Raises:
-            ConfigError: There are too few clips for a phase; the message says what would do.
+            ConfigError: There are too few clips for a phase; the message says how many it needs.
         """
         assert self._schedule is not None  # of setup()
         loader: Any = trainer.train_dataloader

@@ -1,4 +1,4 @@
-"""Batch norm's statistics, computed anew before validation."""
+"""Batch norm's statistics, recomputed before validation."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,17 +18,16 @@ from vidpool.errors import ConfigError
 
 
 class PreciseBatchNorm(pl.Callback):
-    """Before each validation in training, computes the running statistics of batch norm anew.
+    """Recomputes the running statistics of batch norm before each validation in training.
 
-    Running averages lag behind the weights, and where clips vary in shape they mix the shapes.
-    These are the means over training clips in the shape and batch size of ``data``, as validation
-    shows them, with the weights as they are (Wu and Johnson, *Rethinking "Batch" in BatchNorm*,
-    2021).
-    They stay in the network: checkpoints saved after the validation have them. Batch norms that are
-    frozen stay as they are. With an average of the weights (EMA) they are the average's.
+    Running averages lag behind the weights, and mix the shapes if clips vary in shape. The
+    recomputed statistics are means over training clips in the shape and batch size of ``data``,
+    with the current weights (Wu and Johnson, *Rethinking "Batch" in BatchNorm*, 2021). They stay in
+    the network and in the checkpoints that are saved after the validation. Frozen batch norms keep
+    their statistics. With an average of the weights (EMA), the statistics are those of the average.
 
     Args:
-        batches: How many batches of each process are looked at; at most an epoch's.
+        batches: Number of batches per process, at most those of an epoch. Defaults to 50.
 
     Raises:
         ConfigError: ``batches`` is below 1.
@@ -39,7 +38,7 @@ class PreciseBatchNorm(pl.Callback):
             raise ConfigError(f"precise batch norm needs at least 1 batch, got {batches}")
         self.batches = batches
         self._layers: list[_BatchNorm] = []
-        self._told = False
+        self._reported = False
 
     def on_train_batch_start(
         self,
@@ -48,7 +47,7 @@ class PreciseBatchNorm(pl.Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Find the batch norms that are trained: in validation all look frozen."""
+        """Find the batch norms that are trained; in validation all of them look frozen."""
         if batch_idx == 0 or not self._layers:
             self._layers = [
                 module
@@ -64,10 +63,10 @@ class PreciseBatchNorm(pl.Callback):
         pl_module: pl.LightningModule,  # noqa: ARG002
         stage: str,  # noqa: ARG002
     ) -> None:
-        """Check that an average of the weights takes their place first.
+        """Check that averaged weights (EMA) are put in place before this callback.
 
         Raises:
-            ConfigError: Its callback comes after this one.
+            ConfigError: The callback that averages comes after this one.
         """
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, WeightAveraging) for each in callbacks[callbacks.index(self) :]):
@@ -88,7 +87,7 @@ class PreciseBatchNorm(pl.Callback):
             self._average_over_ranks(trainer)
 
     def _clips(self, trainer: pl.Trainer) -> Iterable[Tensor]:
-        """The first batches of the epoch, in the shape of evaluation."""
+        """Yield the first batches of the epoch, in the shape of evaluation."""
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(datamodule, VideoDataModule):
             raise ConfigError("precise batch norm needs one of vidpool's datamodules")
@@ -104,15 +103,15 @@ class PreciseBatchNorm(pl.Callback):
         plan = loader.scheduled.plan
         full = sum(step.batch_size == datamodule.batch_size for step in plan)
         count = min(self.batches, max(1, full))
-        if not self._told:
+        if not self._reported:
             rank_zero_info(f"precise batch norm looks at {count} batches before each validation")
-            self._told = True
+            self._reported = True
         for batch in islice(loader, count):
             # this calls the datamodule's on_after_batch_transfer too
             yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)["clip"]
 
     def _average_over_ranks(self, trainer: pl.Trainer) -> None:
-        """Make the statistics those of the clips of all ranks."""
+        """Average the statistics over the clips of all ranks."""
 
         def average(tensors: list[Tensor]) -> list[Tensor]:
             joined = trainer.strategy.reduce(torch.cat(tensors), reduce_op="mean")
@@ -141,14 +140,14 @@ def update_batch_norm(
 ) -> None:
     """Set running statistics to their means over batches.
 
-    Unlike ``torch.optim.swa_utils.update_bn`` it leaves other layers alone: those that are frozen,
-    and dropout, which is not to act.
+    Unlike ``torch.optim.swa_utils.update_bn``, this leaves frozen layers and dropout in evaluation
+    mode.
 
     Args:
-        model: The network, in evaluation mode, in which it stays.
-        layers: Those of its batch norms whose statistics are wanted.
-        clips: The batches, each of which weighs the same.
-        context: In which to compute, such as autocasting.
+        model: The network, in evaluation mode.
+        layers: Batch norms of the network to update.
+        clips: Batches of clips; each has the same weight.
+        context: Context of the forward passes, such as autocasting.
     """
     layers = list(layers)
     momenta = [layer.momentum for layer in layers]

@@ -1,4 +1,4 @@
-"""Training in jobs of SLURM that end before it does."""
+"""Requeueing of SLURM jobs whose time is up before the training ends."""
 
 import signal
 from collections.abc import Iterator
@@ -14,12 +14,11 @@ EVERY = 10  # batches
 
 
 class RequeueBetweenBatches(pl.Callback):
-    """Has Lightning save a checkpoint and requeue the job when no batch is under way.
+    """Has Lightning save a checkpoint and requeue the job between two batches.
 
-    Lightning's SLURMEnvironment does so within the signal's handler, in the middle of whatever
-    Python was doing: where processes are at different places, they may wait for each other for
-    ever. Here the signal is only noted; every few batches the processes ask each other whether one
-    has had it.
+    Lightning's SLURMEnvironment does so within the signal handler, in the middle of the training
+    loop: processes that are at different places may wait for each other for ever. Here the handler
+    only notes the signal. Every few batches the processes exchange whether one of them got it.
     """
 
     def __init__(self) -> None:
@@ -27,7 +26,7 @@ class RequeueBetweenBatches(pl.Callback):
         self._requeue: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Stand in for Lightning's handler, where there is one; it is not there before."""
+        """Replace Lightning's signal handler, which does not exist before."""
         handler = signal.getsignal(signal.SIGUSR1)
         if callable(handler):
             self._requeue = handler
@@ -41,11 +40,11 @@ class RequeueBetweenBatches(pl.Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Save and requeue if any process has been told to."""
+        """Save and requeue if any process got the signal."""
         gathered = trainer.accumulate_grad_batches
         if (batch_idx + 1) % gathered and not trainer.is_last_batch:
             return  # the gradients so far would be lost
-        self._ask(trainer, pl_module, batch_idx, gathered)
+        self._requeue_if_signalled(trainer, pl_module, batch_idx, gathered)
 
     def on_validation_batch_end(
         self,
@@ -56,13 +55,13 @@ class RequeueBetweenBatches(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        """Save and requeue if any process has been told to."""
-        self._ask(trainer, pl_module, batch_idx)
+        """Save and requeue if any process got the signal."""
+        self._requeue_if_signalled(trainer, pl_module, batch_idx)
 
-    def _ask(
+    def _requeue_if_signalled(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: int, gathered: int = 1
     ) -> None:
-        """Ask after every tenth batch, or after the step of the optimiser that it belongs to."""
+        """Exchange signals after every tenth batch, or after the optimiser step it belongs to."""
         due = batch // EVERY > (batch - gathered) // EVERY
         if self._requeue is None or not due or trainer.sanity_checking:
             return
@@ -78,9 +77,9 @@ class RequeueBetweenBatches(pl.Callback):
 
 @contextmanager
 def _trained_weights(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[None]:
-    """Put the weights in training back where validation has their average (EMA) in their place.
+    """Put the weights in training back while validation uses their average (EMA).
 
-    Checkpoints would take the one for the other.
+    Checkpoints would mistake the average for the weights otherwise.
     """
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     averages = [each for each in callbacks if isinstance(each, WeightAveraging)]

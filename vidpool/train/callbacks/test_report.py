@@ -1,18 +1,21 @@
-"""What a test leaves behind: what was tested, predictions, accuracy by class, a picture."""
+"""Report of a test: settings, predictions, accuracy by class, confusion matrix."""
 
 import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.figures import plain_text, save_figure
 from vidpool.files import open_text, write_json
+from vidpool.results import provenance
+from vidpool.train.metrics import confusion_matrix
+from vidpool.train.network import ARCHITECTURE
 
 PREDICTIONS = "predictions.csv"
 PREDICTION_COLUMNS = (
@@ -26,7 +29,34 @@ PREDICTION_COLUMNS = (
     "label_rank",
 )
 RUN = "run.json"
-MAX_LABELLED = 110  # more class names than this cannot be read beside a matrix
+MAX_LABELLED = 110  # more class names than this cannot be read next to a matrix
+
+
+class TestReport(pl.Callback):
+    """Writes the report of a test into the run's folder.
+
+    The files are ``metrics.json``, ``per_class.csv``, ``confusion_matrix.png``, ``predictions.csv``
+    and ``run.json``. :class:`~vidpool.train.classifier.VideoClassifier` adds this callback to its
+    trainer.
+    """
+
+    __test__ = False  # pytest takes it for a test otherwise
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Write the files, on rank zero."""
+        folder = trainer.log_dir  # a collective operation: every rank takes part
+        if not trainer.is_global_zero or folder is None:
+            return
+        scores, labels, metrics = pl_module.test_results
+        names = pl_module.description["class_names"] if pl_module.description else None
+        names = names or [str(i) for i in range(pl_module.hparams["num_classes"])]
+        matrix = confusion_matrix(scores, labels).cpu()
+        write_test_report(Path(folder), matrix, names, {**metrics, "videos": len(labels)})
+        loader: Any = trainer.test_dataloaders
+        write_predictions(
+            Path(folder), loader.dataset.videos, pl_module.scores.seen(), scores, labels, names
+        )
+        write_run(Path(folder), _describe_run(trainer, pl_module))
 
 
 def write_test_report(
@@ -35,10 +65,10 @@ def write_test_report(
     """Write ``metrics.json``, ``per_class.csv`` and ``confusion_matrix.png``.
 
     Args:
-        folder: Where to; it is made.
-        matrix: int64 (C, C) counts of videos, rows are the true classes.
+        folder: Folder of the files; it is made.
+        matrix: Counts of videos, int64 (C, C); rows are the true classes.
         class_names: The C names.
-        metrics: What was measured over all videos.
+        metrics: Metrics over all videos.
 
     Returns:
         The files written.
@@ -64,20 +94,19 @@ def write_predictions(
     labels: Tensor,
     class_names: list[str],
 ) -> Path:
-    """Write ``predictions.csv``, a row for each video.
+    """Write ``predictions.csv``, with a row for each video.
 
-    Its columns: the file, below the data set's folder where it lies there (``#7`` for the seventh
-    video from 0 of shards, which keep no names); start and end in seconds where the video is a
-    span of its file; the true class; the predicted one and its probability; the true class's
-    probability, and its rank, which is 1 where the prediction is right and at most 5 where it is
-    right by top-5.
+    The columns are the file, relative to the data set's folder (``#7`` for video 7, counted from 0,
+    of shards, which keep no names); start and end in seconds if the video is a span of its file;
+    the true class; the predicted class and its probability; the probability of the true class and
+    its rank. The rank is 1 if the prediction is right, and at most 5 if it is right by top-5.
 
     Args:
-        folder: Where to; it is there.
-        videos: All videos of the data set; numbers where they have no names.
-        seen: int64 (V,), places of those that were tested.
-        scores: (V, C) probabilities.
-        labels: int64 (V,) class ids.
+        folder: Existing folder of the file.
+        videos: All videos of the data set; numbers if they have no names.
+        seen: Places of the tested videos in `videos`, int64 (V,).
+        scores: Probabilities (V, C).
+        labels: Class ids, int64 (V,).
         class_names: The C names.
 
     Returns:
@@ -87,7 +116,7 @@ def write_predictions(
     true = scores.gather(1, labels[:, None])
     ranks = 1 + (scores > true).sum(dim=1)
     best, predicted = scores.max(dim=1)
-    # where classes are equal one of them is predicted, and the true one then comes after it
+    # of classes with equal scores one is predicted; the true one then comes after it
     ranks = ranks.where((ranks > 1) | (predicted == labels), 2)
     file = folder / PREDICTIONS
     with open_text(file, "w") as text:
@@ -108,42 +137,17 @@ def write_predictions(
 
 
 def write_run(folder: Path, run: dict[str, Any]) -> Path:
-    """Write ``run.json``, which says what was tested, on which data, and by which command."""
+    """Write ``run.json``: the tested network, its checkpoint, the data and the command."""
     file = folder / RUN
     write_json(file, run)
     return file
 
 
-def list_bad_videos(folder: Path, epoch: int, stage: str, messages: list[str]) -> Path:
-    """Add to ``bad_videos.csv`` what was wrong with videos that could not be read.
-
-    Args:
-        folder: Where it lies; it is made.
-        epoch: The epoch they were met in.
-        stage: ``train``, ``val`` or ``test``.
-        messages: One for each clip, beginning with its file.
-
-    Returns:
-        The file.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "bad_videos.csv"
-    text = io.StringIO()
-    rows = csv.writer(text)
-    if not file.exists():
-        rows.writerow(["epoch", "stage", "message"])
-    rows.writerows([epoch, stage, message] for message in messages)
-    # at one stroke, since several ranks may write
-    with open_text(file, "a") as added:
-        added.write(text.getvalue())
-    return file
-
-
 def confusion_figure(matrix: Tensor, class_names: list[str]) -> Figure:
-    """Draw a confusion matrix, each row as shares of the true class's videos.
+    """Draw a confusion matrix; each row shows shares of the true class's videos.
 
     Args:
-        matrix: int64 (C, C) counts, rows are the true classes.
+        matrix: Counts of videos, int64 (C, C); rows are the true classes.
         class_names: The C names.
     """
     count = len(class_names)
@@ -168,3 +172,21 @@ def confusion_figure(matrix: Tensor, class_names: list[str]) -> Figure:
                     tone = "white" if shares[row, column] > 0.5 else "black"
                     axes.text(column, row, str(number), ha="center", va="center", color=tone)
     return figure
+
+
+def _describe_run(trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    data = getattr(trainer, "datamodule", None)
+    root = getattr(data, "root", getattr(data, "folder", None))
+    return {
+        **provenance(seed=None if seed is None else int(seed)),
+        "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
+        "network": {name: pl_module.hparams[name] for name in ARCHITECTURE},
+        "data": {
+            "datamodule": type(data).__name__,
+            "root": None if root is None else str(root),
+            "preprocessing": (pl_module.description or {}).get("preprocessing"),
+            "static": getattr(data, "static", False),
+        },
+    }

@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from vidpool.data.catalogue.table import LabelledVideo, VideoTable
-from vidpool.train.report import confusion_figure, write_predictions, write_test_report
+from vidpool.train.callbacks.test_report import (
+    confusion_figure,
+    write_predictions,
+    write_test_report,
+)
 
 
 def test_files_say_what_was_counted(tmp_path):

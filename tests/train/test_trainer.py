@@ -12,7 +12,8 @@ import pytest
 import torch
 from forked import FORK, PATIENCE, last_checkpoint
 
-from vidpool.train.ranks import end_with_parent, what_was_lost
+from vidpool.cli.lightning import peer_failure_message
+from vidpool.train.trainer import end_with_parent
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 SECONDS = 30  # within which all has to end, on a machine with other work
@@ -131,7 +132,7 @@ def test_one_that_is_told_to_stop_stops_both(recipe, told):
     ],
 )
 def test_errors_of_communication_are_told_from_others(error, reason):
-    told = what_was_lost(error)
+    told = peer_failure_message(error)
     assert (told is None) if reason is None else (reason in told)
 
 
