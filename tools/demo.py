@@ -17,16 +17,14 @@ RUNS = Path("runs/demo")
 def main() -> None:
     """Generate, train, test and predict; then say what was made."""
     os.chdir(ROOT)
-    vidpool("data", "demo", "--out", DATA)
+    vidpool("data", "demo", "--output", DATA)
     checkpoint = train(RECIPE, RUNS)
     run = checkpoint.parents[1]
     moving = test(RECIPE, checkpoint, "test_views")
     static = test(RECIPE, checkpoint, "test_one_frame", "--data.static", "true")
     held_out = DATA / (DATA / "ucfTrainTestlist/testlist01.txt").read_text().splitlines()[-1]
     prediction = run / "prediction.json"
-    vidpool(
-        *("predict", "--ckpt_path", checkpoint, "--output", prediction, "--overwrite", held_out)
-    )
+    vidpool(*("predict", checkpoint, "--output", prediction, "--overwrite", held_out))
     print(
         f"""
 made:

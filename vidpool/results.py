@@ -8,11 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from vidpool import __version__
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
 from vidpool.files import json_text, written_whole
+
+UNLIMITED = 10_000
+"""Columns of tables in files and pipes, which are as wide as their content."""
+
+
+def wide_console() -> Console:
+    """Return a console for tables, which are not cut or wrapped unless a terminal is too narrow."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNLIMITED
+    return console
 
 
 def provenance(command: str | None = None, seed: int | None = None) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from vidpool.bench.decode import (
 )
 from vidpool.bench.decode_chart import ratio_chart
 from vidpool.bench.machine import describe
-from vidpool.cli.output import output_of, wide_console
+from vidpool.cli.arguments import add_output, check_at_least, results_file
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 MIB = 2**20
 
@@ -55,8 +55,7 @@ def add_parser(what: Any) -> None:
         help="clips of each (default: %(default)s)",
     )
     add("--memory", type=int, metavar="N", help="also read N clips and watch memory grow")
-    add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
-    add("--overwrite", action="store_true", help="replace these files")
+    add_output(add, "every time")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,13 +65,11 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         VideoError: A file cannot be read.
     """
-    output = output_of(args)
+    output = results_file(args)
     for kind in args.kind or []:
         if kind not in KINDS:
             raise ConfigError(f"kind {kind!r} is unknown; there are {', '.join(KINDS)}")
-    for name in ("rounds", "memory"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ConfigError(f"{name} must be at least 1, got {getattr(args, name)}")
+    check_at_least(args, 1, "rounds", "memory")
     kinds = list(dict.fromkeys(args.kind or ([] if args.files else KINDS)))
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # decoders say that they return wrong frames; the table does, too

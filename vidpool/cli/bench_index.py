@@ -14,9 +14,9 @@ from rich.table import Table
 from vidpool.bench.index import HACS_ROWS, STARTS, WORKERS, IndexResult, measure_index
 from vidpool.bench.index_chart import growth_chart
 from vidpool.bench.machine import describe
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.arguments import add_output, results_file
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 MIB = 2**20
 DEFAULT_ROWS = (10_000, 100_000, 1_000_000, HACS_ROWS)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: A number of rows is too small, or memory cannot be measured here.
     """
-    output = output_of(args)
+    output = results_file(args)
     if min(args.rows) < 100:
         raise ConfigError(f"--rows must be at least 100, got {min(args.rows)}")
     if not Path("/proc/self/smaps_rollup").exists():

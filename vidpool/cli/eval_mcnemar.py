@@ -17,9 +17,9 @@ from vidpool.analysis.mcnemar import (
     reproduce_table_4,
     table_4_figure,
 )
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.arguments import add_output, results_file
 from vidpool.errors import ConfigError
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:
@@ -31,7 +31,6 @@ def add_parser(what: Any) -> None:
         "is only one of them right, chi-square with Edwards' correction, and p.",
         epilog="example: vidpool eval mcnemar runs/max/test_0/predictions.csv "
         "runs/soft/test_0/predictions.csv; vidpool eval mcnemar --paper",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: It is not clear what to compare, or a count is negative.
         DataError: A file cannot be read, or the two are of different samples.
     """
-    output = output_of(args)
+    output = results_file(args)
     given = [bool(args.files), args.counts is not None, args.paper]
     if sum(given) != 1 or len(args.files) not in (0, 2):
         raise ConfigError("give two predictions.csv, or --counts ONLY_A ONLY_B, or --paper")

@@ -26,13 +26,18 @@ from vidpool.analysis.similarity import (
     summarise,
 )
 from vidpool.analysis.similarity_chart import similarity_chart
-from vidpool.cli.output import add_output, output_of, wide_console
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import (
+    add_num_workers,
+    add_output,
+    add_seed,
+    check_at_least,
+    results_file,
+)
 from vidpool.data.cpus import usable_cpus
 from vidpool.data.progress import counting_bar
-from vidpool.errors import ConfigError, DataError
+from vidpool.errors import DataError
 from vidpool.nn import KINDS
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 # "Flicker2K" in the paper
 SPELLINGS = {name.lower(): name for name in TABLES_1_3} | {"flicker2k": "Flickr2K"}
@@ -49,9 +54,8 @@ def add_parser(what: Any) -> None:
         "repeats each value over its window) and compare them with what they were: SSIM (Gaussian "
         "window of 11 x 11) and PSNR, values in [0, 1], means with 95 % confidence intervals. "
         "Without FOLDER it takes photographs that scikit-image ships.",
-        epilog="example: vidpool eval similarity data/DIV2K_valid_HR --train-folder "
+        epilog="example: vidpool eval similarity data/DIV2K_valid_HR --train_folder "
         "data/DIV2K_train_HR --output div2k.json",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -79,13 +83,13 @@ def add_parser(what: Any) -> None:
     )
     add("--limit", type=int, metavar="N", help="take N of the images, evenly chosen")
     add(
-        "--train-folder",
+        "--train_folder",
         metavar="FOLDER",
         help=f"train the learned methods ({', '.join(LEARNED)}) to reconstruct its images first",
     )
-    add("--train-steps", type=int, default=200, metavar="N", help="(default: %(default)s)")
+    add("--train_steps", type=int, default=200, metavar="N", help="(default: %(default)s)")
     add_seed(add)
-    add("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
+    add_num_workers(add)
     add_output(add, "all values, of each image too,")
 
 
@@ -96,11 +100,8 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         DataError: There are no images, or none that can be measured.
     """
-    output = output_of(args)
-    for name in ("limit", "train_steps", "workers"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    output = results_file(args)
+    check_at_least(args, 1, "limit", "train_steps", "num_workers")
     images = find_images(args.images)
     if args.limit is not None and args.limit < len(images):
         images = [images[i * len(images) // args.limit] for i in range(args.limit)]
@@ -181,7 +182,7 @@ def _measure_all(
 ) -> tuple[dict[Path, dict[Setting, Similarity]], list[str]]:
     """The similarities of each image, in the images' order, and why others have none."""
     measured: dict[Path, dict[Setting, Similarity] | DataError] = {}
-    workers = min(args.workers or usable_cpus(), len(images))
+    workers = min(args.num_workers or usable_cpus(), len(images))
     with counting_bar() as bar:
         task = bar.add_task("pooling and comparing", total=len(images))
         for image, result in measure_images(images, layers, args.seed, workers):

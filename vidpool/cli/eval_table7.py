@@ -18,11 +18,11 @@ from vidpool.analysis.table7 import (
     read_run,
     table_7_figure,
 )
-from vidpool.cli.output import add_output, output_of, wide_console
+from vidpool.cli.arguments import add_output, results_file
 from vidpool.data.progress import counting_bar
 from vidpool.errors import DataError, VidpoolError
 from vidpool.models.registry import size_text
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:
@@ -33,7 +33,6 @@ def add_parser(what: Any) -> None:
         description="Collect what `vidpool test` measured into the paper's Table 7, with the "
         "networks' parameters and multiply-adds.",
         epilog="example: vidpool eval table7 runs/r3d_50/test_0 runs/r3d_50_soft --output t7.json",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DataError: A folder holds no test, or none of the tests can be read.
     """
-    output = output_of(args)
+    output = results_file(args)
     folders = find_runs([Path(folder) for folder in args.runs])
     runs: list[TestedRun] = []
     failures: list[str] = []

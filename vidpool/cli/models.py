@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,13 +15,14 @@ from rich.table import Table
 from torch import nn
 
 from vidpool.analysis.published import ACTION_SETS, TABLE_7
-from vidpool.cli.output import wide_console
+from vidpool.cli.arguments import Parser
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.models import ModelInfo, create_model, find_models, list_models, model_info
 from vidpool.models.cost import Cost, PoolingLayer, measure_cost, pooling_layers
 from vidpool.models.registry import size_text
 from vidpool.nn import swap_pooling
+from vidpool.results import wide_console
 
 CLIP = (16, 224, 224)
 CLASSES = {"video": 400, "image": 1000}  # of Kinetics-400 and ImageNet, as most papers count
@@ -147,8 +147,8 @@ def table_7(patterns: Sequence[str] = ()) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(verb: str) -> Parser:
+    parser = Parser(
         prog=f"vidpool {verb}",
         description="List the networks, their parameters and multiply-adds.",
     )

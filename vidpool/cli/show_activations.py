@@ -24,17 +24,21 @@ from vidpool.analysis.activations import (
 )
 from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.layers import find_layers
-from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file, wide_console
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import (
+    add_checkpoint,
+    add_device,
+    add_seed,
+    check_at_least,
+    class_index,
+    new_file,
+)
+from vidpool.cli.configs import DATA_HELP, make_datamodule
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.progress import counting_bar
-from vidpool.errors import ConfigError
 from vidpool.files import printable
 from vidpool.inference.loading import load_classifier
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 from vidpool.train.classifier import VideoClassifier
 
 CLASSES = 4  # as the figure has
@@ -53,16 +57,16 @@ def add_parser(what: Any) -> None:
         "class, as in the paper; without one those that raise the class's score most. By default "
         "quicker than the paper: the checkpoint's own size, fewer iterations, and gradients that "
         "are smoothed and shifted, which makes shapes where the paper's settings make noise. "
-        f"Writes FILE.png, FILE.json and, of clips, FILE.mp4. Takes {HELP}.",
+        f"Writes FILE.png, FILE.json and, of clips, FILE.mp4. Takes {DATA_HELP}.",
         epilog="example: vidpool show activations runs/demo/fit_0/checkpoints/last.ckpt "
-        "--class Grow --class Shrink --config data/demo --out activations.png",
-        allow_abbrev=False,
+        "--class Grow --class Shrink --config data/demo --output activations.png",
     )
-    parser.set_defaults(run=run, takes_rest=True)
+    parser.set_defaults(run=run, takes_data=True)
     add = parser.add_argument
     add_checkpoint(add)
+    add_device(add)
     add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
-    add("--out", default="activations.png", metavar="FILE.png", help="(default: %(default)s)")
+    add("--output", default="activations.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add(
         "--class",
@@ -81,8 +85,8 @@ def add_parser(what: Any) -> None:
     add("--iterations", type=int, metavar="N", help=f"(default: {QUICK})")
     add("--side", type=int, metavar="PIXELS", help="(default: the checkpoint's crop)")
     add("--lr", type=float, default=PAPER.lr, help="the first rate (default: %(default)s)")
-    add("--last-lr", type=float, default=PAPER.last_lr, help="(default: %(default)s)")
-    add("--weight-decay", type=float, default=PAPER.weight_decay, help="(default: %(default)s)")
+    add("--last_lr", type=float, default=PAPER.last_lr, help="(default: %(default)s)")
+    add("--weight_decay", type=float, default=PAPER.weight_decay, help="(default: %(default)s)")
     add("--blur", type=float, metavar="PIXELS", help="smoothing of gradients (default: 1)")
     add("--shift", type=int, metavar="PIXELS", help="(default: a sixteenth of the side)")
     add("--examples", type=int, default=16, metavar="N", help="of a class (default: %(default)s)")
@@ -99,16 +103,13 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work; a file would be overwritten.
         DataError: The data are not where the config says.
     """
-    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".mp4"])
-    if args.examples < 1 or args.fps < 1:
-        raise ConfigError(
-            f"--examples and --fps must be at least 1, got {args.examples} and {args.fps}"
-        )
+    out = new_file("--output", args.output, [".png"], args.overwrite, [".json", ".mp4"])
+    check_at_least(args, 1, "examples", "fps")
     classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
     classifier.requires_grad_(False)  # only the input needs gradients
     settings = _settings(args, preprocessing.crop)
     names = args.names or class_names[:CLASSES]
-    labels = [class_number(name, class_names, args.ckpt_path) for name in names]
+    labels = [class_index(name, class_names, args.ckpt_path) for name in names]
     start = noise(1, preprocessing.frames, settings.side, settings.seed).to(classifier.device)
     (layer,) = find_layers(classifier, start, args.layer)
     by_examples = bool(args.config or args.rest)
@@ -193,7 +194,7 @@ def _targets(
     """Kernels by examples of the data that the config names."""
     configs = [part for path in args.config for part in ("--config", path)]
     datamodule = make_datamodule("show activations", [*configs, *args.rest])
-    there = [class_number(name, datamodule.class_names, "the data set") for name in names]
+    there = [class_index(name, datamodule.class_names, "the data set") for name in names]
     tables = [choose_videos(datamodule, args.split, [i], args.examples, args.seed) for i in there]
     task = progress.add_task("activations of examples", total=sum(map(len, tables)))
     return [

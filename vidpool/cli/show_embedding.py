@@ -4,10 +4,15 @@ import argparse
 from typing import Any
 
 from vidpool.analysis.examples import choose_videos
-from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import (
+    add_checkpoint,
+    add_device,
+    add_seed,
+    check_at_least,
+    class_index,
+    new_file,
+)
+from vidpool.cli.configs import DATA_HELP, make_datamodule
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier
@@ -25,16 +30,16 @@ def add_parser(what: Any) -> None:
         "dimensions and t-SNE, as Figures S5 to S7 of the SoftPool paper do, and show the videos "
         "closest to the centres of k-means. A feature is what the classifier sees of a video's "
         "central clip. "
-        f"Writes FILE.png, FILE.csv (places of all videos) and FILE.json. Takes {HELP}.",
+        f"Writes FILE.png, FILE.csv (places of all videos) and FILE.json. Takes {DATA_HELP}.",
         epilog="example: vidpool show embedding runs/demo/fit_0/checkpoints/last.ckpt "
-        "--config data/demo --out embedding.png --class Grow --class Shrink",
-        allow_abbrev=False,
+        "--config data/demo --output embedding.png --class Grow --class Shrink",
     )
-    parser.set_defaults(run=run, takes_rest=True)
+    parser.set_defaults(run=run, takes_data=True)
     add = parser.add_argument
     add_checkpoint(add)
+    add_device(add)
     add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
-    add("--out", default="embedding.png", metavar="FILE.png", help="(default: %(default)s)")
+    add("--output", default="embedding.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add("--split", choices=["train", "val", "test"], default="val", help="(default: %(default)s)")
     add(
@@ -70,18 +75,16 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"this picture needs scikit-learn ({error}): pip install 'vidpool[analysis]'"
         ) from error
-    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".csv"])
-    if args.limit < 1 or args.clusters < 1 or not args.perplexity > 0:
-        raise ConfigError(
-            "--limit and --clusters must be at least 1 and --perplexity above 0, got "
-            f"{args.limit}, {args.clusters} and {args.perplexity}"
-        )
+    out = new_file("--output", args.output, [".png"], args.overwrite, [".json", ".csv"])
+    check_at_least(args, 1, "limit", "clusters")
+    if not args.perplexity > 0:
+        raise ConfigError(f"--perplexity must be above 0, got {args.perplexity}")
     configs = [part for path in args.config for part in ("--config", path)]
     datamodule = make_datamodule("show embedding", [*configs, *args.rest])
     class_names = datamodule.class_names
     classes = None
     if args.names:
-        classes = [class_number(name, class_names, "the data set") for name in args.names]
+        classes = [class_index(name, class_names, "the data set") for name in args.names]
     videos = choose_videos(datamodule, args.split, classes, args.limit, args.seed)
     classifier, _, preprocessing = load_classifier(args.ckpt_path, args.device)
     with counting_bar() as progress:

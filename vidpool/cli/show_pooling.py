@@ -23,14 +23,13 @@ from vidpool.analysis.pooling_sheet import (
     write_animation,
 )
 from vidpool.analysis.similarity import WINDOW, Setting, make_layers, similarity
-from vidpool.cli.output import wide_console
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import add_seed, check_at_least
 from vidpool.data.folders import make_folder
 from vidpool.data.progress import counting_bar
 from vidpool.data.sampling import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.nn import KINDS
-from vidpool.results import provenance, write_results
+from vidpool.results import provenance, wide_console, write_results
 from vidpool.video import open_video
 
 PHOTOGRAPH = "coffee.png"  # where nothing is given
@@ -51,8 +50,7 @@ def add_parser(what: Any) -> None:
         description="Draw each image or video beside what pooling leaves of it, at its own size "
         "again, whole and with a region enlarged; of videos, which are pooled in space and time, "
         "also an animation. Without any it takes a photograph that scikit-image ships.",
-        epilog="example: vidpool show pooling photo.jpg video.mp4 --out pooling --kernels 2 4",
-        allow_abbrev=False,
+        epilog="example: vidpool show pooling photo.jpg video.mp4 --output pooling --kernels 2 4",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -80,7 +78,7 @@ def add_parser(what: Any) -> None:
         "(default: where there is most detail)",
     )
     add(
-        "--out",
+        "--output",
         default="pooling",
         metavar="FOLDER",
         help="where NAME.png and NAME.json go, and of videos NAME.mp4 (default: %(default)s)",
@@ -90,7 +88,7 @@ def add_parser(what: Any) -> None:
     for name, default, help in (
         ("frames", 60, "of a video, from its middle"),
         ("stride", 1, "between these frames"),
-        ("short-side", 180, "of a video's frames, in pixels"),
+        ("short_side", 180, "of a video's frames, in pixels"),
     ):
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{help} (%(default)s)")
     add_seed(add, "of stochastic pooling")
@@ -103,10 +101,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work, or a file is there already.
         DataError: A file is a folder, or none can be read and is large enough.
     """
-    for name in ("frames", "stride", "short_side"):
-        if getattr(args, name) < 1:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    check_at_least(args, 1, "frames", "stride", "short_side")
     zoom = _region(args.zoom)
     methods, kernel_sizes = (list(dict.fromkeys(n)) for n in (args.methods, args.kernels))
     make_layers(methods, kernel_sizes)  # says now what cannot be made
@@ -116,14 +111,14 @@ def run(args: argparse.Namespace) -> int:
             raise DataError(f"{file}: is a folder; name files in it, such as {file}/*.png")
     if not files:
         files = [file for file in photographs() if file.name == PHOTOGRAPH]
-    folder = Path(args.out)
+    folder = Path(args.output)
     names = _names(files)
     for file, name in names.items():
         for suffix in (".json", ".png", *([] if _is_image(file) else [f".{args.animation}"])):
             if (folder / f"{name}{suffix}").exists() and not args.overwrite:
                 raise ConfigError(
                     f"{folder / name}{suffix} exists; give --overwrite to replace it, or another "
-                    "--out"
+                    "--output"
                 )
     make_folder(folder)
     failures: list[str] = []
@@ -220,7 +215,7 @@ def _read(file: Path, args: argparse.Namespace, largest: int) -> _Shown:
         raise ConfigError(
             f"{file}: {clip.shape[1]} frames of {clip.shape[3]} x {clip.shape[2]} pixels are too "
             f"small for windows of {largest} and for SSIM's of {WINDOW}: give larger --frames and "
-            "--short-side"
+            "--short_side"
         )
     return _Shown(clip, fps)
 

@@ -15,8 +15,7 @@ from vidpool.analysis.saliency import (
     saliency_sheet,
     saliency_video,
 )
-from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file
+from vidpool.cli.arguments import add_checkpoint, add_device, check_at_least, class_index, new_file
 from vidpool.data.dataset import clip_positions, read_views
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.progress import counting_bar
@@ -37,14 +36,14 @@ def add_parser(what: Any) -> None:
         "What is shown is the clip in the middle of the video and its central crop. Writes "
         "FILE.png, FILE.mp4 and, with settings and chosen kernels, FILE.json.",
         epilog="example: vidpool show saliency runs/demo/fit_0/checkpoints/last.ckpt video.mp4 "
-        "--out saliency.png --layer layer3 --depth 2",
-        allow_abbrev=False,
+        "--output saliency.png --layer layer3 --depth 2",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
     add_checkpoint(add)
-    add("video", metavar="VIDEO", help="a video file; a picture where the network takes pictures")
-    add("--out", default="saliency.png", metavar="FILE.png", help="(default: %(default)s)")
+    add("video", metavar="VIDEO", help="a video file; a picture if the network takes pictures")
+    add_device(add)
+    add("--output", default="saliency.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add("--class", dest="name", metavar="NAME", help="the class (default: the predicted one)")
     add("--method", choices=[*METHODS, "both"], default="both", help="(default: %(default)s)")
@@ -77,16 +76,15 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work; a file would be overwritten.
         VideoError: The video cannot be read.
     """
-    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".mp4"])
-    if args.depth < 1 or args.fps < 1:
-        raise ConfigError(f"--depth and --fps must be at least 1, got {args.depth} and {args.fps}")
+    out = new_file("--output", args.output, [".png"], args.overwrite, [".json", ".mp4"])
+    check_at_least(args, 1, "depth", "fps")
     if not 0 <= args.threshold <= 1:
         raise ConfigError(f"--threshold must lie within [0, 1], got {args.threshold}")
     classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
     classifier.requires_grad_(False)  # only maps need gradients
     label = None
     if args.name is not None:
-        label = class_number(args.name, class_names, args.ckpt_path)
+        label = class_index(args.name, class_names, args.ckpt_path)
     central = replace(preprocessing, clips=1, crops=1)
     views = read_views(args.video, central, args.decoder)
     with open_video(args.video, args.decoder) as video:

@@ -18,7 +18,7 @@ from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from vidpool.cli.datamodules import VideoDataModule
+from vidpool.cli.configs import VideoDataModule, expand_bases, read_surrogates
 from vidpool.cli.lightning import (
     NetworkSummary,
     constructor_errors,
@@ -27,8 +27,6 @@ from vidpool.cli.lightning import (
     silence_noise,
     unknown_monitor,
 )
-from vidpool.cli.recipes import expand_bases
-from vidpool.cli.yaml_texts import read_all_names
 from vidpool.errors import CheckpointError, ConfigError, StoppedError, VidpoolError
 from vidpool.files import expand_path, is_utf8
 from vidpool.models.weights.loading import load_checkpoint
@@ -87,7 +85,7 @@ def parse_fit(arguments: list[str]) -> "ParsedFit":
 
 def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
     usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
-    read_all_names()
+    read_surrogates()
     return cls(
         VideoClassifier,
         VideoDataModule,

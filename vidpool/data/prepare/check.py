@@ -238,7 +238,7 @@ def _has_notes(folder: Path, about: dict[str, str]) -> bool:
     Raises:
         DataError: It is not, and a file that a check would write is there.
     """
-    way_out = "give another folder as --out, or remove it"
+    way_out = "give another folder as --output, or remove it"
     begun = False
     try:
         for name in (RECORDS, *REPORT):
@@ -368,7 +368,7 @@ class _Notes:
                 if number == 0 and note != about:
                     raise DataError(
                         f"{self._path}: is of another data set ({note}); give another folder as "
-                        "--out"
+                        "--output"
                     )
                 complete += len(line)
                 if number == 0 or not _is_note(note):

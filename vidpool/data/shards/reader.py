@@ -320,8 +320,8 @@ class ShardLoader:
         self._made = state["made"] if state.get("epoch") == self._epoch else 0
         if self._made and max(1, state["workers"]) != max(1, self._loader.num_workers):
             raise ConfigError(
-                f"data.workers was {state['workers']} and is {self._loader.num_workers}: within an "
-                "epoch, shards can be gone on with by the same number only"
+                f"data.num_workers was {state['workers']} and is {self._loader.num_workers}: "
+                "within an epoch, shards can be gone on with by the same number only"
             )
         self.dataset.begin(self._epoch, self._made)
         for batch in self._loader:
@@ -434,10 +434,10 @@ class ShardDataModule(VideoDataModule):
         loader = ShardLoader(
             dataset,
             self._batches_done if trainer and shuffle else None,
-            num_workers=self.workers,
-            multiprocessing_context=self.worker_start if self.workers else None,
+            num_workers=self.num_workers,
+            multiprocessing_context=self.worker_start if self.num_workers else None,
             worker_init_fn=outlive_signals,
-            persistent_workers=self.workers > 0,
+            persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
         loader.set_epoch(trainer.current_epoch if trainer else 0)

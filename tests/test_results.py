@@ -1,6 +1,8 @@
+"""Results of measurements, on the console."""
+
 from rich.table import Table
 
-from vidpool.cli.output import wide_console
+from vidpool.results import wide_console
 
 
 def test_tables_in_pipes_are_as_wide_as_their_content(capsys, monkeypatch):
