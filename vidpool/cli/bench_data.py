@@ -1,4 +1,4 @@
-"""``vidpool bench data``: how fast clips are loaded, and by which number of workers."""
+"""``vidpool bench data``: clips per second of loading, by stage and number of workers."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no conf
 
 
 class _NoDataSet(VideoDataModule):
-    """The settings that files are read with where there is no config."""
+    """Default settings for reading files without a config."""
 
     class_names = ["none"]  # noqa: RUF012 (a property in the base class)
 
 
 def add_parser(what: Any) -> None:
-    """Add ``data`` to what ``vidpool bench`` measures."""
+    """Add ``data`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "data",
-        help="loading of training clips, by stage and by workers, beside PyTorchVideo",
+        help="time the loading of training clips, compared with PyTorchVideo",
         usage="%(prog)s [--config FILE] [--files FILE...] [options] [--data.OPTION VALUE]...",
-        description="Load random training clips of a data set, or of each FILE: milliseconds of a "
-        "clip by stage, clips a second with several numbers of workers, beside PyTorchVideo's "
-        "LabeledVideoDataset on the same videos, and how many workers a training step needs.",
+        description="Load random training clips of a data set, or of each FILE. Prints "
+        "milliseconds per clip by stage, clips per second for several numbers of workers, compared "
+        "with PyTorchVideo's LabeledVideoDataset on the same videos, and how many workers a "
+        "training step needs.",
         epilog=f"{DATA_HELP}. Example: vidpool bench data --config data/ucf101 --step_ms 250",
     )
     parser.set_defaults(run=run, takes_data=True)
     add = parser.add_argument
     # not as positional arguments, which would swallow the values of --config and --data.…
-    add("--files", nargs="+", default=[], metavar="FILE", help="videos, each measured by itself")
+    add("--files", nargs="+", default=[], metavar="FILE", help="videos, each measured alone")
     add(
         "--num_workers",
         type=int,
@@ -61,7 +62,7 @@ def add_parser(what: Any) -> None:
     add("--clips", type=int, default=64, metavar="N", help="of each round (default: %(default)s)")
     add("--rounds", type=int, default=3, metavar="N", help="(default: %(default)s)")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
-    add("--no_peer", action="store_true", help="without PyTorchVideo")
+    add("--no_peer", action="store_true", help="do not measure PyTorchVideo")
     add_output(add, "every time")
 
 
@@ -119,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _subjects(files: list[str], rest: list[str]) -> list[Subject]:
-    """The data set, or each file by itself, read with the config's settings where there is one."""
+    """Return the data set, or one subject per file; files are read with the config's settings."""
     if rest:
         data = make_datamodule("bench data", rest)
     elif files:

@@ -1,4 +1,4 @@
-"""``vidpool bench decode``: which decoders return wrong frames, and what a clip costs."""
+"""``vidpool bench decode``: wrong frames and CPU time per clip, by decoder."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ MIB = 2**20
 
 
 def add_parser(what: Any) -> None:
-    """Add ``decode`` to what ``vidpool bench`` measures."""
+    """Add ``decode`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "decode",
-        help="reading clips of videos, beside decord and torchcodec",
+        help="time reading clips of videos, compared with decord and torchcodec",
         description=f"Read clips of {FRAMES} frames, stride {STRIDE}, short side {SHORT_SIDE}, at "
-        "random places of videos: CPU time beside decord and torchcodec, one thread each, and, on "
-        "generated videos whose frames carry their numbers, how many frames are wrong.",
+        "random places of videos. Prints CPU time compared with decord and torchcodec, one thread "
+        "each, and the share of wrong frames on generated videos with numbered frames.",
         epilog=f"kinds: {', '.join(KINDS)}. Example: vidpool bench decode --kind gop12.mp4 my.avi",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("files", nargs="*", metavar="FILE", help="videos of your own (default: all kinds)")
+    add("files", nargs="*", metavar="FILE", help="your own videos (default: all kinds)")
     add("--kind", action="append", metavar="NAME", help="a kind to generate, repeatable")
-    add("--keep", metavar="DIR", help="where generated videos stay (default: nowhere)")
+    add("--keep", metavar="DIR", help="keep generated videos here (default: they are deleted)")
     add(
         "--rounds",
         type=int,
         default=ROUNDS,
         metavar="N",
-        help="clips of each (default: %(default)s)",
+        help="clips of each video (default: %(default)s)",
     )
     add("--memory", type=int, metavar="N", help="also read N clips and watch memory grow")
     add_output(add, "every time")

@@ -26,7 +26,7 @@ def add_parser(what: Any) -> None:
     """Add ``index`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "index",
-        help="loading the index of a data set, and the memory it takes, by size",
+        help="time loading the index of a data set, and measure its memory, by size",
         description="Generate annotation files as HACS has them, make their indexes, and measure "
         "how long these take to load in a fresh process, and the memory that they take there and "
         f"in {WORKERS} loader processes over an epoch (at most 1.6 million clips of it).",

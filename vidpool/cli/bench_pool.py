@@ -41,19 +41,19 @@ def add_parser(what: Any) -> None:
     """Add ``pool`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "pool",
-        help="soft, max and average pooling, beside a copy; every method (Table 3)",
+        help="time soft, max and average pooling, or every pooling method (Table 3)",
         description="Time forward and forward + backward of soft, max and average pooling and of "
-        "SoftPool in plain PyTorch, interleaved in one process, beside `x.clone()`. With "
-        "--methods, instead, forward and backward of every pooling method, beside average pooling "
-        "and the paper's Table 3, and their memory.",
+        "SoftPool in plain PyTorch, interleaved in one process, compared with `x.clone()`. With "
+        "--methods, time forward and backward of every pooling method and measure its memory, "
+        "compared with average pooling and the paper's Table 3.",
         epilog=f"cases: {', '.join(CASES)}. example: vidpool bench pool --methods all "
         "--output table3.json",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
     add("--case", action="append", metavar="NAME", help="a case, repeatable (default: all)")
-    add("--shape", metavar="N,C,T,H,W", help="a case of your own; also N,C,H,W and N,C,T")
-    add("--kernel_size", metavar="K", help="of --shape's windows: 3, or 1,3,3")
+    add("--shape", metavar="N,C,T,H,W", help="a custom case; also N,C,H,W and N,C,T")
+    add("--kernel_size", metavar="K", help="window size for --shape: 3, or 1,3,3")
     add("--stride", metavar="S", help="(default: the kernel size)")
     add("--padding", metavar="P", help="(default: 0)")
     add(
@@ -84,7 +84,7 @@ def add_parser(what: Any) -> None:
         )
     add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: 1 with --device cpu)")
-    add("--rounds", type=int, metavar="N", help="(default: two seconds a case, 7 to 200 rounds)")
+    add("--rounds", type=int, metavar="N", help="(default: two seconds per case, 7 to 200 rounds)")
     add("--compile", action="store_true", help="plain PyTorch under torch.compile too (slow)")
     add_output(add, "every time")
 
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
-    """The cases asked for, the user's own one last, all checked.
+    """Return the checked cases, the custom one last.
 
     Raises:
         ConfigError: A case is unknown, or --shape and its window are incomplete or do not fit.
@@ -176,7 +176,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
 
 
 def _methods(args: argparse.Namespace) -> list[str]:
-    """The pooling methods that ``--methods`` names; none where it is not given.
+    """Return the pooling methods of ``--methods``; none without it.
 
     Raises:
         ConfigError: One is unknown, or --compile was given, which is for SoftPool in plain PyTorch.
@@ -192,7 +192,7 @@ def _methods(args: argparse.Namespace) -> list[str]:
 
 
 def _numbers(args: argparse.Namespace, name: str) -> tuple[int, ...]:
-    """The comma-separated whole numbers of an option; none where it was not given."""
+    """Return the comma-separated whole numbers of an option; none without it."""
     text = getattr(args, name)
     try:
         numbers = tuple(map(int, text.split(","))) if text else ()

@@ -1,4 +1,4 @@
-"""``vidpool show activations``: inputs that excite what a network has learnt. Figure S2."""
+"""``vidpool show activations``: inputs that maximize activations of a network. Figure S2."""
 
 import argparse
 from dataclasses import asdict
@@ -47,17 +47,17 @@ PAPER = Settings()
 
 
 def add_parser(what: Any) -> None:
-    """Add ``activations`` to what ``vidpool show`` draws."""
+    """Add ``activations`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "activations",
-        help="inputs that excite what a network has learnt (Figure S2)",
-        description="Activation maximisation: change noise until the ten kernels of a class in "
-        "the network's last stage are as active as can be, as for Figure S2 of the SoftPool paper. "
-        "With a config the kernels are those with the highest mean activation over examples of the "
-        "class, as in the paper; without one those that raise the class's score most. By default "
-        "quicker than the paper: the checkpoint's own size, fewer iterations, and gradients that "
-        "are smoothed and shifted, which makes shapes where the paper's settings make noise. "
-        f"Writes FILE.png, FILE.json and, of clips, FILE.mp4. Takes {DATA_HELP}.",
+        help="draw inputs that maximize activations of a network (Figure S2)",
+        description="Activation maximization: optimize noise to maximize the activation of ten "
+        "kernels of a class in the network's last stage, as for Figure S2 of the SoftPool paper. "
+        "With a config, these kernels have the highest mean activation over examples of the "
+        "class, as in the paper; without one, they raise the class's score most. The defaults are "
+        "faster than the paper's settings: the checkpoint's own size, fewer iterations, and "
+        "smoothed and shifted gradients, which make shapes instead of noise. "
+        f"Writes FILE.png, FILE.json and, for clips, FILE.mp4. Takes {DATA_HELP}.",
         epilog="example: vidpool show activations runs/demo/fit_0/checkpoints/last.ckpt "
         "--class Grow --class Shrink --config data/demo --output activations.png",
     )
@@ -73,7 +73,7 @@ def add_parser(what: Any) -> None:
         dest="names",
         action="append",
         metavar="NAME",
-        help=f"may be given several times (default: the first {CLASSES} classes)",
+        help=f"a class; may be repeated (default: the first {CLASSES} classes)",
     )
     add("--layer", metavar="NAME", help="(default: the network's last stage)")
     add(
@@ -160,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace, crop: int) -> Settings:
-    """The paper's settings or the quick ones, and over them what the user gave.
+    """Return the paper's settings or the quick ones, overridden by the options.
 
     Raises:
         ConfigError: A value cannot work.
@@ -191,7 +191,7 @@ def _targets(
     preprocessing: Preprocessing,
     progress: Progress,
 ) -> list[Target]:
-    """Kernels by examples of the data that the config names."""
+    """Return the targets by examples of the data in the config."""
     configs = [part for path in args.config for part in ("--config", path)]
     datamodule = make_datamodule("show activations", [*configs, *args.rest])
     there = [class_index(name, datamodule.class_names, "the data set") for name in names]

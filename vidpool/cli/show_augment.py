@@ -15,10 +15,10 @@ def add_parser(what: Any) -> None:
     """Add ``augment`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "augment",
-        help="what each augmentation does to a video",
-        description="Draw a contact sheet: one row for each augmentation, three seeds in each, and "
-        "of each three frames of the clip. With a config, its clip shape and, in a last row, its "
-        f"own augmentation are shown: {DATA_HELP}.",
+        help="draw the effect of each augmentation on a video",
+        description="Draw a contact sheet: one row per augmentation, with three seeds and three "
+        "frames of the clip each. With a config, its clip shape is used, and the last row shows "
+        f"its own augmentation: {DATA_HELP}.",
         epilog="example: vidpool show augment video.mp4 --output sheet.png "
         "--config recipes/ucf101 --config augment/authors",
     )

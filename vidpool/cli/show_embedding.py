@@ -1,4 +1,4 @@
-"""``vidpool show embedding``: what lies near what in the features. Figures S5 to S7."""
+"""``vidpool show embedding``: t-SNE of the features of videos. Figures S5 to S7."""
 
 import argparse
 from typing import Any
@@ -22,15 +22,15 @@ LIMIT = 2000  # videos, of which t-SNE takes some ten seconds
 
 
 def add_parser(what: Any) -> None:
-    """Add ``embedding`` to what ``vidpool show`` draws."""
+    """Add ``embedding`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "embedding",
-        help="which videos lie near each other in the features (Figures S5 to S7)",
-        description="Reduce the features of a data set's videos to a plane, by PCA to 50 "
-        "dimensions and t-SNE, as Figures S5 to S7 of the SoftPool paper do, and show the videos "
-        "closest to the centres of k-means. A feature is what the classifier sees of a video's "
-        "central clip. "
-        f"Writes FILE.png, FILE.csv (places of all videos) and FILE.json. Takes {DATA_HELP}.",
+        help="draw t-SNE of the features of videos (Figures S5 to S7)",
+        description="Reduce the features of a data set's videos to two dimensions, by PCA to 50 "
+        "dimensions and t-SNE, as in Figures S5 to S7 of the SoftPool paper, and show the videos "
+        "closest to the centres of k-means clusters. Features are the classifier's input for the "
+        "central clip of a video. Writes FILE.png, FILE.csv (coordinates of all videos) and "
+        f"FILE.json. Takes {DATA_HELP}.",
         epilog="example: vidpool show embedding runs/demo/fit_0/checkpoints/last.ckpt "
         "--config data/demo --output embedding.png --class Grow --class Shrink",
     )
@@ -47,14 +47,14 @@ def add_parser(what: Any) -> None:
         dest="names",
         action="append",
         metavar="NAME",
-        help="videos of this class; may be given several times (default: all classes)",
+        help="videos of this class; may be repeated (default: all classes)",
     )
     add(
         "--limit",
         type=int,
         default=LIMIT,
         metavar="N",
-        help="at most so many videos, drawn at random (default: %(default)s)",
+        help="maximum number of videos, drawn at random (default: %(default)s)",
     )
     add("--clusters", type=int, default=10, metavar="K", help="of k-means (default: %(default)s)")
     add("--perplexity", type=float, default=30, help="of t-SNE (default: %(default)s)")
@@ -101,11 +101,11 @@ def run(args: argparse.Namespace) -> int:
         embedding = embed(found.features, found.label, args.clusters, args.perplexity, args.seed)
     if found.bad:
         print(f"{len(found.bad)} videos could not be read, such as {found.bad[0]}")
-    told = f"PCA kept {embedding.explained:.1%} of the variance"
+    summary = f"PCA kept {embedding.explained:.1%} of the variance"
     if embedding.silhouette is not None:
-        told += f"; silhouette of the classes {embedding.silhouette:.3f}"
+        summary += f"; silhouette of the classes {embedding.silhouette:.3f}"
     what = "videos" if preprocessing.frames > 1 else "pictures"
-    print(f"{len(found.paths)} {what}: {told}")
+    print(f"{len(found.paths)} {what}: {summary}")
     content = {
         "checkpoint": args.ckpt_path,
         "split": args.split,
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
             )
         ],
     }
-    title = f"{args.ckpt_path}\n{args.split}, {len(found.paths)} {what}; {told}"
+    title = f"{args.ckpt_path}\n{args.split}, {len(found.paths)} {what}; {summary}"
     figure = embedding_figure(embedding, found, class_names, title)
     about = provenance(args.command, args.seed)
     written = write_results(out.with_suffix(".json"), about, content, figure)

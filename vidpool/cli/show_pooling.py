@@ -36,20 +36,20 @@ PHOTOGRAPH = "coffee.png"  # where nothing is given
 
 
 class _Shown(NamedTuple):
-    """A picture (3, H, W), or a clip (3, T, H, W) with its frames a second; uint8."""
+    """A picture (3, H, W), or a clip (3, T, H, W) with its frames per second; uint8."""
 
     pixels: Tensor
     fps: float | None
 
 
 def add_parser(what: Any) -> None:
-    """Add ``pooling`` to what ``vidpool show`` draws."""
+    """Add ``pooling`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "pooling",
-        help="images or videos beside what pooling makes of them",
-        description="Draw each image or video beside what pooling leaves of it, at its own size "
-        "again, whole and with a region enlarged; of videos, which are pooled in space and time, "
-        "also an animation. Without any it takes a photograph that scikit-image ships.",
+        help="draw images and videos before and after pooling (Figures 3, 5, 6, S1, S3)",
+        description="Draw each image or video before and after pooling, enlarged to its original "
+        "size, as a whole and with a zoomed region. Videos are pooled in space and time, and also "
+        "become an animation. Without a file, a photograph that scikit-image ships is used.",
         epilog="example: vidpool show pooling photo.jpg video.mp4 --output pooling --kernels 2 4",
     )
     parser.set_defaults(run=run)
@@ -75,13 +75,13 @@ def add_parser(what: Any) -> None:
         "--zoom",
         metavar="X,Y,SIDE",
         help="the region to enlarge, in pixels from the upper left corner of what is shown "
-        "(default: where there is most detail)",
+        "(default: the most detailed one)",
     )
     add(
         "--output",
         default="pooling",
         metavar="FOLDER",
-        help="where NAME.png and NAME.json go, and of videos NAME.mp4 (default: %(default)s)",
+        help="folder of NAME.png, NAME.json and, for videos, NAME.mp4 (default: %(default)s)",
     )
     add("--overwrite", action="store_true", help="replace these files")
     add("--animation", choices=ANIMATIONS, default="mp4", help="(default: %(default)s)")
@@ -95,7 +95,7 @@ def add_parser(what: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw and write; files that cannot be read are left out, named, and make the status 1.
+    """Draw and write; unreadable files are listed and make the exit status 1.
 
     Raises:
         ConfigError: An option cannot work, or a file is there already.
@@ -225,7 +225,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _names(files: list[Path]) -> dict[Path, str]:
-    """A name for each file's results: its own without suffix, numbered where two are the same."""
+    """Return the name of each file's results: its own without suffix, numbered if not unique."""
     names: dict[Path, str] = {}
     for file in files:
         name, number = file.stem, 1

@@ -1,4 +1,4 @@
-"""``vidpool show saliency``: where a network looks in a video. Figure S4."""
+"""``vidpool show saliency``: the regions of a video that a network uses. Figure S4."""
 
 import argparse
 from dataclasses import replace
@@ -27,13 +27,13 @@ from vidpool.video import DECODERS, open_video
 
 
 def add_parser(what: Any) -> None:
-    """Add ``saliency`` to what ``vidpool show`` draws."""
+    """Add ``saliency`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "saliency",
-        help="where a network looks in a video (Figure S4)",
-        description="Draw over a video which places and times speak for a class: by Class Feature "
-        "Pyramids (Stergiou et al. 2019), as in Figure S4 of the SoftPool paper, and by Grad-CAM. "
-        "What is shown is the clip in the middle of the video and its central crop. Writes "
+        help="draw which regions of a video a network uses (Figure S4)",
+        description="Draw a heat map of the regions and times that speak for a class, by Class "
+        "Feature Pyramids (Stergiou et al. 2019), as in Figure S4 of the SoftPool paper, and by "
+        "Grad-CAM. The clip is in the middle of the video, and its crop is central. Writes "
         "FILE.png, FILE.mp4 and, with settings and chosen kernels, FILE.json.",
         epilog="example: vidpool show saliency runs/demo/fit_0/checkpoints/last.ckpt video.mp4 "
         "--output saliency.png --layer layer3 --depth 2",
@@ -69,7 +69,7 @@ def add_parser(what: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look and draw.
+    """Compute and draw saliency.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
@@ -109,11 +109,11 @@ def run(args: argparse.Namespace) -> int:
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     frames = views[0].permute(1, 2, 3, 0)
-    told = f"{class_names[label]}: {float(scores[label]):.1%}"
+    summary = f"{class_names[label]}: {float(scores[label]):.1%}"
     if label != predicted:
-        told += f" (predicted: {class_names[predicted]}, {float(scores[predicted]):.1%})"
-    print(told)
-    sheet = saliency_sheet(frames, positions, found, f"{args.video}\n{told}")
+        summary += f" (predicted: {class_names[predicted]}, {float(scores[predicted]):.1%})"
+    print(summary)
+    sheet = saliency_sheet(frames, positions, found, f"{args.video}\n{summary}")
     content = {
         "checkpoint": args.ckpt_path,
         "video": args.video,
