@@ -10,7 +10,9 @@ File names that are not UTF-8 contain lone surrogates in Python. PyYAML writes t
 but libyaml does not read that; :func:`load_yaml` does.
 """
 
+import argparse
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -135,6 +137,27 @@ def _parts(path: Path, users: tuple[Path, ...], section: str | None) -> list[str
     if section is not None:
         content = {section: content[section]} if section in content else {}
     return [*parts, yaml.safe_dump(content, sort_keys=False)] if content else parts
+
+
+def add_config(add: Callable[..., Any]) -> None:
+    """Add ``--config`` to a parser with positional arguments; :func:`data_arguments` reads it.
+
+    Without it, argparse would take the value of ``--config`` for a positional argument.
+
+    Args:
+        add: ``add_argument`` of a parser.
+    """
+    text = "a recipe, or only its data section"
+    add("--config", "-c", action="append", default=[], metavar="FILE", help=text)
+
+
+def data_arguments(args: argparse.Namespace) -> list[str]:
+    """Return ``--config FILE`` and ``--data.option VALUE`` for :func:`parse_data`, if any.
+
+    Args:
+        args: The parsed options, with those that the parser does not know as ``rest``.
+    """
+    return [*(part for file in args.config for part in ("--config", file)), *args.rest]
 
 
 def parse_data(command: str, arguments: list[str]) -> Namespace:

@@ -32,7 +32,7 @@ from vidpool.cli.arguments import (
     class_index,
     new_file,
 )
-from vidpool.cli.configs import DATA_HELP, make_datamodule
+from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, make_datamodule
 from vidpool.data.dataset import Preprocessing
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.progress import counting_bar
@@ -65,7 +65,7 @@ def add_parser(what: Any) -> None:
     add = parser.add_argument
     add_checkpoint(add)
     add_device(add)
-    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
+    add_config(add)
     add("--output", default="activations.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add(
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     labels = [class_index(name, class_names, args.ckpt_path) for name in names]
     start = noise(1, preprocessing.frames, settings.side, settings.seed).to(classifier.device)
     (layer,) = find_layers(classifier, start, args.layer)
-    by_examples = bool(args.config or args.rest)
+    by_examples = bool(data_arguments(args))
     with counting_bar() as progress:
         if by_examples:
             targets = _targets(args, classifier, layer, names, labels, preprocessing, progress)
@@ -192,8 +192,7 @@ def _targets(
     progress: Progress,
 ) -> list[Target]:
     """Return the targets by examples of the data in the config."""
-    configs = [part for path in args.config for part in ("--config", path)]
-    datamodule = make_datamodule("show activations", [*configs, *args.rest])
+    datamodule = make_datamodule("show activations", data_arguments(args))
     there = [class_index(name, datamodule.class_names, "the data set") for name in names]
     tables = [choose_videos(datamodule, args.split, [i], args.examples, args.seed) for i in there]
     task = progress.add_task("activations of examples", total=sum(map(len, tables)))

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from vidpool.cli.arguments import PICTURES, add_seed, new_file
-from vidpool.cli.configs import DATA_HELP, parse_data
+from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, parse_data
 from vidpool.data.schedule import ClipShape
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.transforms.contact_sheet import augmentation_sheet
@@ -25,7 +25,7 @@ def add_parser(what: Any) -> None:
     parser.set_defaults(run=run, takes_data=True)
     add = parser.add_argument
     add("video", metavar="VIDEO", help="a video file")
-    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe")
+    add_config(add)
     add("--output", required=True, metavar="FILE.png", help="the picture; also .jpg, .pdf, .svg")
     add("--overwrite", action="store_true", help="replace it")
     add("--mix_with", metavar="VIDEO", help="for mixup and cutmix (default: the video, mirrored)")
@@ -43,10 +43,9 @@ def run(args: argparse.Namespace) -> int:
     """
     out = new_file("--output", args.output, PICTURES, args.overwrite)
     shape, own, decoder = ClipShape(args.frames, args.stride, args.crop).check(), None, "auto"
-    # known here, so that its value is not taken for the video
-    rest = [*(part for path in args.config for part in ("--config", path)), *args.rest]
-    if rest:
-        options = parse_data("show augment", rest).init_args
+    arguments = data_arguments(args)
+    if arguments:
+        options = parse_data("show augment", arguments).init_args
         shape = ClipShape(options.frames, options.stride, options.crop).check()
         own, decoder = Augmentation(**options.augment.as_dict()), options.decoder
     seeds = range(args.seed, args.seed + 3)

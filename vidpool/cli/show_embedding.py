@@ -12,7 +12,7 @@ from vidpool.cli.arguments import (
     class_index,
     new_file,
 )
-from vidpool.cli.configs import DATA_HELP, make_datamodule
+from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, make_datamodule
 from vidpool.data.progress import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier
@@ -38,7 +38,7 @@ def add_parser(what: Any) -> None:
     add = parser.add_argument
     add_checkpoint(add)
     add_device(add)
-    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
+    add_config(add)
     add("--output", default="embedding.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add("--split", choices=["train", "val", "test"], default="val", help="(default: %(default)s)")
@@ -79,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     check_at_least(args, 1, "limit", "clusters")
     if not args.perplexity > 0:
         raise ConfigError(f"--perplexity must be above 0, got {args.perplexity}")
-    configs = [part for path in args.config for part in ("--config", path)]
-    datamodule = make_datamodule("show embedding", [*configs, *args.rest])
+    datamodule = make_datamodule("show embedding", data_arguments(args))
     class_names = datamodule.class_names
     classes = None
     if args.names:
