@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidpool.analysis.mcnemar import read_predictions
+from vidpool.cli.configs import load_yaml
 from vidpool.cli.predict import write_predictions as write_predicted
-from vidpool.cli.yaml_texts import load_yaml
 from vidpool.data.catalogue.index import read_index, write_index
 from vidpool.data.catalogue.listing import Listing
 from vidpool.data.catalogue.table import LabelledVideo, VideoTable

@@ -1,3 +1,5 @@
+"""Results of measurements, on the console."""
+
 from rich.table import Table
 
 from vidpool.results import wide_console

@@ -24,7 +24,7 @@ SOURCES = (
 
 FIND_A_RECIPE = """
 import vidpool
-from vidpool.cli.recipes import expand_bases
+from vidpool.cli.configs import expand_bases
 print(vidpool.__file__)
 print(*expand_bases(["--config", "table7/hacs/i3d"])[1::2], sep="\\0")
 """

@@ -22,7 +22,7 @@ RUNS = Path("runs/demo")
 def main() -> None:
     """Generate, train, test and predict; then list the results."""
     os.chdir(ROOT)
-    run_vidpool("data", "demo", "--out", DATA)
+    run_vidpool("data", "demo", "--output", DATA)
     checkpoint = train_or_resume(RECIPE, RUNS)
     run = checkpoint.parents[1]
     moving = evaluate(RECIPE, checkpoint, "test_views")
@@ -30,9 +30,7 @@ def main() -> None:
     held_out = DATA / (DATA / "ucfTrainTestlist/testlist01.txt").read_text().splitlines()[-1]
     prediction = run / "prediction.json"
     clips, frames = read_metrics(moving), read_metrics(static)
-    run_vidpool(
-        *("predict", "--ckpt_path", checkpoint, "--output", prediction, "--overwrite", held_out)
-    )
+    run_vidpool("predict", checkpoint, "--output", prediction, "--overwrite", held_out)
     print(
         f"""
 made:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     os.chdir(ROOT)
     source = options.source
-    run_vidpool("data", "demo", "--out", source, "--clips-per-group", options.clips_per_group)
+    run_vidpool("data", "demo", "--output", source, "--clips_per_group", options.clips_per_group)
     annotations = write_hacs(source, options.data)
     lists = write_ucf101(source, options.data / "ucfTrainTestlist", options.videos)
 
@@ -76,11 +76,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(name, type=type(default), default=default, help=f"{text} ({default})")
 
     add("--source", Path("data/demo"), "the demo data set, made where it is not there")
-    add("--clips-per-group", 10, "clips of each class and background in it")
+    add("--clips_per_group", 10, "clips of each class and background in it")
     add("--data", Path("data/finetune_demo"), "where the two layouts are made")
     add("--runs", Path("runs/finetune_demo"), "where runs and results go")
     add("--videos", 24, "training videos of each class to fine-tune on")
-    add("--pretrain-epochs", 12, "epochs of pre-training")
+    add("--pretrain_epochs", 12, "epochs of pre-training")
     add("--epochs", 6, "epochs of fine-tuning, and of training from scratch")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(1 2 3)")
     options = parser.parse_args(arguments)

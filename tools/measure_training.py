@@ -1,7 +1,7 @@
 """Measure training steps: half precision beside float32, SoftPool beside max pooling.
 
-    python tools/measure_training.py --out benchmarks/training_NAME.json        # on a GPU
-    python tools/measure_training.py --device cpu --tiny --out trial.json       # a dry run
+    python tools/measure_training.py --output benchmarks/training_NAME.json        # on a GPU
+    python tools/measure_training.py --device cpu --tiny --output trial.json       # a dry run
 
 For each network and clip shape (the full one and those of multigrid training) the four kinds of
 step are timed in turn, round by round, so that their ratios are of the same moments; with each goes
@@ -158,15 +158,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file; must be new")
+    parser.add_argument("--output", type=Path, required=True, help="the JSON file; must be new")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small networks and clips")
     parser.add_argument("--batch", type=int, default=8, help="full clips in a batch")
     parser.add_argument("--rounds", type=int, default=7, help="of each step")
     parser.add_argument("--minutes", type=float, default=8.0, help="after which no case is begun")
     options = parser.parse_args(arguments)
-    if options.out.exists():
-        parser.error(f"{options.out} exists; give another name")
+    if options.output.exists():
+        parser.error(f"{options.output} exists; give another name")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; --device cpu --tiny makes a dry run")
     device = options.device
@@ -196,9 +196,9 @@ def main(arguments: list[str] | None = None) -> None:
         measured = measure(network, shape, device, stopwatch, options.rounds)
         print(case, measured["ratios"], flush=True)
         report["cases"].append({**case, **measured})
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"written: {options.out}")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"written: {options.output}")
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def test_report(tmp_path, capsys):
         (["--seeds", "1"], "two different seeds or more"),
         (["--seeds", "1", "1"], "two different seeds or more"),
         (["--noise", "1"], "--noise 1.0 must lie within"),
-        (["--test-videos", "0"], "--test-videos must be at least 1"),
+        (["--test_videos", "0"], "--test_videos must be at least 1"),
     ],
 )
 def test_mistakes_are_told(capsys, arguments, message):
@@ -173,7 +173,7 @@ def test_mistakes_are_told(capsys, arguments, message):
 def run(folder):
     """Compare at a size at which nothing is learnt."""
     options = ["--source", folder / "demo", "--data", folder / "data", "--runs", folder / "runs"]
-    options += ["--clips-per-group", 1, "--videos", 2, "--test-videos", 1, "--epochs", 1]
+    options += ["--clips_per_group", 1, "--videos", 2, "--test_videos", 1, "--epochs", 1]
     module = "vidpool.analysis.compare_poolings"
     command = [sys.executable, "-m", module, *options, "--rounds", 1, "--seeds", 5, 6]
     done = subprocess.run(map(str, command), check=True, capture_output=True, text=True)

@@ -17,7 +17,7 @@ TINY = {
             "batch_size": 6,
             "test_clips": 3,
             "test_crops": 3,
-            "workers": 0,
+            "num_workers": 0,
             "augment": {"flip": 0.5},
         },
     },

@@ -7,7 +7,7 @@ import pytest
 
 from vidpool.analysis.published import TABLE_3_LATENCY
 from vidpool.bench.methods import TABLE_3_CASE
-from vidpool.cli import bench, main
+from vidpool.cli import bench_pool, main
 from vidpool.cli.bench_methods import published_ratios
 from vidpool.nn.registry import POOLING_METHODS
 
@@ -18,7 +18,7 @@ SMALL = ["--shape", "1,2,4,4,4", "--kernel_size", "2", "--rounds", "2"]
 @pytest.fixture(autouse=True)
 def cold_heap(monkeypatch):
     """Other tests of this process keep their heap as it is."""
-    monkeypatch.setattr(bench, "keep_heap_warm", lambda: True)
+    monkeypatch.setattr(bench_pool, "keep_heap_warm", lambda: True)
 
 
 def test_files_and_table(capsys):
@@ -65,8 +65,8 @@ def test_the_case_of_table_3_by_default(monkeypatch):
         small = TABLE_3_CASE.__class__("small", (1, 2, 4, 4), (2,))
         return measure(methods, small, *options[:-1], rounds=1)
 
-    measure = bench.measure_methods
-    monkeypatch.setattr(bench, "measure_methods", instead)
+    measure = bench_pool.measure_methods
+    monkeypatch.setattr(bench_pool, "measure_methods", instead)
     assert main([*METHODS, "max", "soft"]) == 0
     assert measured == [
         (["max", "soft"], TABLE_3_CASE, "contiguous", "float32", "randn", "cpu", None)

@@ -15,7 +15,7 @@ def test_prepare_a_data_set_and_read_it(colours, tmp_path, capsys):
     (source / "Red" / "broken.mp4").write_text("no video")
     target = tmp_path / "target"
     try:
-        assert main(["data", "prepare", str(source), str(target), "--num-workers", "1"]) == 1
+        assert main(["data", "prepare", str(source), str(target), "--num_workers", "1"]) == 1
     finally:
         (source / "Red" / "broken.mp4").unlink()
     told = capsys.readouterr()
@@ -40,7 +40,7 @@ def test_mistakes_are_told(tmp_path, capsys):
 def test_shard_a_data_set_and_train_on_it(recipe, tmp_path, capsys):
     pytest.importorskip("webdataset")
     out = tmp_path / "shards"
-    command = ["data", "shard", "--config", str(recipe), "--out", str(out), "--num-workers", "1"]
+    command = ["data", "shard", "--config", str(recipe), "--output", str(out), "--num_workers", "1"]
     assert main(command) == 0
     told = f"{out}: 2 shards written, 0 were there already\ntrain: 18 videos, test: 12 videos\n"
     assert capsys.readouterr().out == told

@@ -24,7 +24,7 @@ SMALL = {
     "batch_size": 4,
     "test_clips": 2,
     "test_crops": 1,
-    "workers": 0,
+    "num_workers": 0,
 }
 MODEL = {"backbone": "r3d_18", "width": 4, "lr": 0.001, "lr_schedule": "constant"}
 TRAINER = {
@@ -66,7 +66,7 @@ def test_check_in_processes_and_train_with_the_index(videos, tmp_path, capsys):
     broken = root / "train" / "jump" / "-'ü.mp4"
     broken.write_text("not a video")
     path = recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
-    assert main(["data", "check", "--config", str(path), "--workers", "1"]) == 0
+    assert main(["data", "check", "--config", str(path), "--num_workers", "1"]) == 0
     folder = Path("checks") / "my videos"
     assert f"wrote {folder / 'index.safetensors'}" in capsys.readouterr().out
     (problem,) = [r for r in read_csv(folder / "problems.csv") if r["problem"] == "unreadable"]
@@ -81,15 +81,15 @@ def test_check_in_processes_and_train_with_the_index(videos, tmp_path, capsys):
         )
     assert metrics["videos"] == 4
     # a second check reads the broken file alone
-    assert main(["data", "check", "--config", str(path), *index, "--workers", "1"]) == 0
+    assert main(["data", "check", "--config", str(path), *index, "--num_workers", "1"]) == 0
     assert "1 files were read by this run" in capsys.readouterr().out
 
 
 def test_check_says_what_cannot_be(videos, tmp_path, capsys):
     root = make_video_folder(tmp_path / "v", videos)
     path = recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
-    assert main(["data", "check", "--config", str(path), "--workers", "0"]) == 1
-    assert "--workers must be at least 1, got 0" in capsys.readouterr().err
+    assert main(["data", "check", "--config", str(path), "--num_workers", "0"]) == 1
+    assert "--num_workers must be at least 1, got 0" in capsys.readouterr().err
     assert main(["data", "check"]) == 1
     assert "needs --config" in capsys.readouterr().err
     options = ["--data.index", "none.safetensors"]
@@ -141,7 +141,7 @@ def test_an_interrupted_check_goes_on(videos, tmp_path):
     root = make_video_folder(tmp_path / "v", videos, each=150)
     path = recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
     command = [sys.executable, "-m", "vidpool", "data", "check", "--config", str(path)]
-    command += ["--workers", "2"]
+    command += ["--num_workers", "2"]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     notes = Path("checks/v/files.jsonl")
     deadline = time.monotonic() + 120

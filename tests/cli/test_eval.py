@@ -30,8 +30,18 @@ def urban(tmp_path):
 
 
 def test_similarity_measures_beside_the_papers_values(urban, tmp_path, capsys):
-    command = ["eval", "similarity", str(urban), "--methods", "soft", "max", "lp", "--workers", "1"]
-    command += ["--train-folder", str(urban), "--train-steps", "3", "--output", "out.json"]
+    command = [
+        "eval",
+        "similarity",
+        str(urban),
+        "--methods",
+        "soft",
+        "max",
+        "lp",
+        "--num_workers",
+        "1",
+    ]
+    command += ["--train_folder", str(urban), "--train_steps", "3", "--output", "out.json"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "2 images; the paper's values below: Urban100" in printed
@@ -55,7 +65,7 @@ def test_similarity_measures_beside_the_papers_values(urban, tmp_path, capsys):
 def test_similarity_tells_what_it_left_out(urban, capsys):
     (urban / "broken.jpg").write_bytes(b"nothing")
     command = ["eval", "similarity", str(urban), "--methods", "avg", "lip", "--kernels", "4"]
-    assert main([*command, "--workers", "1", "--dataset", "DIV2K"]) == 1
+    assert main([*command, "--num_workers", "1", "--dataset", "DIV2K"]) == 1
     printed = capsys.readouterr().out
     assert "lip (untrained)" in printed
     assert "broken.jpg: cannot be read as an image" in printed.replace("\n", "")
@@ -84,7 +94,7 @@ def test_mistakes_are_told_in_one_line(capsys, options, told):
 def test_values_stand_beside_those_of_the_innermost_folder(urban, tmp_path, capsys):
     other = tmp_path / "Urban100_and_DIV2K" / "manga109"
     shutil.copytree(urban, other)
-    options = ["--methods", "soft", "--kernels", "2", "--workers", "1"]
+    options = ["--methods", "soft", "--kernels", "2", "--num_workers", "1"]
     for folders, told in (
         ([other], "below: Manga109"),
         ([other, urban], "that is of other images"),

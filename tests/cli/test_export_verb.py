@@ -28,12 +28,12 @@ def exported(request, checkpoint, tmp_path_factory):
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     out = tmp_path_factory.mktemp("exported") / f"colours{request.param}"
-    assert main(["export", "--ckpt_path", str(checkpoint), "--out", str(out)]) == 0
+    assert main(["export", str(checkpoint), "--output", str(out)]) == 0
     return out
 
 
 def predictions(path, *videos):
-    command = ["predict", "--ckpt_path", str(path), *map(str, videos), "--top", "6"]
+    command = ["predict", str(path), *map(str, videos), "--top", "6"]
     assert main([*command, "--output", "out.json", "--overwrite"]) == 0
     return {
         Path(entry["file"]).name: {p["class"]: p["probability"] for p in entry["predictions"]}
@@ -68,8 +68,8 @@ def test_the_manifest_lies_beside_the_file(exported):
 
 
 def test_what_was_done_is_printed(checkpoint, capsys):
-    command = ["export", "--ckpt_path", str(checkpoint), "--format", "safetensors"]
-    assert main([*command, "--out", "x.safetensors", "--weights", "raw"]) == 0
+    command = ["export", str(checkpoint), "--format", "safetensors"]
+    assert main([*command, "--output", "x.safetensors", "--weights", "raw"]) == 0
     printed = capsys.readouterr().out
     assert "r3d_18, raw weights: safetensors" in printed
     assert "clip (N, 3, T, H, W) -> logits (N, 6)" in printed
@@ -77,28 +77,33 @@ def test_what_was_done_is_printed(checkpoint, capsys):
     assert "max |difference| 0.0e+00 of logits up to" in printed
     assert "wrote x.safetensors" in printed
     assert "x.safetensors.json" in printed
-    assert main([*command, "--out", "x.safetensors"]) == 1
+    assert main([*command, "--output", "x.safetensors"]) == 1
     assert "x.safetensors exists; give --overwrite" in capsys.readouterr().err
-    assert main([*command, "--out", "x.safetensors", "--overwrite"]) == 0
+    assert main([*command, "--output", "x.safetensors", "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "x.bin"], "x.bin: must end in"),
-        (["--out", "x.onnx", "--format", "state_dict"], "x.onnx: must end in .pth or .pt"),
-        (["--out", "x.pth", "--ckpt_path", "none.ckpt"], "none.ckpt: no such checkpoint file"),
+        (["--output", "x.bin"], "x.bin: must end in"),
+        (["--output", "x.onnx", "--format", "state_dict"], "x.onnx: must end in .pth or .pt"),
     ],
 )
 def test_mistakes_are_told(checkpoint, capsys, options, message):
-    assert main(["export", "--ckpt_path", str(checkpoint), *options]) == 1
+    assert main(["export", str(checkpoint), *options]) == 1
     assert message in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+def test_a_missing_checkpoint_is_told(capsys):
+    assert main(["export", "none.ckpt", "--output", "x.pth"]) == 1
+    assert "none.ckpt: no such checkpoint file" in capsys.readouterr().err
     assert list(Path().iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_fixed_size_is_told(checkpoint, capsys):
-    command = ["export", "--ckpt_path", str(checkpoint), "--fixed_size", "--out", "x.pt2"]
+    command = ["export", str(checkpoint), "--fixed_size", "--output", "x.pt2"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "clip (N, 3, 4, 32, 32) -> logits (N, 6)" in printed

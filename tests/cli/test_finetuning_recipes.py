@@ -17,7 +17,7 @@ SMALL = [
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"),
     *("--model.backbone", "r3d_18", "--model.width", "4"),
     *("--data.frames", "4", "--data.crop", "32", "--data.short_side", "36"),
-    *("--data.batch_size", "2", "--data.workers", "0"),
+    *("--data.batch_size", "2", "--data.num_workers", "0"),
 ]
 
 

@@ -19,7 +19,7 @@ SMALL = {
     "data.crop": 40,
     "data.short_side": 44,
     "data.batch_size": 6,
-    "data.workers": 0,
+    "data.num_workers": 0,
     "trainer.accelerator": "cpu",
     "trainer.precision": "32-true",
     "trainer.enable_progress_bar": "false",
@@ -57,7 +57,7 @@ def test_train_and_test(pictures, capsys):
     assert json.loads(metrics.read_text())["top1"] > 0.5
     capsys.readouterr()
     picture = pictures / "val" / "n1" / "2.JPEG"
-    assert main(["predict", "--ckpt_path", str(checkpoint), str(picture)]) == 0
+    assert main(["predict", str(checkpoint), str(picture)]) == 0
     assert "n1" in capsys.readouterr().out
 
 
@@ -70,11 +70,11 @@ def test_a_trained_network_is_tested_with_other_pooling_without_training(
     (tmp_path / "classes.txt").write_text("n0\nn1\nn2\n")
     command = ["import", str(tmp_path / "resnet18.pth"), "--model", "torchvision/resnet18"]
     command += ["--classes", str(tmp_path / "classes.txt"), "--pooling", "soft"]
-    assert main([*command, "--out", str(tmp_path / "soft.ckpt")]) == 0
+    assert main([*command, "--output", str(tmp_path / "soft.ckpt")]) == 0
     config = ["--config", str(CONFIGS / "recipes/imagenet.yaml"), *options(pictures)]
     assert main(["test", *config, "--ckpt_path", str(tmp_path / "soft.ckpt")]) == 0
     command = ["import", str(tmp_path / "resnet18.pth"), "--model", "torchvision/resnet18"]
-    assert main([*command, "--out", str(tmp_path / "unnamed.ckpt")]) == 0
+    assert main([*command, "--output", str(tmp_path / "unnamed.ckpt")]) == 0
     assert main(["test", *config, "--ckpt_path", str(tmp_path / "unnamed.ckpt")]) == 1
     assert "the checkpoint does not know 3 of the data's classes: 'n0', 'n1', 'n2'" in (
         told := capsys.readouterr().err

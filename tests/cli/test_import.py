@@ -23,7 +23,7 @@ def authors():
 
 
 def run(path, *options, model="srtg_r3d_34", out="x.ckpt"):
-    return main(["import", path, "--model", model, "--width", "4", "--out", out, *options])
+    return main(["import", path, "--model", model, "--width", "4", "--output", out, *options])
 
 
 def test_what_became_of_the_weights_is_printed(authors, capsys):
@@ -56,7 +56,7 @@ def test_what_is_not_known_is_said(authors, capsys):
 def test_prediction_on_a_real_video(authors):
     assert run(authors, "--bgr", "--crop", "64", "--short_side", "72", "--clips", "2") == 0
     video = str(SHARED / "real_ucf_style.avi")
-    assert main(["predict", "--ckpt_path", "x.ckpt", video, "--output", "out.json"]) == 0
+    assert main(["predict", "x.ckpt", video, "--output", "out.json"]) == 0
     (found,) = json.loads(Path("out.json").read_text())
     assert {entry["class"] for entry in found["predictions"]} < set("012345")
 

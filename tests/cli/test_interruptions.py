@@ -84,7 +84,7 @@ def test_ended_by_its_limit_of_steps_it_goes_on_with_the_next(arguments, uninter
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
 def test_told_to_stop_it_saves_and_says_how_to_go_on(arguments, uninterrupted, number, status):
-    arguments = [*arguments, "--data.workers", "2"]
+    arguments = [*arguments, "--data.num_workers", "2"]
     run = Fit(arguments)
     run.wait_for(exists("fit_0"))
     os.killpg(run.pid, number)  # the loader's workers too, as Ctrl-C and schedulers do

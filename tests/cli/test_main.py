@@ -31,5 +31,5 @@ def test_version_as_a_module():
 
 def test_data_demo_refuses_a_folder_with_other_things(tmp_path, capsys):
     (tmp_path / "thesis.txt").touch()
-    assert main(["data", "demo", "--out", str(tmp_path)]) == 1
+    assert main(["data", "demo", "--output", str(tmp_path)]) == 1
     assert f"{tmp_path} exists and is no demo data set" in capsys.readouterr().err

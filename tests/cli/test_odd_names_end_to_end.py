@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from vidpool.cli import main
+from vidpool.cli.configs import load_yaml
 from vidpool.cli.predict import _save
-from vidpool.cli.yaml_texts import load_yaml
 from vidpool.errors import ConfigError
 from vidpool.files import open_text
 from vidpool.inference.predictor import Prediction
@@ -45,7 +45,7 @@ def test_every_command(tree, capsys, caplog):
             "class_path": "VideoFolderDataModule",
             "init_args": {
                 **{"frames": 4, "stride": 1, "crop": 32, "short_side": 36, "batch_size": 2},
-                **{"workers": 0, "test_clips": 1, "test_crops": 1},
+                **{"num_workers": 0, "test_clips": 1, "test_crops": 1},
             },
         },
         "model": {"backbone": "r3d_18", "width": 4, "lr": 0.01},
@@ -62,7 +62,8 @@ def test_every_command(tree, capsys, caplog):
     assert load_yaml((run / "config.yaml").read_text("utf-8"))["data"]["init_args"]["root"] == str(
         tree
     )
-    checkpoint = ["--ckpt_path", str(run / "checkpoints/last.ckpt")]
+    ckpt_path = str(run / "checkpoints/last.ckpt")
+    checkpoint = ["--ckpt_path", ckpt_path]
     saved = ["--config", str(run / "config.yaml")]
 
     assert main(["test", *saved, *checkpoint]) == 0
@@ -74,7 +75,7 @@ def test_every_command(tree, capsys, caplog):
 
     output = f"p{NOT_UTF8}"
     for suffix in (".csv", ".json"):
-        command = ["predict", *checkpoint, str(tree / "val"), "--output", output + suffix]
+        command = ["predict", ckpt_path, str(tree / "val"), "--output", output + suffix]
         assert main(command) == 0
         printed = capsys.readouterr().out
         assert r"caf\udce9" in printed
@@ -85,12 +86,12 @@ def test_every_command(tree, capsys, caplog):
     assert files == set(map(str, (tree / "val").glob("*/*.mp4")))
 
     checks = f"checks{NOT_UTF8}"
-    assert main(["data", "check", "--config", "c.yaml", *root, "--out", checks]) == 0
+    assert main(["data", "check", "--config", "c.yaml", *root, "--output", checks]) == 0
     index = ["--data.index", f"{checks}/index.safetensors"]
     assert main(["validate", *saved, *checkpoint, *index]) == 0
     exported = f"x{NOT_UTF8}.safetensors"
-    assert main(["export", *checkpoint, "--out", exported]) == 0
-    assert main(["predict", "--ckpt_path", exported, str(tree / "val")]) == 0
+    assert main(["export", ckpt_path, "--output", exported]) == 0
+    assert main(["predict", exported, str(tree / "val")]) == 0
     assert r"caf\udce9" in capsys.readouterr().out
 
 
@@ -100,7 +101,7 @@ def test_predictions_made_before_an_error_are_kept(tree, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vidpool.cli.predict.predict", failing)
-    command = ["predict", "--ckpt_path", "any.ckpt", str(tree / "val"), "--output", "p.csv"]
+    command = ["predict", "any.ckpt", str(tree / "val"), "--output", "p.csv"]
     assert main(command) == 130
     (row,) = rows_of("p.csv")
     assert (row["file"], row["class"]) == (NOT_UTF8, "cat")
@@ -129,7 +130,7 @@ def test_predictions_are_printed_where_nothing_can_be_written(tree, monkeypatch,
         "vidpool.cli.predict.predict", lambda *_: [Prediction(Path("a.mp4"), (("cat", 1),))]
     )
     monkeypatch.setattr("vidpool.cli.predict.write_predictions", full)
-    command = ["predict", "--ckpt_path", "any.ckpt", str(tree / "val"), "--output", "p.csv"]
+    command = ["predict", "any.ckpt", str(tree / "val"), "--output", "p.csv"]
     assert main(command) == 1
     printed = capsys.readouterr()
     assert "cat" in printed.out

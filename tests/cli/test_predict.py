@@ -24,7 +24,7 @@ def checkpoint(trained):
 def test_classes_and_probabilities(checkpoint, colours, tmp_path, capsys):
     alone = shutil.copy(checkpoint, tmp_path / "alone.ckpt")
     video = colours / "Blue/v_Blue_g01_c01.avi"
-    assert main(["predict", "--ckpt_path", str(alone), str(video), "--output", "out.json"]) == 0
+    assert main(["predict", str(alone), str(video), "--output", "out.json"]) == 0
     (found,) = json.loads(Path("out.json").read_text())
     assert found["file"] == str(video)
     probabilities = [entry["probability"] for entry in found["predictions"]]
@@ -57,7 +57,7 @@ def test_folders_csv_and_broken_files(checkpoint, colours, tmp_path, capsys):
     (folder / "deep/notes.txt").write_text("no video")
     (folder / "text.mp4").write_text("no video")
     (folder / ".hidden.mp4").write_text("no video")
-    assert main(["predict", "--ckpt_path", str(checkpoint), str(folder), "--output", "o.csv"]) == 1
+    assert main(["predict", str(checkpoint), str(folder), "--output", "o.csv"]) == 1
     rows = read_csv("o.csv")
     assert len(rows) == 5 * 5 + 1
     (bad,) = [row for row in rows if row["error"]]
@@ -68,7 +68,7 @@ def test_folders_csv_and_broken_files(checkpoint, colours, tmp_path, capsys):
 
 def test_output_is_not_overwritten_unasked(checkpoint, colours, capsys):
     Path("out.json").write_text("mine")
-    command = ["predict", "--ckpt_path", str(checkpoint), str(colours / "Red/v_Red_g02_c01.mp4")]
+    command = ["predict", str(checkpoint), str(colours / "Red/v_Red_g02_c01.mp4")]
     assert main([*command, "--output", "out.json"]) == 1
     assert "out.json exists; give --overwrite" in capsys.readouterr().err
     assert Path("out.json").read_text() == "mine"
@@ -90,7 +90,7 @@ def test_output_is_not_overwritten_unasked(checkpoint, colours, capsys):
 )
 def test_mistakes_are_told(checkpoint, colours, capsys, options, message):
     video = str(colours / "Red/v_Red_g02_c01.mp4")
-    assert main(["predict", "--ckpt_path", str(checkpoint), video, *options]) == 1
+    assert main(["predict", str(checkpoint), video, *options]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith("vidpool predict: error: ")
     assert message in printed
@@ -107,13 +107,13 @@ def test_checkpoints_that_are_none(colours, tmp_path, capsys):
         "code.ckpt": "cannot be read as a checkpoint",
         "foreign.ckpt": "holds no class names",
     }.items():
-        assert main(["predict", "--ckpt_path", str(tmp_path / name), video]) == 1
+        assert main(["predict", str(tmp_path / name), video]) == 1
         assert message in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_an_error(checkpoint, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert main(["predict", "--ckpt_path", str(checkpoint), str(tmp_path / "empty")]) == 1
+    assert main(["predict", str(checkpoint), str(tmp_path / "empty")]) == 1
     assert f"{tmp_path / 'empty'}: this folder holds no video" in capsys.readouterr().err
 
 

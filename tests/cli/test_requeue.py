@@ -31,7 +31,7 @@ def long(recipe, tmp_path):
     for file in (root / "ucfTrainTestlist").iterdir():
         text = file.read_text()
         (lists / file.name).write_text(text * 20 if file.name.startswith("train") else text)
-    config["data"]["init_args"] |= {"lists": str(lists), "frames": 2, "workers": 1}
+    config["data"]["init_args"] |= {"lists": str(lists), "frames": 2, "num_workers": 1}
     config["trainer"] |= {"max_epochs": 2, "limit_train_batches": STEPS}
     config["trainer"] |= {"strategy": "ddp", "plugins": _slurm_plugins()}
     path = tmp_path / "long.yaml"

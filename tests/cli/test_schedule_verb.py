@@ -110,7 +110,7 @@ def test_a_part_switches_it_on_and_keeps_the_defaults(multigrid):
 def test_on_shards_with_precise_batch_norm(recipe, tmp_path):
     pytest.importorskip("webdataset")
     out = tmp_path / "shards"
-    assert main(["data", "shard", "--config", str(recipe), "--out", str(out)]) == 0
+    assert main(["data", "shard", "--config", str(recipe), "--output", str(out)]) == 0
     config = yaml.safe_load(recipe.read_text())
     options = config["data"]["init_args"]
     options = {name: value for name, value in options.items() if name != "root"}

@@ -17,11 +17,11 @@ def video(colours):
 
 def test_augment_writes_a_sheet(video, tmp_path, capsys):
     out = tmp_path / "sheet.png"
-    assert main(["show", "augment", video, "--out", str(out), "--crop", "32"]) == 0
+    assert main(["show", "augment", video, "--output", str(out), "--crop", "32"]) == 0
     assert capsys.readouterr().out == f"wrote {out}\n"
     small = imread(out)
     assert small.std() > 0.05
-    assert main(["show", "augment", video, "--out", str(out)]) == 1
+    assert main(["show", "augment", video, "--output", str(out)]) == 1
     assert f"{out} exists; give --overwrite" in capsys.readouterr().err
 
 
@@ -30,7 +30,17 @@ def test_a_config_adds_a_row(video, recipe, tmp_path):
     for options in ([], ["--config", str(recipe), "--data.augment.erase", "1"]):
         out = tmp_path / f"{len(options)}.png"
         config, *rest = [options[:2], options[2:]]
-        command = ["show", "augment", *config, video, "--out", str(out), "--crop", "32", *rest[0]]
+        command = [
+            "show",
+            "augment",
+            *config,
+            video,
+            "--output",
+            str(out),
+            "--crop",
+            "32",
+            *rest[0],
+        ]
         assert main(command) == 0
         heights.append(imread(out).shape[0])
     assert heights[1] - heights[0] == pytest.approx(heights[0] / 9, abs=20)
@@ -39,12 +49,12 @@ def test_a_config_adds_a_row(video, recipe, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--out", "sheet.txt"], "sheet.txt: --out must end in .png"),
-        (["--out", "none/sheet.png"], "none: no such folder"),
-        (["--out", "a.png", "--crop", "0"], "crop=0"),
-        (["--out", "a.png", "--config", "none.yaml"], "none.yaml: no such config file"),
-        (["--out", "a.png", "--mix-with", "none.mp4"], "none.mp4: no such file"),
-        (["--out", "a.png", "--data.crop", "9"], "needs --config FILE"),
+        (["--output", "sheet.txt"], "sheet.txt: --output must end in .png"),
+        (["--output", "none/sheet.png"], "none: no such folder"),
+        (["--output", "a.png", "--crop", "0"], "crop=0"),
+        (["--output", "a.png", "--config", "none.yaml"], "none.yaml: no such config file"),
+        (["--output", "a.png", "--mix_with", "none.mp4"], "none.mp4: no such file"),
+        (["--output", "a.png", "--data.crop", "9"], "needs --config FILE"),
     ],
 )
 def test_mistakes_are_told(video, capsys, options, told):
@@ -55,7 +65,7 @@ def test_mistakes_are_told(video, capsys, options, told):
 def test_pooling_of_pictures_and_videos(video, tmp_path, capsys):
     pytest.importorskip("skimage")
     Image.effect_noise((60, 47), 60).convert("RGB").save(tmp_path / "noise.png")
-    command = ["show", "pooling", "noise.png", video, "--kernels", "2", "3", "--short-side", "36"]
+    command = ["show", "pooling", "noise.png", video, "--kernels", "2", "3", "--short_side", "36"]
     command += ["--methods", "soft", "lip", "--zoom", "4,5,12", "--animation", "gif"]
     assert main(command) == 0
     name = Path(video).stem
@@ -81,7 +91,7 @@ def test_pooling_of_files_of_one_name(tmp_path):
         (tmp_path / folder).mkdir()
         Image.effect_noise((40, 30), 60).save(tmp_path / folder / "x.png")
     files = ["a/x.png", "b/x.png"]
-    assert main(["show", "pooling", *files, "--kernels", "2", "--out", "both"]) == 0
+    assert main(["show", "pooling", *files, "--kernels", "2", "--output", "both"]) == 0
     assert sorted(p.name for p in Path("both").glob("*.png")) == ["x.png", "x_2.png"]
 
 
@@ -94,12 +104,12 @@ def test_pooling_of_files_of_one_name(tmp_path):
         (["tiny.png"], "tiny.png: is smaller than 11 x 11 pixels"),
         (["."], ".: is a folder; name files in it"),
         (["VIDEO", "--kernels", "21"], "has 20 frames, and a window 21"),
-        (["VIDEO", "--short-side", "8"], "too small for windows of 5 and for SSIM's of 11"),
+        (["VIDEO", "--short_side", "8"], "too small for windows of 5 and for SSIM's of 11"),
         (["VIDEO", "--frames", "0"], "--frames must be at least 1, got 0"),
         (["VIDEO", "--zoom", "1,2"], "--zoom 1,2 must be X,Y,SIDE in pixels"),
         (["VIDEO", "--zoom", "0,0,999"], "--zoom 0,0,999 lies outside"),
         (["VIDEO", "--kernels", "0"], "at least 1 pixel, got k = 0"),
-        (["VIDEO", "--out", "tiny.png"], "tiny.png is a file"),
+        (["VIDEO", "--output", "tiny.png"], "tiny.png is a file"),
     ],
 )
 def test_mistakes_of_pooling_are_told(video, tmp_path, capsys, options, told):

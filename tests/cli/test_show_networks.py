@@ -39,7 +39,7 @@ def pictures(tmp_path_factory):
     torch.save(resnet18(num_classes=2).state_dict(), root / "weights.pth")
     (root / "names.txt").write_text("n0\nn1\n")
     command = ["import", str(root / "weights.pth"), "--model", "torchvision/resnet18"]
-    command += ["--classes", str(root / "names.txt"), "--out", str(root / "net.ckpt")]
+    command += ["--classes", str(root / "names.txt"), "--output", str(root / "net.ckpt")]
     assert main(command) == 0
     return root
 
@@ -75,7 +75,7 @@ def test_saliency(checkpoint, video, capsys):
 
 
 def test_saliency_of_another_class_layer_and_method(checkpoint, video, capsys):
-    command = ["show", "saliency", checkpoint, video, "--class", "Blue", "--out", "blue.png"]
+    command = ["show", "saliency", checkpoint, video, "--class", "Blue", "--output", "blue.png"]
     command += ["--layer", "layer2", "--depth", "1", "--method", "gradcam"]
     assert main(command) == 0
     assert "(predicted: Red" in capsys.readouterr().out
@@ -107,7 +107,7 @@ def test_activations_of_no_side(checkpoint, capsys):
 
 def test_activations_by_examples(checkpoint, recipe):
     command = ["show", "activations", checkpoint, "--config", str(recipe), "--iterations", "3"]
-    command += ["--class", "Blue", "--class", "Red", "--side", "48", "--out", "a.png"]
+    command += ["--class", "Blue", "--class", "Red", "--side", "48", "--output", "a.png"]
     assert main(command) == 0
     found = results_of("a.json")
     assert found["kernels by"] == "examples"
@@ -154,7 +154,7 @@ def test_embedding(checkpoint, recipe, colours, capsys):
 def test_the_embeddings_features_are_those_of_the_classifier(checkpoint, recipe):
     from vidpool.analysis.embedding import video_features
     from vidpool.analysis.examples import choose_videos
-    from vidpool.cli.data_options import make_datamodule
+    from vidpool.cli.configs import make_datamodule
 
     classifier, names, preprocessing = load_classifier(checkpoint)
     datamodule = make_datamodule("show embedding", ["--config", str(recipe)])
@@ -190,7 +190,7 @@ def test_videos_that_cannot_be_read_are_left_out_and_told(
 def test_networks_that_take_pictures(pictures, capsys):
     checkpoint, picture = str(pictures / "net.ckpt"), str(pictures / "val/n1/0.JPEG")
     data = ["--data", "vidpool.data.datasets.image_folder.ImageFolderDataModule"]
-    data += ["--data.root", str(pictures), "--data.workers", "0"]
+    data += ["--data.root", str(pictures), "--data.num_workers", "0"]
     assert main(["show", "saliency", checkpoint, picture, "--depth", "2"]) == 0
     assert [each["layer"] for each in results_of("saliency.json")["saliency"]] == [
         "layer4",
@@ -212,10 +212,10 @@ def test_networks_that_take_pictures(pictures, capsys):
     [
         (["--class", "Reed"], "has no class 'Reed', but 6 others, such as Red"),
         (["--layer", "layer9"], "layer 'layer9' is not in this network; did you mean"),
-        (["--depth", "0"], "--depth and --fps must be at least 1, got 0 and 8"),
+        (["--depth", "0"], "--depth must be at least 1, got 0"),
         (["--threshold", "nan"], "--threshold must lie within [0, 1], got nan"),
         (["--device", "tpu9"], "device 'tpu9' cannot be used"),
-        (["--out", "a.pdf"], "a.pdf: --out must end in .png"),
+        (["--output", "a.pdf"], "a.pdf: --output must end in .png"),
     ],
 )
 def test_mistakes_of_saliency_are_told(checkpoint, video, capsys, options, told):
@@ -236,10 +236,13 @@ def test_mistakes_of_saliency_are_told(checkpoint, video, capsys, options, told)
         (["activations", "CKPT", "--data.root", "x"], "needs --config FILE"),
         (["embedding", "CKPT"], "needs --config FILE"),
         (["embedding", "CKPT", "--config", "none.yaml"], "none.yaml: no such config file"),
-        (["embedding", "CKPT", "--config", "RECIPE", "--limit", "0"], "--limit and --clusters"),
+        (
+            ["embedding", "CKPT", "--config", "RECIPE", "--limit", "0"],
+            "--limit must be at least 1",
+        ),
         (["embedding", "CKPT", "--config", "RECIPE", "--limit", "3"], "an embedding needs 5"),
         (["embedding", "CKPT", "--config", "RECIPE", "--class", "Pink"], "no class 'Pink'"),
-        (["embedding", "CKPT", "--config", "RECIPE", "--out", "none/a.png"], "no such folder"),
+        (["embedding", "CKPT", "--config", "RECIPE", "--output", "none/a.png"], "no such folder"),
     ],
 )
 def test_mistakes_are_told(checkpoint, recipe, capsys, command, told):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from vidpool.analysis.published import TABLE_7
 from vidpool.cli import main
-from vidpool.cli.models import TABLE_7
 from vidpool.cli.training import parse_fit
 from vidpool.data.views import ClipShape
 from vidpool.nn import SoftPool3d

@@ -66,7 +66,7 @@ def test_checkpoint_loads_safely_and_says_what_prediction_needs(trained):
 
 def test_the_same_seed_gives_the_same_weights_whatever_the_workers(recipe):
     assert fit(recipe) == 0
-    assert fit(recipe, "--data.workers", "2") == 0
+    assert fit(recipe, "--data.num_workers", "2") == 0
     assert fit(recipe, "--seed_everything", "2") == 0
     assert_same_weights(last("fit_0"), last("fit_1"))
     first, other = weights(last("fit_0")), weights(last("fit_2"))
@@ -324,7 +324,7 @@ def with_a_broken_video(colours, folder, name="Red/v_Red_g03_c01.avi"):
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_an_undecodable_video_ends_training_by_its_name(recipe, colours, tmp_path, capsys, workers):
     broken = with_a_broken_video(colours, tmp_path / "copy")
-    assert fit(recipe, "--data.root", str(tmp_path / "copy"), "--data.workers", workers) == 1
+    assert fit(recipe, "--data.root", str(tmp_path / "copy"), "--data.num_workers", workers) == 1
     printed = capsys.readouterr().err.strip().splitlines()[-1]
     assert printed.startswith(f"vidpool fit: error: {broken}: ")
 

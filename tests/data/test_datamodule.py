@@ -34,7 +34,7 @@ SMALL = {
     "batch_size": 2,
     "test_clips": 3,
     "test_crops": 3,
-    "workers": 0,
+    "num_workers": 0,
 }
 
 
@@ -255,7 +255,7 @@ def test_the_same_clips_with_any_number_of_workers(numbered, broken, monkeypatch
             [*numbered, broken[2]],
             augment=Augmentation(brightness=0.4, hue=0.1),
             on_bad_video="substitute",
-            workers=workers,
+            num_workers=workers,
             worker_start=worker_start,
         )
         torch.manual_seed(workers)  # of no influence
@@ -294,13 +294,13 @@ def failure(loader):
 
 
 def test_a_broken_video_in_a_worker_ends_the_run_by_its_name(numbered, broken):
-    data = Videos([*numbered, broken[2]], workers=1, worker_start="fork")
+    data = Videos([*numbered, broken[2]], num_workers=1, worker_start="fork")
     assert broken[2].path in failure(data.train_dataloader())
     assert broken[2].path in failure(data.test_dataloader())
 
 
 def test_a_broken_data_set_ends_the_run_though_substituting(broken):
-    data = Videos(broken, workers=1, worker_start="fork", on_bad_video="substitute")
+    data = Videos(broken, num_workers=1, worker_start="fork", on_bad_video="substitute")
     message = failure(data.train_dataloader())
     assert any(video.path in message for video in broken)
     assert "check the data set" in message
@@ -336,7 +336,7 @@ def test_a_schedule_that_varies_runs_under_lightning(numbered, tmp_path):
         ("eval_batch_size", 0, "batch_size .* 0"),
         ("test_clips", 0, "clips=0"),
         ("test_crops", 5, "crops=5"),
-        ("workers", -1, "workers .* -1"),
+        ("num_workers", -1, "num_workers .* -1"),
         ("on_bad_video", "ignore", "on_bad_video must be one of error, .* 'ignore'"),
         ("sampling", "balanced", "sampling must be one of uniform, class_balanced, .* 'balanced'"),
         ("max_bad_share", 1.1, r"max_bad_share must lie within \[0, 1\], got 1\.1"),

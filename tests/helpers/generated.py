@@ -60,7 +60,8 @@ class Generated(ListedDataModule):
     def __init__(self, size=130, **options):
         super().__init__(
             root=".",
-            **{"frames": 8, "crop": 32, "short_side": 32, "batch_size": 2, "workers": 0} | options,
+            **{"frames": 8, "crop": 32, "short_side": 32, "batch_size": 2, "num_workers": 0}
+            | options,
         )
         self.size = size
 

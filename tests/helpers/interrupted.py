@@ -66,7 +66,7 @@ def train(
     constant = schedule == "constant"
     if data is None:
         data = Generated(70 if constant else 130 * devices, batch_size=8 if constant else 2)
-        data.workers = workers
+        data.num_workers = workers
         data.worker_start = "fork" if workers else None
     steps = {"lr_schedule": "step", "milestones": [2]}
     model = VideoClassifier("r3d_18", 3, width=4, lr=0.01, dropout=0.5, **steps)

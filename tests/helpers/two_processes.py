@@ -119,7 +119,7 @@ def test(folder, videos, devices, root):
         batch_size=4,
         test_clips=VIEWS[0],
         test_crops=VIEWS[1],
-        workers=0,
+        num_workers=0,
     )
     _trainer(folder, devices, watch).test(_classifier(6), data, verbose=False)
     return {

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "tools/finetune_demo.py"
 
 def run(folder):
     options = ["--source", folder / "demo", "--data", folder / "data", "--runs", folder / "runs"]
-    options += ["--clips-per-group", 1, "--videos", 2, "--pretrain-epochs", 1, "--epochs", 1]
+    options += ["--clips_per_group", 1, "--videos", 2, "--pretrain_epochs", 1, "--epochs", 1]
     command = [sys.executable, SCRIPT, *options, "--seeds", 5]
     done = subprocess.run(map(str, command), check=True, capture_output=True, text=True)
     return done.stdout

@@ -23,7 +23,7 @@ def test_a_dry_run_measures_every_shape(tool, tmp_path, monkeypatch):
     some = [(2, 8, 32), (6, 4, 22)]  # all of them take long
     monkeypatch.setattr(tool, "shapes", lambda *_: some)
     out = tmp_path / "new" / "training.json"
-    command = ["--device", "cpu", "--tiny", "--rounds", "3", "--out", str(out)]
+    command = ["--device", "cpu", "--tiny", "--rounds", "3", "--output", str(out)]
     tool.main(command)
     report = json.loads(out.read_text())
     assert report["machine"]["device"] == "cpu"
@@ -56,7 +56,7 @@ def test_a_dry_run_measures_every_shape(tool, tmp_path, monkeypatch):
 def test_what_there_was_no_time_for_is_listed(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "losses", lambda *_: "there")
     out = tmp_path / "training.json"
-    tool.main(["--device", "cpu", "--tiny", "--minutes", "0", "--out", str(out)])
+    tool.main(["--device", "cpu", "--tiny", "--minutes", "0", "--output", str(out)])
     report = json.loads(out.read_text())
     assert report["cases"] == []
     assert len(report["left_out"]) > 8

@@ -41,7 +41,7 @@ def clips_of(demo, size):
     frames, height, width = size
     assert height == width
     options = {"frames": frames, "stride": 2, "crop": height, "short_side": height}
-    return UCF101DataModule(str(demo), batch_size=len(CLIPS), workers=0, **options)
+    return UCF101DataModule(str(demo), batch_size=len(CLIPS), num_workers=0, **options)
 
 
 def clip_size(name, least):

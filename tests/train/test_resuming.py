@@ -67,7 +67,7 @@ def shards(tmp_path_factory):
 def test_shards_stopped_in_the_middle_of_an_epoch(shards, tmp_path, schedule):
     def run(**options):
         shape = {"frames": 8, "stride": 1, "crop": 32, "short_side": 36, "batch_size": 2}
-        data = ShardDataModule(str(shards), workers=2, worker_start="fork", **shape)
+        data = ShardDataModule(str(shards), num_workers=2, worker_start="fork", **shape)
         return train(tmp_path, schedule, data=data, **options)
 
     stop_at = STOP_AT[schedule]

@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = tuple(sys.argv[1:] if arguments is None else arguments)
     options = parse(arguments)
     run_vidpool(
-        "data", "demo", "--out", options.source, "--clips-per-group", options.clips_per_group
+        "data", "demo", "--output", options.source, "--clips_per_group", options.clips_per_group
     )
     chosen = options.data / "chosen"
     choose_videos(options.source, chosen, options.videos, options.test_videos, options.noise)
     videos = options.data / "videos"
-    run_vidpool("data", "prepare", chosen, videos, "--short-side", SHORT_SIDE)
+    run_vidpool("data", "prepare", chosen, videos, "--short_side", SHORT_SIDE)
 
     curves: dict[str, list[TrainingCurve]] = {label: [] for label in POOLINGS}
     for seed in options.seeds:
@@ -90,11 +90,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(name, type=type(default), default=default, help=f"{text} ({default})")
 
     add("--source", Path("data/demo"), "the demo data set, made where it is not there")
-    add("--clips-per-group", 10, "clips of each class and background in it")
+    add("--clips_per_group", 10, "clips of each class and background in it")
     add("--data", Path("data/compare"), "where the videos for the comparison are made")
     add("--runs", Path("runs/compare"), "where runs and results go")
     add("--videos", 64, "training videos of each class")
-    add("--test-videos", 40, "held-out videos of each class")
+    add("--test_videos", 40, "held-out videos of each class")
     add("--noise", 0.2, "share of the training videos that get a wrong label")
     add("--epochs", 36, "epochs")
     add("--rounds", 30, "how often a training step of each pooling is timed")
@@ -141,7 +141,7 @@ def choose_videos(source: Path, chosen: Path, videos: int, test_videos: int, noi
         if len(training) < videos or len(held_out) < test_videos:
             sys.exit(
                 f"{source / name} has {len(training)} videos to train and {len(held_out)} to test "
-                f"with: fewer than --videos {videos} or --test-videos {test_videos}"
+                f"with: fewer than --videos {videos} or --test_videos {test_videos}"
             )
         others = [other for other in CLASSES if other != name]
         wrong = round(noise * videos)

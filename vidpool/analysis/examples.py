@@ -79,6 +79,6 @@ def central_clips(
     yield from ScheduledLoader(
         dataset,
         ScheduledSampler(dataset, datamodule.eval_schedule, shuffle=False),
-        num_workers=datamodule.workers,
-        multiprocessing_context=datamodule.worker_start if datamodule.workers else None,
+        num_workers=datamodule.num_workers,
+        multiprocessing_context=datamodule.worker_start if datamodule.num_workers else None,
     )

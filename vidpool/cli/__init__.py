@@ -10,28 +10,44 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
+from typing import NamedTuple
 
 from vidpool import __version__
+from vidpool.cli.arguments import Parser, run_subcommand
 from vidpool.errors import StoppedError, VidpoolError
 
-# verb → (module with a `main(verb, arguments)`, what the verb does)
+
+class Verb(NamedTuple):
+    """One verb of the command line."""
+
+    description: str
+    module: str = ""
+    """Module with ``main(verb, arguments)``; empty if there are subcommands."""
+    subcommands: tuple[str, ...] = ()
+    """Names of the subcommands. That of ``vidpool show pooling`` is in ``show_pooling.py``."""
+
+
 VERBS = {
-    "fit": ("vidpool.cli.training", "train a network on videos"),
-    "validate": ("vidpool.cli.training", "accuracy on the validation videos, one view each"),
-    "test": ("vidpool.cli.training", "accuracy on the test videos, over several views each"),
-    "predict": ("vidpool.cli.predict", "the classes of video files, by a checkpoint"),
-    "import": ("vidpool.cli.import_", "make a checkpoint of one that others made"),
-    "export": ("vidpool.cli.export", "make a file that others run: ONNX, torch.export, weights"),
-    "data": ("vidpool.cli.data", "make data sets, check and prepare them (vidpool data check, …)"),
-    "schedule": ("vidpool.cli.schedule", "what a training will be: phases, clips, rate, cost"),
-    "bench": ("vidpool.cli.bench", "time what is here (vidpool bench pool, decode, data, index)"),
-    "eval": ("vidpool.cli.eval", "the paper's tables (vidpool eval similarity, mcnemar, table7)"),
-    "show": (
-        "vidpool.cli.show",
-        "pictures (vidpool show pooling, saliency, activations, embedding, …)",
+    "fit": Verb("train a network on videos", "training"),
+    "validate": Verb("measure accuracy on the validation videos, one view each", "training"),
+    "test": Verb("measure accuracy on the test videos, several views each", "training"),
+    "predict": Verb("classify video files with a checkpoint", "predict"),
+    "import": Verb("convert a third-party checkpoint", "import_"),
+    "export": Verb("export a network as ONNX, torch.export or weights", "export"),
+    "data": Verb(
+        "make, check and prepare data sets", subcommands=("demo", "check", "prepare", "shard")
     ),
-    "models": ("vidpool.cli.models", "the networks: parameters, multiply-adds, pooling layers"),
-    "env": ("vidpool.cli.env", "versions, processors, and which kernels are compiled"),
+    "schedule": Verb("preview the training schedule and its cost", "schedule"),
+    "bench": Verb("run benchmarks", subcommands=("pool", "decode", "index", "data")),
+    "eval": Verb(
+        "reproduce tables of the SoftPool paper", subcommands=("similarity", "mcnemar", "table7")
+    ),
+    "show": Verb(
+        "draw figures of videos, pooling and networks",
+        subcommands=("augment", "activations", "embedding", "pooling", "saliency"),
+    ),
+    "models": Verb("list the networks with their parameters, cost and pooling layers", "models"),
+    "env": Verb("show versions, hardware and the active SoftPool kernels", "env"),
 }
 
 
@@ -45,23 +61,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names that it cannot encode are shown escaped
             stream.reconfigure(errors="backslashreplace")
-    verbs = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
-    parser = argparse.ArgumentParser(
+    verbs = "\n".join(
+        f"  {name:<10} {verb.description}"
+        + (f": {', '.join(verb.subcommands)}" if verb.subcommands else "")
+        for name, verb in VERBS.items()
+    )
+    parser = Parser(
         prog="vidpool",
         usage="vidpool VERB [options]",
         description="Video action recognition with SoftPool.",
-        epilog=f"verbs:\n{verbs}\n\n`vidpool VERB --help` says more.",
+        epilog=f"verbs:\n{verbs}\n\n`vidpool VERB --help` lists the options of a verb.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"vidpool {__version__}")
     parser.add_argument("verb", choices=VERBS, metavar="VERB", help=argparse.SUPPRESS)
     verb: str = parser.parse_args(arguments[:1]).verb
     arguments = [_expand_tilde(argument) for argument in arguments]
-    module, _ = VERBS[verb]
     try:
-        run: Callable[[str, list[str]], int] = import_module(module).main
-        return run(verb, arguments[1:])
+        return _run(verb, arguments[1:])
     except KeyboardInterrupt:
         print(f"vidpool {verb}: interrupted", file=sys.stderr)
         return 130
@@ -74,6 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"vidpool {verb}: error: {message}", file=sys.stderr)
         return 1
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    """Run a verb and return its exit status."""
+    description, module, subcommands = VERBS[verb]
+    if subcommands:
+        modules = {name: f"{__name__}.{verb}_{name}" for name in subcommands}
+        return run_subcommand(verb, description, modules, arguments)
+    run: Callable[[str, list[str]], int] = import_module(f"{__name__}.{module}").main
+    return run(verb, arguments)
 
 
 def _expand_tilde(argument: str) -> str:

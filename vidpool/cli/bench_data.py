@@ -1,4 +1,4 @@
-"""``vidpool bench data``: how fast clips are loaded, and by which number of workers."""
+"""``vidpool bench data``: clips per second of loading, by stage and number of workers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from vidpool.bench.data import (
     measure_loading,
 )
 from vidpool.bench.machine import describe_machine
-from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.output import output_of
+from vidpool.cli.arguments import add_output, check_at_least, results_file
+from vidpool.cli.configs import DATA_HELP, make_datamodule
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips
@@ -37,34 +37,40 @@ FILES = ClipShape(frames=16, stride=4, crop=112)  # clips of files where no conf
 
 
 class _NoDataSet(VideoDataModule):
-    """The settings that files are read with where there is no config."""
+    """Default settings for reading files without a config."""
 
     class_names = ["none"]  # noqa: RUF012 (a property in the base class)
 
 
 def add_parser(what: Any) -> None:
-    """Add ``data`` to what ``vidpool bench`` measures."""
+    """Add ``data`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "data",
-        help="loading of training clips, by stage and by workers, beside PyTorchVideo",
+        help="time the loading of training clips, compared with PyTorchVideo",
         usage="%(prog)s [--config FILE] [--files FILE...] [options] [--data.OPTION VALUE]...",
-        description="Load random training clips of a data set, or of each FILE: milliseconds of a "
-        "clip by stage, clips a second with several numbers of workers, beside PyTorchVideo's "
-        "LabeledVideoDataset on the same videos, and how many workers a training step needs.",
-        epilog=f"{HELP}. Example: vidpool bench data --config data/ucf101 --step-ms 250",
+        description="Load random training clips of a data set, or of each FILE. Prints "
+        "milliseconds per clip by stage, clips per second for several numbers of workers, compared "
+        "with PyTorchVideo's LabeledVideoDataset on the same videos, and how many workers a "
+        "training step needs.",
+        epilog=f"{DATA_HELP}. Example: vidpool bench data --config data/ucf101 --step_ms 250",
     )
-    parser.set_defaults(run=run, takes_rest=True)
+    parser.set_defaults(run=run, takes_data=True)
     add = parser.add_argument
     # not as positional arguments, which would swallow the values of --config and --data.…
-    add("--files", nargs="+", default=[], metavar="FILE", help="videos, each measured by itself")
-    add("--workers", type=int, nargs="+", metavar="N", help="(default: 1, 2, 4, … up to the CPUs)")
-    add("--step-ms", type=float, default=250, metavar="MS", help="(default: %(default)s)")
+    add("--files", nargs="+", default=[], metavar="FILE", help="videos, each measured alone")
+    add(
+        "--num_workers",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="(default: 1, 2, 4, … up to the CPUs)",
+    )
+    add("--step_ms", type=float, default=250, metavar="MS", help="(default: %(default)s)")
     add("--clips", type=int, default=64, metavar="N", help="of each round (default: %(default)s)")
     add("--rounds", type=int, default=3, metavar="N", help="(default: %(default)s)")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
-    add("--no-peer", action="store_true", help="without PyTorchVideo")
-    add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
-    add("--overwrite", action="store_true", help="replace these files")
+    add("--no_peer", action="store_true", help="do not measure PyTorchVideo")
+    add_output(add, "every time")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,15 +81,13 @@ def run(args: argparse.Namespace) -> int:
         DataError: The data set is not on disk.
         VideoError: A file cannot be read.
     """
-    output = output_of(args)
+    output = results_file(args)
     cpus = usable_cpus()
-    workers = args.workers or [2**i for i in range(cpus.bit_length())]
-    for name, least in (("clips", 1), ("rounds", 1), ("step_ms", 1e-3)):
-        if not getattr(args, name) >= least:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} must be at least {least}, got {getattr(args, name)}")
+    workers = args.num_workers or [2**i for i in range(cpus.bit_length())]
+    check_at_least(args, 1, "clips", "rounds")
+    check_at_least(args, 1e-3, "step_ms")
     if min(workers) < 1:
-        raise ConfigError(f"--workers must be at least 1, got {min(workers)}")
+        raise ConfigError(f"--num_workers must be at least 1, got {min(workers)}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda' cannot be used: PyTorch finds no GPU here")
     sources = _sources(args.files, args.rest)
@@ -123,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sources(files: list[str], rest: list[str]) -> list[ClipSource]:
-    """The data set, or each file by itself, read with the config's settings where there is one."""
+    """Return the data set, or one source per file; files are read with the config's settings."""
     if rest:
         data = make_datamodule("bench data", rest)
     elif files:

@@ -1,4 +1,4 @@
-"""``vidpool bench decode``: which decoders return wrong frames, and what a clip costs."""
+"""``vidpool bench decode``: wrong frames and CPU time per clip, by decoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vidpool.bench.decode import (
     memory_growth,
 )
 from vidpool.bench.machine import describe_machine
-from vidpool.cli.output import output_of
+from vidpool.cli.arguments import add_output, check_at_least, results_file
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, wide_console, write_results
 
@@ -33,30 +33,29 @@ MIB = 2**20
 
 
 def add_parser(what: Any) -> None:
-    """Add ``decode`` to what ``vidpool bench`` measures."""
+    """Add ``decode`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "decode",
-        help="reading clips of videos, beside decord and torchcodec",
+        help="time reading clips of videos, compared with decord and torchcodec",
         description=f"Read clips of {FRAMES} frames, stride {STRIDE}, short side {SHORT_SIDE}, at "
-        "random places of videos: CPU time beside decord and torchcodec, one thread each, and, on "
-        "generated videos whose frames carry their numbers, how many frames are wrong.",
+        "random places of videos. Prints CPU time compared with decord and torchcodec, one thread "
+        "each, and the share of wrong frames on generated videos with numbered frames.",
         epilog=f"kinds: {', '.join(KINDS)}. Example: vidpool bench decode --kind gop12.mp4 my.avi",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("files", nargs="*", metavar="FILE", help="videos of your own (default: all kinds)")
+    add("files", nargs="*", metavar="FILE", help="your own videos (default: all kinds)")
     add("--kind", action="append", metavar="NAME", help="a kind to generate, repeatable")
-    add("--keep", metavar="DIR", help="where generated videos stay (default: nowhere)")
+    add("--keep", metavar="DIR", help="keep generated videos here (default: they are deleted)")
     add(
         "--rounds",
         type=int,
         default=ROUNDS,
         metavar="N",
-        help="clips of each (default: %(default)s)",
+        help="clips of each video (default: %(default)s)",
     )
     add("--memory", type=int, metavar="N", help="also read N clips and watch memory grow")
-    add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
-    add("--overwrite", action="store_true", help="replace these files")
+    add_output(add, "every time")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,13 +65,11 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         VideoError: A file cannot be read.
     """
-    output = output_of(args)
+    output = results_file(args)
     for kind in args.kind or []:
         if kind not in KINDS:
             raise ConfigError(f"kind {kind!r} is unknown; there are {', '.join(KINDS)}")
-    for name in ("rounds", "memory"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ConfigError(f"{name} must be at least 1, got {getattr(args, name)}")
+    check_at_least(args, 1, "rounds", "memory")
     kinds = list(dict.fromkeys(args.kind or ([] if args.files else KINDS)))
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # decoders say that they return wrong frames; the table does, too

@@ -21,7 +21,7 @@ from vidpool.bench.index import (
     measure_index,
 )
 from vidpool.bench.machine import describe_machine
-from vidpool.cli.output import add_output, output_of
+from vidpool.cli.arguments import add_output, results_file
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, wide_console, write_results
 
@@ -32,7 +32,7 @@ def add_parser(what: Any) -> None:
     """Add ``index`` to the subcommands of ``vidpool bench``."""
     parser = what.add_parser(
         "index",
-        help="loading the index of a data set, and the memory it takes, by size",
+        help="time loading the index of a data set, and measure its memory, by size",
         description="Generate annotation files as HACS has them, make their indexes, and measure "
         "how long these take to load in a fresh process, and the memory that they take there and "
         f"in {WORKERS} loader processes over an epoch (at most 1.6 million clips of it).",
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: A number of rows is too small, or memory cannot be measured here.
     """
-    output = output_of(args)
+    output = results_file(args)
     if min(args.rows) < 100:
         raise ConfigError(f"--rows must be at least 100, got {min(args.rows)}")
     if not Path("/proc/self/smaps_rollup").exists():

@@ -1,6 +1,5 @@
-"""``vidpool env``: what this installation consists of, for bug reports and for the curious."""
+"""``vidpool env``: versions, hardware and the active SoftPool kernels, for bug reports."""
 
-import argparse
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +8,7 @@ import torch
 
 from vidpool import __version__
 from vidpool.bench.machine import cpu_name
+from vidpool.cli.arguments import Parser
 from vidpool.ops.operator import COMPILED
 
 PACKAGES = (
@@ -25,9 +25,9 @@ PACKAGES = (
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool env``."""
-    argparse.ArgumentParser(
+    Parser(
         prog=f"vidpool {verb}",
-        description="Print versions, processors, and which SoftPool kernels are compiled.",
+        description="Print versions, hardware and the active SoftPool kernels.",
     ).parse_args(arguments)
     lines = {
         "vidpool": __version__,
@@ -46,7 +46,7 @@ def main(verb: str, arguments: list[str]) -> int:
 
 
 def cpu_kernels() -> str:
-    """Who computes SoftPool on the CPU."""
+    """Return a description of the kernels that compute SoftPool on the CPU."""
     if "cpu" in COMPILED:
         try:
             return f"compiled kernels for {torch.ops.vidpool.cpu_capability()}"
@@ -54,19 +54,19 @@ def cpu_kernels() -> str:
             return str(error)
     return (
         "plain PyTorch, which is slower: the kernels are not compiled. Install vidpool from a "
-        "wheel, or again from source where there is GCC or Clang"
+        "wheel, or again from source on a machine with GCC or Clang"
     )
 
 
 def cuda_kernels() -> str:
-    """Who computes SoftPool on GPUs, and on which."""
+    """Return a description of the kernels that compute SoftPool on GPUs."""
     if torch.version.cuda is None:
         return "none, since this PyTorch has no CUDA part"
     if "cuda" in COMPILED:
         return f"compiled kernels for compute capability {torch.ops.vidpool.cuda_architectures()}"
     return (
         "plain PyTorch, which is slower: the kernels are not compiled. Install vidpool from a "
-        "wheel, or again from source where there is a GPU and nvcc"
+        "wheel, or again from source on a machine with a GPU and nvcc"
     )
 
 

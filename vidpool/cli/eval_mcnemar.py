@@ -1,4 +1,4 @@
-"""``vidpool eval mcnemar``: do two networks differ in accuracy? Tables 4 and S1."""
+"""``vidpool eval mcnemar``: test whether two networks differ in accuracy. Tables 4 and S1."""
 
 import argparse
 from dataclasses import asdict
@@ -17,21 +17,21 @@ from vidpool.analysis.mcnemar import (
     reproduce_table_4,
     table_4_figure,
 )
-from vidpool.cli.output import add_output, output_of
+from vidpool.cli.arguments import add_output, results_file
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:
-    """Add ``mcnemar`` to what ``vidpool eval`` does."""
+    """Add ``mcnemar`` to the subcommands of ``vidpool eval``."""
     parser = what.add_parser(
         "mcnemar",
-        help="whether two networks differ in accuracy (Tables 4 and S1)",
-        description="McNemar's test of two runs of `vidpool test` on the same videos: on how many "
-        "is only one of them right, chi-square with Edwards' correction, and p.",
+        help="test whether two networks differ in accuracy (Tables 4 and S1)",
+        description="McNemar's test of two runs of `vidpool test` on the same videos: the numbers "
+        "of videos that only one of them classifies correctly, chi-square with Edwards' "
+        "correction, and p.",
         epilog="example: vidpool eval mcnemar runs/max/test_0/predictions.csv "
         "runs/soft/test_0/predictions.csv; vidpool eval mcnemar --paper",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -39,16 +39,16 @@ def add_parser(what: Any) -> None:
         "files",
         nargs="*",
         metavar="CSV",
-        help="two predictions.csv of `vidpool test`, or the run folders that hold them",
+        help="two predictions.csv of `vidpool test`, or their run folders",
     )
     add(
         "--counts",
         nargs=2,
         type=int,
         metavar=("ONLY_A", "ONLY_B"),
-        help="instead: samples that only the first network has right, and only the second",
+        help="instead: samples that only the first, and only the second, classifies correctly",
     )
-    add("--paper", action="store_true", help="instead: Table 4 anew, from Table S1's counts")
+    add("--paper", action="store_true", help="instead: reproduce Table 4 from Table S1's counts")
     add_output(add, "the results")
 
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: It is not clear what to compare, or a count is negative.
         DataError: A file cannot be read, or the two are of different samples.
     """
-    output = output_of(args)
+    output = results_file(args)
     given = [bool(args.files), args.counts is not None, args.paper]
     if sum(given) != 1 or len(args.files) not in (0, 2):
         raise ConfigError("give two predictions.csv, or --counts ONLY_A ONLY_B, or --paper")

@@ -1,4 +1,4 @@
-"""``vidpool eval similarity``: what pooling leaves of images. Tables 1 and 3."""
+"""``vidpool eval similarity``: SSIM and PSNR of images after pooling. Tables 1 and 3."""
 
 import argparse
 import math
@@ -29,10 +29,15 @@ from vidpool.analysis.similarity import (
     similarity_chart,
     summarize,
 )
-from vidpool.cli.output import add_output, output_of
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import (
+    add_num_workers,
+    add_output,
+    add_seed,
+    check_at_least,
+    results_file,
+)
 from vidpool.data.parallel import counting_bar, usable_cpus
-from vidpool.errors import ConfigError, DataError
+from vidpool.errors import DataError
 from vidpool.nn import POOLING_METHODS
 from vidpool.results import provenance, wide_console, write_results
 
@@ -43,17 +48,16 @@ Summary = Mapping[Setting, tuple[Mean, Mean]]
 
 
 def add_parser(what: Any) -> None:
-    """Add ``similarity`` to what ``vidpool eval`` does."""
+    """Add ``similarity`` to the subcommands of ``vidpool eval``."""
     parser = what.add_parser(
         "similarity",
-        help="what pooling leaves of images: SSIM and PSNR (Tables 1 and 3)",
-        description="Pool images by every method, enlarge them again by area interpolation (which "
-        "repeats each value over its window) and compare them with what they were: SSIM (Gaussian "
-        "window of 11 x 11) and PSNR, values in [0, 1], means with 95 % confidence intervals. "
-        "Without FOLDER it takes photographs that scikit-image ships.",
-        epilog="example: vidpool eval similarity data/DIV2K_valid_HR --train-folder "
+        help="measure SSIM and PSNR of images after pooling (Tables 1 and 3)",
+        description="Pool images by every method, enlarge them to their size by area interpolation "
+        "(each value is repeated over its window) and compare them with the originals by SSIM "
+        "(Gaussian window of 11 x 11) and PSNR. Pixels are in [0, 1]; means have 95 % confidence "
+        "intervals. Without FOLDER, photographs that scikit-image ships are used.",
+        epilog="example: vidpool eval similarity data/DIV2K_valid_HR --train_folder "
         "data/DIV2K_train_HR --output div2k.json",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -61,7 +65,7 @@ def add_parser(what: Any) -> None:
     add(
         "--dataset",
         choices=TABLES_1_3,
-        help="whose published values stand beside (default: by the folder's name, else DIV2K)",
+        help="published values to compare with (default: by the folder's name, or DIV2K)",
     )
     add(
         "--methods",
@@ -81,13 +85,13 @@ def add_parser(what: Any) -> None:
     )
     add("--limit", type=int, metavar="N", help="take N of the images, evenly chosen")
     add(
-        "--train-folder",
+        "--train_folder",
         metavar="FOLDER",
         help=f"train the learned methods ({', '.join(LEARNED)}) to reconstruct its images first",
     )
-    add("--train-steps", type=int, default=200, metavar="N", help="(default: %(default)s)")
+    add("--train_steps", type=int, default=200, metavar="N", help="(default: %(default)s)")
     add_seed(add)
-    add("--workers", type=int, metavar="N", help="processes (default: one a CPU)")
+    add_num_workers(add)
     add_output(add, "all values, of each image too,")
 
 
@@ -98,11 +102,8 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         DataError: There are no images, or none that can be measured.
     """
-    output = output_of(args)
-    for name in ("limit", "train_steps", "workers"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    output = results_file(args)
+    check_at_least(args, 1, "limit", "train_steps", "num_workers")
     images = find_images(args.images)
     if args.limit is not None and args.limit < len(images):
         images = [images[i * len(images) // args.limit] for i in range(args.limit)]
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     if not results:
         raise DataError(f"none of {len(images)} images can be measured: {failures[0]}")
 
-    dataset, is_it = _dataset(args)
+    dataset, is_same = _published_dataset(args)
     names = {
         name: f"{name} (untrained)" if name in LEARNED and not training else name
         for name in methods
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     summary, differences = summarize(results), compare_with(results, SUBJECT)
     pixels = "1 image" if len(results) == 1 else f"{len(results)} images"
     pixels += "" if args.images else " of scikit-image"
-    whose = dataset if is_it else f"{dataset}, that is of other images"
+    whose = dataset if is_same else f"{dataset}, that is of other images"
     console = wide_console()
     title = f"{pixels}; the paper's values below: {whose}"
     console.print(_table(title, summary, names, TABLES_1_3[dataset]))
@@ -136,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"left out: {escape(message)}", highlight=False)
     if output:
         content = _content(args, dataset, summary, differences, results)
-        content["published_is_of_these_images"] = is_it
+        content["published_is_of_these_images"] = is_same
         content["training_losses"] = losses
         content["left_out"] = failures
         figure = similarity_chart(summary, names, TABLES_1_3[dataset], f"{pixels}; paper: {whose}")
@@ -149,14 +150,14 @@ def run(args: argparse.Namespace) -> int:
 def _train(
     layers: Mapping[Setting, nn.Module], images: Sequence[Path], args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Train what learns.
+    """Train the learned methods.
 
     Returns:
-        The mean losses of the first and of the last tenth of the steps, and which images could not
-        be read.
+        The mean losses of the first and last tenth of the steps, and the errors of unreadable
+        images.
 
     Raises:
-        DataError: None can be, or none is large enough.
+        DataError: No image can be read, or none is large enough.
     """
     learned = {setting: layer for setting, layer in layers.items() if setting.method in LEARNED}
     pictures, unread = read_training_images(images, args.seed)
@@ -181,9 +182,9 @@ def _train(
 def _measure_all(
     images: Sequence[Path], layers: Mapping[Setting, nn.Module], args: argparse.Namespace
 ) -> tuple[dict[Path, dict[Setting, Similarity]], list[str]]:
-    """The similarities of each image, in the images' order, and why others have none."""
+    """Return the similarities by image, in the images' order, and the errors of other images."""
     measured: dict[Path, dict[Setting, Similarity] | DataError] = {}
-    workers = min(args.workers or usable_cpus(), len(images))
+    workers = min(args.num_workers or usable_cpus(), len(images))
     with counting_bar() as bar:
         task = bar.add_task("pooling and comparing", total=len(images))
         for image, result in measure_images(images, layers, args.seed, workers):
@@ -200,8 +201,8 @@ def _measure_all(
     return results, failures
 
 
-def _dataset(args: argparse.Namespace) -> tuple[str, bool]:
-    """Whose published values to show, and whether they are of these images."""
+def _published_dataset(args: argparse.Namespace) -> tuple[str, bool]:
+    """Return the image set of the published values, and whether the images are of that set."""
     if args.dataset:
         return args.dataset, True
     found = {_dataset_of(Path(path)) for path in args.images}
@@ -211,7 +212,7 @@ def _dataset(args: argparse.Namespace) -> tuple[str, bool]:
 
 
 def _dataset_of(path: Path) -> str | None:
-    """The image set that the innermost folder of a path is called after which is called so."""
+    """Return the image set whose name is in the innermost such folder of a path; None without."""
     absolute = path.absolute()
     for part in (absolute, *absolute.parents):
         for spelling, name in SPELLINGS.items():
@@ -236,7 +237,7 @@ def _table(
     names: Mapping[str, str],
     published: Mapping[str, Sequence[tuple[float, float]]],
 ) -> Table:
-    """A row for each method; below each mean and its interval, the paper's value."""
+    """Return a table with one row per method, and the paper's values below the means."""
     kernel_sizes = list(dict.fromkeys(setting.kernel_size for setting in summary))
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
@@ -269,7 +270,7 @@ def _content(
     differences: Summary,
     results: Mapping[Path, Mapping[Setting, Similarity]],
 ) -> dict[str, Any]:
-    """Everything that was measured, for JSON."""
+    """Return all results for JSON."""
 
     def rows(
         means: Summary, published: Mapping[str, Sequence[tuple[float, float]]]

@@ -1,4 +1,4 @@
-"""``vidpool eval table7``: the accuracies of tested networks, beside the paper's Table 7."""
+"""``vidpool eval table7``: accuracies of tested networks and of the paper's Table 7."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from vidpool.analysis.table7 import (
     read_run,
     table_7_figure,
 )
-from vidpool.cli.output import add_output, output_of
+from vidpool.cli.arguments import add_output, results_file
 from vidpool.data.parallel import counting_bar
 from vidpool.errors import DataError, VidpoolError
 from vidpool.models.registry import size_text
@@ -26,14 +26,13 @@ from vidpool.results import provenance, wide_console, write_results
 
 
 def add_parser(what: Any) -> None:
-    """Add ``table7`` to what ``vidpool eval`` does."""
+    """Add ``table7`` to the subcommands of ``vidpool eval``."""
     parser = what.add_parser(
         "table7",
-        help="accuracy of tested networks by data set (Table 7)",
+        help="collect accuracies of tested networks by data set (Table 7)",
         description="Collect what `vidpool test` measured into the paper's Table 7, with the "
         "networks' parameters and multiply-adds.",
         epilog="example: vidpool eval table7 runs/r3d_50/test_0 runs/r3d_50_soft --output t7.json",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -41,18 +40,18 @@ def add_parser(what: Any) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="folders of tests, runs/NAME/test_N, or others in which they are searched for",
+        help="folders of tests, runs/NAME/test_N, or folders that contain such folders",
     )
     add_output(add, "the runs")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Collect and print; tests that cannot be read are left out, named, and make the status 1.
+    """Collect and print; unreadable tests are listed and make the exit status 1.
 
     Raises:
         DataError: A folder holds no test, or none of the tests can be read.
     """
-    output = output_of(args)
+    output = results_file(args)
     folders = find_runs([Path(folder) for folder in args.runs])
     runs: list[TestedRun] = []
     failures: list[str] = []

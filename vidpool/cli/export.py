@@ -1,10 +1,11 @@
-"""``vidpool export``: trained networks as files that others run."""
+"""``vidpool export``: trained networks as ONNX, torch.export or weight files."""
 
-import argparse
+from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
 from rich.console import Console
 
+from vidpool.cli.arguments import Parser, add_checkpoint
 from vidpool.inference.export import FORMATS, Exported, export
 from vidpool.inference.export.writing import TOLERANCE
 
@@ -15,7 +16,7 @@ def main(verb: str, arguments: list[str]) -> int:
     with Console(stderr=True).status("") as status:
         exported = export(
             args.ckpt_path,
-            args.out,
+            args.output,
             format=args.format,
             weights=args.weights,
             fixed_size=args.fixed_size,
@@ -27,38 +28,38 @@ def main(verb: str, arguments: list[str]) -> int:
     return 0
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(verb: str) -> Parser:
+    parser = Parser(
         prog=f"vidpool {verb}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Write a checkpoint's network as a file that others run, with class names and\n"
-        "preprocessing inside and a manifest, FILE.json, beside it. Its logits are compared\n"
-        "with PyTorch's before it gets its name.\n\n"
-        "torch_export and onnx run without vidpool. They take normalised float32 clips\n"
-        "(N, C, T, H, W), RGB in [0, 1] minus mean over std, and give logits (N, classes);\n"
+        formatter_class=RawDescriptionHelpFormatter,
+        description="Export a checkpoint's network to a file for other programs, with class names\n"
+        "and preprocessing inside and a manifest, FILE.json, alongside. Its logits are compared\n"
+        "with PyTorch's before the file is renamed to FILE.\n\n"
+        "torch_export and onnx run without vidpool. They take normalized float32 clips\n"
+        "(N, C, T, H, W), (RGB in [0, 1] - mean) / std, and return logits (N, classes);\n"
         "mean and std are in the file and in the manifest.",
         epilog="examples:\n"
-        f"  vidpool {verb} --ckpt_path runs/mine/fit_0/checkpoints/best.ckpt --out mine.onnx\n"
-        f"  vidpool {verb} --ckpt_path best.ckpt --format torch_export --out mine.pt2\n"
-        "  vidpool predict --ckpt_path mine.onnx video.mp4",
+        f"  vidpool {verb} runs/mine/fit_0/checkpoints/best.ckpt --output mine.onnx\n"
+        f"  vidpool {verb} best.ckpt --format torch_export --output mine.pt2\n"
+        "  vidpool predict mine.onnx video.mp4",
     )
     add = parser.add_argument
-    add("--ckpt_path", required=True, metavar="CKPT", help="of `vidpool fit` or `vidpool import`")
+    add_checkpoint(add)
     formats = "; ".join(f"{name} ({', '.join(ends)})" for name, ends in FORMATS.items())
-    add("--format", choices=FORMATS, help=f"{formats} (default: what FILE ends in)")
-    add("--out", required=True, metavar="FILE")
+    add("--format", choices=FORMATS, help=f"{formats} (default: by the suffix of FILE)")
+    add("--output", required=True, metavar="FILE", help="the file to write")
     add(
         "--weights",
         choices=("averaged", "raw"),
         default="averaged",
-        help="those averaged, where the checkpoint has any, or as trained (default: %(default)s)",
+        help="averaged weights, if the checkpoint has any, or raw ones (default: %(default)s)",
     )
-    add("--fixed_size", action="store_true", help="take clips of the checkpoint's T, H, W only")
+    add("--fixed_size", action="store_true", help="accept only clips of the checkpoint's T, H, W")
     add(
         "--tolerance",
         type=float,
         default=TOLERANCE,
-        help="largest difference of logits that is accepted (default: %(default)s)",
+        help="largest accepted difference of logits (default: %(default)s)",
     )
     add("--overwrite", action="store_true", help="replace FILE and its manifest")
     return parser

@@ -1,12 +1,12 @@
-"""``vidpool import``: checkpoints of other projects, made checkpoints of vidpool's."""
+"""``vidpool import``: convert third-party checkpoints."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
 
+from vidpool.cli.arguments import Parser, add_checkpoint
 from vidpool.errors import ConfigError
 from vidpool.files import check_output
 from vidpool.models.weights import MismatchError, Report
@@ -26,12 +26,12 @@ SHOWN = 4  # keys of each kind that are listed
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool import``."""
     args = _parser(verb).parse_args(arguments)
-    check_output(args.out, args.overwrite, SUFFIXES)
+    check_output(args.output, args.overwrite, SUFFIXES)
     names = _class_names(Path(args.classes)) if args.classes else None
     chosen = {name: getattr(args, name) for name in (*PREPROCESSING, "mean", "std")}
     try:
         imported = import_checkpoint(
-            args.checkpoint,
+            args.ckpt_path,
             args.model,
             num_classes=args.num_classes,
             width=args.width,
@@ -48,9 +48,9 @@ def main(verb: str, arguments: list[str]) -> int:
         raise
     report = imported.report
     _print_report(report, sys.stdout)
-    _print_taken(report)
-    save(imported.classifier, args.out, overwrite=args.overwrite)
-    if args.out.endswith(".ckpt"):
+    _print_changes(report)
+    save(imported.classifier, args.output, overwrite=args.overwrite)
+    if args.output.endswith(".ckpt"):
         description = imported.classifier.description or {}
         fields = (f"{k} {_short(v)}" for k, v in description["preprocessing"].items())
         print(f"preprocessing ({imported.origin}): {', '.join(fields)}")
@@ -58,43 +58,47 @@ def main(verb: str, arguments: list[str]) -> int:
             print("the SRTG authors' networks were trained on frames in BGR order: see --bgr")
         if not imported.named:
             print("the classes are called by their numbers: --classes FILE gives them names")
-    print(f"wrote {args.out}")
+    print(f"wrote {args.output}")
     return 0
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(verb: str) -> Parser:
+    parser = Parser(
         prog=f"vidpool {verb}",
-        description="Make a checkpoint that vidpool's commands take of one that others made: the "
-        "SRTG authors' .pth, I3D's rgb_imagenet.pt, PyTorchVideo's and torchvision's files, "
-        "Lightning checkpoints, plain state dicts, safetensors. What does not fit is listed.",
+        description="Convert a third-party checkpoint to one of vidpool's: the SRTG authors' .pth, "
+        "I3D's rgb_imagenet.pt, PyTorchVideo's and torchvision's files, Lightning checkpoints, "
+        "plain state dicts, safetensors. Weights that do not fit are listed.",
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", help="the file that others made")
+    add_checkpoint(add, "the third-party file")
     add("--model", required=True, metavar="NAME", help="its network; `vidpool models` lists them")
     add(
-        "--out",
+        "--output",
         required=True,
         metavar="FILE",
-        help=f"{', '.join(SUFFIXES)}; all but .ckpt hold weights alone",
+        help=f"{', '.join(SUFFIXES)}; all but .ckpt hold only weights",
     )
     add("--overwrite", action="store_true", help="replace the output file")
-    add("--classes", metavar="FILE", help="names of the classes, one a line")
+    add("--classes", metavar="FILE", help="names of the classes, one per line")
     add("--num_classes", type=int, help="(default: as many as the checkpoint's classifier has)")
     add("--width", type=int, help="channels of the first stage (default: the network's own)")
-    add("--pooling", help="what it was trained with in place of its own pooling, like soft")
+    add("--pooling", help="pooling method it was trained with instead of its own, such as soft")
     add(
         "--pooling_option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="for swap_pooling, like gradient=paper; may be repeated",
+        help="argument of swap_pooling, such as gradient=paper; may be repeated",
     )
-    add("--bgr", action="store_true", help="it was trained on frames in the order blue, green, red")
+    add("--bgr", action="store_true", help="it was trained on frames in BGR order")
     add("--inflate", action="store_true", help="repeat the kernels of an image network along T")
-    add("--partial", action="store_true", help="take what fits; the rest stays fresh")
+    add(
+        "--partial",
+        action="store_true",
+        help="load the weights that fit and keep the initial ones otherwise",
+    )
     group = parser.add_argument_group(
-        "preprocessing", "What the network is to be given; by default what is usual for the source."
+        "preprocessing", "Input of the network; defaults to what is usual for the source."
     )
     for name, what in PREPROCESSING.items():
         group.add_argument(f"--{name}", type=int, metavar="N", help=what)
@@ -110,32 +114,34 @@ def _parser(verb: str) -> argparse.ArgumentParser:
 
 
 def _class_names(path: Path) -> list[str]:
-    """The lines of a file.
+    """Return the lines of a file.
 
     Raises:
-        ConfigError: It cannot be read, has an empty line, or a name twice.
+        ConfigError: The file cannot be read, has an empty line, or a name twice.
     """
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the classes cannot be read ({error})") from error
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if not names or "" in names or twice:
-        what = f"{twice!r} stands there twice" if twice else "there is an empty line, or none"
-        raise ConfigError(f"{path}: must hold the name of a class on each line, but {what}")
+    duplicate = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if not names or "" in names or duplicate:
+        problem = (
+            f"{duplicate!r} is there twice" if duplicate else "there is an empty line, or none"
+        )
+        raise ConfigError(f"{path}: must hold the name of a class on each line, but {problem}")
     return names
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
-    """Pairs NAME=VALUE with values as in a config.
+    """Parse pairs NAME=VALUE, with values as in a config.
 
     Raises:
-        ConfigError: One is no such pair.
+        ConfigError: A pair has another form.
     """
     options = {}
     for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not name or not sign:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
             raise ConfigError(f"--pooling_option {pair} must be NAME=VALUE, like gradient=paper")
         try:
             options[name] = yaml.safe_load(value)
@@ -145,7 +151,7 @@ def _options(pairs: list[str]) -> dict[str, Any]:
 
 
 def _print_report(report: Report, file: TextIO) -> None:
-    """Counts and first keys of what became of the weights."""
+    """Print how many weights matched or did not, and their first keys."""
     different = [f"{key} {there} for {here}" for key, there, here in report.shape_mismatches]
     for name, keys in {
         "matched": list(report.matched),
@@ -161,8 +167,8 @@ def _print_report(report: Report, file: TextIO) -> None:
         print(f"left out, since they are no weights: {', '.join(report.other_entries)}", file=file)
 
 
-def _print_taken(report: Report) -> None:
-    """What was done to the weights that were taken, and what stays as it was made."""
+def _print_changes(report: Report) -> None:
+    """Print how the loaded weights were changed, and which weights were not loaded."""
     if report.inflated:
         print(f"inflated {len(report.inflated)} kernels along T")
     if report.swapped:

@@ -1,6 +1,5 @@
-"""``vidpool predict``: the classes of videos, as a table and as a file."""
+"""``vidpool predict``: classify videos, as a table and as a file."""
 
-import argparse
 import csv
 import tempfile
 from pathlib import Path
@@ -9,7 +8,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from vidpool.cli.output import new_file
+from vidpool.cli.arguments import Parser, add_checkpoint, add_device, new_file
 from vidpool.errors import ConfigError
 from vidpool.files import atomic_write, open_text, printable, write_json
 from vidpool.inference.predictor import Prediction, find_videos, predict
@@ -19,21 +18,22 @@ from vidpool.video import DECODERS
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run ``vidpool predict``; the exit status is 1 if a file could not be read."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"vidpool {verb}",
-        description="The classes of video files and pictures, by a checkpoint of `vidpool fit` or "
-        "a file of `vidpool export`. Of a folder its videos, or its pictures if it has none.",
-        epilog="example: vidpool predict --ckpt_path best.ckpt video.mp4 folder/ --output out.csv",
+        description="Classify video files and pictures with a checkpoint of `vidpool fit` or a "
+        "file of `vidpool export`. A folder stands for its videos, or its pictures if it has none.",
+        epilog="example: vidpool predict best.ckpt video.mp4 folder/ --output out.csv",
     )
-    parser.add_argument("videos", nargs="+", metavar="VIDEO_OR_FOLDER")
-    parser.add_argument("--ckpt_path", required=True, metavar="CKPT")
-    parser.add_argument("--output", metavar="FILE", help="write the predictions to .json or .csv")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output file")
-    parser.add_argument("--top", type=int, default=5, help="classes a video (default: %(default)s)")
-    parser.add_argument("--clips", type=int, help="clips a video (default: as in testing)")
-    parser.add_argument("--crops", type=int, help="crops a clip, 1 or 3 (default: as in testing)")
-    parser.add_argument("--decoder", default="auto", help=", ".join(DECODERS))
-    parser.add_argument("--device", default="auto", help="a PyTorch device (default: %(default)s)")
+    add = parser.add_argument
+    add_checkpoint(add, "a checkpoint of `vidpool fit` or a file of `vidpool export`")
+    add("videos", nargs="+", metavar="VIDEO", help="a video, a picture, or a folder of them")
+    add("--output", metavar="FILE", help="write the predictions to .json or .csv")
+    add("--overwrite", action="store_true", help="replace the output file")
+    add("--top", type=int, default=5, help="classes per video (default: %(default)s)")
+    add("--clips", type=int, help="clips per video (default: as in testing)")
+    add("--crops", type=int, help="crops per clip, 1 or 3 (default: as in testing)")
+    add("--decoder", default="auto", help=", ".join(DECODERS))
+    add_device(add)
     args = parser.parse_args(arguments)
 
     output = None
@@ -59,7 +59,7 @@ def _show(predictions: list[Prediction], count: int, output: Path | None) -> Non
     """Write predictions to the output file, if there is one, and print them.
 
     Raises:
-        ConfigError: The output file cannot be written; the message tells where they are instead.
+        ConfigError: The output file cannot be written; the message says where they are instead.
     """
     try:
         if output:
@@ -86,7 +86,7 @@ def _save(output: Path, predictions: list[Prediction]) -> None:
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
-    """Write predictions as JSON (a list of files) or CSV (a row for each class)."""
+    """Write predictions as JSON (a list of files) or CSV (one row per class)."""
     if path.suffix == ".json":
         content = [
             {"file": str(p.path), "error": p.error}

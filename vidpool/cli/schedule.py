@@ -1,8 +1,8 @@
-"""``vidpool schedule``: what a training will be, as a table and a picture, before it is run."""
+"""``vidpool schedule``: preview the training schedule and its cost, as a table and a figure."""
 
 from __future__ import annotations
 
-import argparse
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from vidpool.cli.output import PICTURES, new_file
+from vidpool.cli.arguments import PICTURES, Parser, check_at_least, new_file
 from vidpool.cli.training import ParsedFit, parse_fit
 from vidpool.data.schedule import ConstantSchedule, Schedule
 from vidpool.data.views import ClipShape
@@ -39,12 +39,9 @@ Further options are those of `vidpool fit`, such as --data.batch_size 32.
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Print the phases of a training and what it costs; nothing is trained or read but lists."""
+    """Print the phases of a training and its cost; only the data set's lists are read."""
     args, further = _parser(verb).parse_known_args(arguments)
-    for name in ("clips", "processes"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} must be at least 1, got {value}")
+    check_at_least(args, 1, "clips", "processes")
     plot = new_file("--plot", args.plot, PICTURES, args.overwrite) if args.plot else None
     fit = parse_fit(further)
     settings = fit.settings
@@ -86,7 +83,7 @@ def main(verb: str, arguments: list[str]) -> int:
 
 
 class _Recipe:
-    """The schedule and the learning rate that the settings of ``vidpool fit`` amount to."""
+    """The schedule and the learning rate that follow from the settings of ``vidpool fit``."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         data, model = settings["data"]["init_args"], settings["model"]
@@ -109,11 +106,11 @@ class _Recipe:
         self._model = model
 
     def check(self, clips: int, ranks: int) -> list[str]:
-        """Warnings, or an error if a phase cannot come."""
+        """Return warnings; raise an error if a phase gets no epoch."""
         return [] if self.multigrid is None else self.multigrid.check(clips, ranks)
 
     def rate(self, epochs_done: float) -> float:
-        """The learning rate by the recipe's epochs."""
+        """Return the learning rate after this many epochs of the recipe."""
         model = self._model
         return model["lr"] * lr_factor(
             epochs_done,
@@ -126,7 +123,7 @@ class _Recipe:
 
 
 def _multigrid(callbacks: Any) -> Multigrid | None:
-    """The multigrid callback among a trainer's, if there is one."""
+    """Return the multigrid callback among a trainer's; None if there is none."""
     if not callbacks:
         return None
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
@@ -138,13 +135,13 @@ def _multigrid(callbacks: Any) -> Multigrid | None:
 
 
 def _count_clips(fit: ParsedFit) -> int:
-    """Training clips of an epoch, which means reading the data set's lists."""
+    """Return the number of training clips of an epoch, by the data set's lists."""
     loader: Any = fit.datamodule().train_dataloader()
     return loader.scheduled.total
 
 
 def _processes(trainer: dict[str, Any]) -> int:
-    """Processes that the trainer's settings ask for; what only the machine knows counts as one."""
+    """Return the number of processes in the trainer's settings; automatic ones count as one."""
     devices = trainer["devices"]
     if isinstance(devices, str) and "," in devices:
         devices = devices.split(",")
@@ -157,14 +154,14 @@ def _processes(trainer: dict[str, Any]) -> int:
 
 
 def _costs(network: nn.Module, shapes: Sequence[ClipShape]) -> dict[ClipShape, int]:
-    """Multiply-adds of a clip of each shape, forward, of convolutions and linear layers."""
+    """Return the forward multiply-adds of convolutions and linear layers by clip shape."""
     sizes = {(shape.frames, shape.crop, shape.crop) for shape in shapes}
     counts = {size: measure_cost(network, size).conv_linear for size in sizes}
     return {shape: counts[shape.frames, shape.crop, shape.crop] for shape in shapes}
 
 
 def _table(training: Forecast, costs: dict[ClipShape, int], total: float) -> Table:
-    """A row for each phase, in it a line for each shape."""
+    """Return a table with one row per phase, and in it one line per clip shape."""
     table = Table(
         box=box.SIMPLE_HEAD,
         caption="clip: frames (temporal stride) x crop; batch: clips over all processes; share: of "
@@ -202,17 +199,16 @@ def _clip_text(shape: ClipShape) -> str:
     return f"{shape.frames} ({shape.stride}) x {shape.crop}²"
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(verb: str) -> Parser:
+    parser = Parser(
         prog=f"vidpool {verb}",
         usage=f"vidpool {verb} --config FILE [--config FILE]... [options]",
         description="Show the phases of a training, its clips, batches, learning rate and cost.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--plot", metavar="FILE", help=f"draw the schedule: {', '.join(PICTURES)}")
+    add("--plot", metavar="FILE", help=f"draw the schedule to FILE: {', '.join(PICTURES)}")
     add("--overwrite", action="store_true", help="replace this file")
     add(
         "--clips",

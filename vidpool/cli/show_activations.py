@@ -1,4 +1,4 @@
-"""``vidpool show activations``: inputs that excite what a network has learnt. Figure S2."""
+"""``vidpool show activations``: inputs that maximize activations of a network. Figure S2."""
 
 import argparse
 from dataclasses import asdict
@@ -23,14 +23,18 @@ from vidpool.analysis.activations import (
 )
 from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.layers import find_layers
-from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import (
+    add_checkpoint,
+    add_device,
+    add_seed,
+    check_at_least,
+    class_index,
+    new_file,
+)
+from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, make_datamodule
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.parallel import counting_bar
 from vidpool.data.views import Preprocessing
-from vidpool.errors import ConfigError
 from vidpool.files import printable
 from vidpool.inference.loading import load_classifier
 from vidpool.results import provenance, wide_console, write_results
@@ -42,33 +46,33 @@ PAPER = Settings()
 
 
 def add_parser(what: Any) -> None:
-    """Add ``activations`` to what ``vidpool show`` draws."""
+    """Add ``activations`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "activations",
-        help="inputs that excite what a network has learnt (Figure S2)",
-        description="Activation maximisation: change noise until the ten kernels of a class in "
-        "the network's last stage are as active as can be, as for Figure S2 of the SoftPool paper. "
-        "With a config the kernels are those with the highest mean activation over examples of the "
-        "class, as in the paper; without one those that raise the class's score most. By default "
-        "quicker than the paper: the checkpoint's own size, fewer iterations, and gradients that "
-        "are smoothed and shifted, which makes shapes where the paper's settings make noise. "
-        f"Writes FILE.png, FILE.json and, of clips, FILE.mp4. Takes {HELP}.",
+        help="draw inputs that maximize activations of a network (Figure S2)",
+        description="Activation maximization: optimize noise to maximize the activation of ten "
+        "kernels of a class in the network's last stage, as for Figure S2 of the SoftPool paper. "
+        "With a config, these kernels have the highest mean activation over examples of the "
+        "class, as in the paper; without one, they raise the class's score most. The defaults are "
+        "faster than the paper's settings: the checkpoint's own size, fewer iterations, and "
+        "smoothed and shifted gradients, which make shapes instead of noise. "
+        f"Writes FILE.png, FILE.json and, for clips, FILE.mp4. Takes {DATA_HELP}.",
         epilog="example: vidpool show activations runs/demo/fit_0/checkpoints/last.ckpt "
-        "--class Grow --class Shrink --config data/demo --out activations.png",
-        allow_abbrev=False,
+        "--class Grow --class Shrink --config data/demo --output activations.png",
     )
-    parser.set_defaults(run=run, takes_rest=True)
+    parser.set_defaults(run=run, takes_data=True)
     add = parser.add_argument
     add_checkpoint(add)
-    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
-    add("--out", default="activations.png", metavar="FILE.png", help="(default: %(default)s)")
+    add_device(add)
+    add_config(add)
+    add("--output", default="activations.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add(
         "--class",
         dest="names",
         action="append",
         metavar="NAME",
-        help=f"may be given several times (default: the first {CLASSES} classes)",
+        help=f"a class; may be repeated (default: the first {CLASSES} classes)",
     )
     add("--layer", metavar="NAME", help="(default: the network's last stage)")
     add(
@@ -80,8 +84,8 @@ def add_parser(what: Any) -> None:
     add("--iterations", type=int, metavar="N", help=f"(default: {QUICK})")
     add("--side", type=int, metavar="PIXELS", help="(default: the checkpoint's crop)")
     add("--lr", type=float, default=PAPER.lr, help="the first rate (default: %(default)s)")
-    add("--last-lr", type=float, default=PAPER.last_lr, help="(default: %(default)s)")
-    add("--weight-decay", type=float, default=PAPER.weight_decay, help="(default: %(default)s)")
+    add("--last_lr", type=float, default=PAPER.last_lr, help="(default: %(default)s)")
+    add("--weight_decay", type=float, default=PAPER.weight_decay, help="(default: %(default)s)")
     add("--blur", type=float, metavar="PIXELS", help="smoothing of gradients (default: 1)")
     add("--shift", type=int, metavar="PIXELS", help="(default: a sixteenth of the side)")
     add("--examples", type=int, default=16, metavar="N", help="of a class (default: %(default)s)")
@@ -98,19 +102,16 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work; a file would be overwritten.
         DataError: The data are not where the config says.
     """
-    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".mp4"])
-    if args.examples < 1 or args.fps < 1:
-        raise ConfigError(
-            f"--examples and --fps must be at least 1, got {args.examples} and {args.fps}"
-        )
+    out = new_file("--output", args.output, [".png"], args.overwrite, [".json", ".mp4"])
+    check_at_least(args, 1, "examples", "fps")
     classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
     classifier.requires_grad_(False)  # only the input needs gradients
     settings = _settings(args, preprocessing.crop)
     names = args.names or class_names[:CLASSES]
-    labels = [class_number(name, class_names, args.ckpt_path) for name in names]
+    labels = [class_index(name, class_names, args.ckpt_path) for name in names]
     start = noise(1, preprocessing.frames, settings.side, settings.seed).to(classifier.device)
     (layer,) = find_layers(classifier, start, args.layer)
-    by_examples = bool(args.config or args.rest)
+    by_examples = bool(data_arguments(args))
     with counting_bar() as progress:
         if by_examples:
             targets = _targets(args, classifier, layer, names, labels, preprocessing, progress)
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace, crop: int) -> Settings:
-    """The paper's settings or the quick ones, and over them what the user gave.
+    """Return the paper's settings or the quick ones, overridden by the options.
 
     Raises:
         ConfigError: A value cannot work.
@@ -189,10 +190,9 @@ def _targets(
     preprocessing: Preprocessing,
     progress: Progress,
 ) -> list[Target]:
-    """Kernels by examples of the data that the config names."""
-    configs = [part for path in args.config for part in ("--config", path)]
-    datamodule = make_datamodule("show activations", [*configs, *args.rest])
-    there = [class_number(name, datamodule.class_names, "the data set") for name in names]
+    """Return the targets by examples of the data in the config."""
+    datamodule = make_datamodule("show activations", data_arguments(args))
+    there = [class_index(name, datamodule.class_names, "the data set") for name in names]
     tables = [choose_videos(datamodule, args.split, [i], args.examples, args.seed) for i in there]
     task = progress.add_task("activations of examples", total=sum(map(len, tables)))
     return [

@@ -1,13 +1,18 @@
-"""``vidpool show embedding``: what lies near what in the features. Figures S5 to S7."""
+"""``vidpool show embedding``: t-SNE of the features of videos. Figures S5 to S7."""
 
 import argparse
 from typing import Any
 
 from vidpool.analysis.examples import choose_videos
-from vidpool.cli.data_options import HELP, make_datamodule
-from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import (
+    add_checkpoint,
+    add_device,
+    add_seed,
+    check_at_least,
+    class_index,
+    new_file,
+)
+from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, make_datamodule
 from vidpool.data.parallel import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier
@@ -17,24 +22,24 @@ LIMIT = 2000  # videos, of which t-SNE takes some ten seconds
 
 
 def add_parser(what: Any) -> None:
-    """Add ``embedding`` to what ``vidpool show`` draws."""
+    """Add ``embedding`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "embedding",
-        help="which videos lie near each other in the features (Figures S5 to S7)",
-        description="Reduce the features of a data set's videos to a plane, by PCA to 50 "
-        "dimensions and t-SNE, as Figures S5 to S7 of the SoftPool paper do, and show the videos "
-        "closest to the centres of k-means. A feature is what the classifier sees of a video's "
-        "central clip. "
-        f"Writes FILE.png, FILE.csv (places of all videos) and FILE.json. Takes {HELP}.",
+        help="draw t-SNE of the features of videos (Figures S5 to S7)",
+        description="Reduce the features of a data set's videos to two dimensions, by PCA to 50 "
+        "dimensions and t-SNE, as in Figures S5 to S7 of the SoftPool paper, and show the videos "
+        "closest to the centres of k-means clusters. Features are the classifier's input for the "
+        "central clip of a video. Writes FILE.png, FILE.csv (coordinates of all videos) and "
+        f"FILE.json. Takes {DATA_HELP}.",
         epilog="example: vidpool show embedding runs/demo/fit_0/checkpoints/last.ckpt "
-        "--config data/demo --out embedding.png --class Grow --class Shrink",
-        allow_abbrev=False,
+        "--config data/demo --output embedding.png --class Grow --class Shrink",
     )
-    parser.set_defaults(run=run, takes_rest=True)
+    parser.set_defaults(run=run, takes_data=True)
     add = parser.add_argument
     add_checkpoint(add)
-    add("--config", "-c", action="append", default=[], metavar="FILE", help="a recipe, or its data")
-    add("--out", default="embedding.png", metavar="FILE.png", help="(default: %(default)s)")
+    add_device(add)
+    add_config(add)
+    add("--output", default="embedding.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add("--split", choices=["train", "val", "test"], default="val", help="(default: %(default)s)")
     add(
@@ -42,14 +47,14 @@ def add_parser(what: Any) -> None:
         dest="names",
         action="append",
         metavar="NAME",
-        help="videos of this class; may be given several times (default: all classes)",
+        help="videos of this class; may be repeated (default: all classes)",
     )
     add(
         "--limit",
         type=int,
         default=LIMIT,
         metavar="N",
-        help="at most so many videos, drawn at random (default: %(default)s)",
+        help="maximum number of videos, drawn at random (default: %(default)s)",
     )
     add("--clusters", type=int, default=10, metavar="K", help="of k-means (default: %(default)s)")
     add("--perplexity", type=float, default=30, help="of t-SNE (default: %(default)s)")
@@ -70,18 +75,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"this picture needs scikit-learn ({error}): pip install 'vidpool[analysis]'"
         ) from error
-    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".csv"])
-    if args.limit < 1 or args.clusters < 1 or not args.perplexity > 0:
-        raise ConfigError(
-            "--limit and --clusters must be at least 1 and --perplexity above 0, got "
-            f"{args.limit}, {args.clusters} and {args.perplexity}"
-        )
-    configs = [part for path in args.config for part in ("--config", path)]
-    datamodule = make_datamodule("show embedding", [*configs, *args.rest])
+    out = new_file("--output", args.output, [".png"], args.overwrite, [".json", ".csv"])
+    check_at_least(args, 1, "limit", "clusters")
+    if not args.perplexity > 0:
+        raise ConfigError(f"--perplexity must be above 0, got {args.perplexity}")
+    datamodule = make_datamodule("show embedding", data_arguments(args))
     class_names = datamodule.class_names
     classes = None
     if args.names:
-        classes = [class_number(name, class_names, "the data set") for name in args.names]
+        classes = [class_index(name, class_names, "the data set") for name in args.names]
     videos = choose_videos(datamodule, args.split, classes, args.limit, args.seed)
     classifier, _, preprocessing = load_classifier(args.ckpt_path, args.device)
     with counting_bar() as progress:
@@ -98,11 +100,11 @@ def run(args: argparse.Namespace) -> int:
         embedding = embed(found.features, found.label, args.clusters, args.perplexity, args.seed)
     if found.bad:
         print(f"{len(found.bad)} videos could not be read, such as {found.bad[0]}")
-    told = f"PCA kept {embedding.explained:.1%} of the variance"
+    summary = f"PCA kept {embedding.explained:.1%} of the variance"
     if embedding.silhouette is not None:
-        told += f"; silhouette of the classes {embedding.silhouette:.3f}"
+        summary += f"; silhouette of the classes {embedding.silhouette:.3f}"
     what = "videos" if preprocessing.frames > 1 else "pictures"
-    print(f"{len(found.paths)} {what}: {told}")
+    print(f"{len(found.paths)} {what}: {summary}")
     content = {
         "checkpoint": args.ckpt_path,
         "split": args.split,
@@ -124,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
             )
         ],
     }
-    title = f"{args.ckpt_path}\n{args.split}, {len(found.paths)} {what}; {told}"
+    title = f"{args.ckpt_path}\n{args.split}, {len(found.paths)} {what}; {summary}"
     figure = embedding_figure(embedding, found, class_names, title)
     about = provenance(args.command, args.seed)
     written = write_results(out.with_suffix(".json"), about, content, figure)

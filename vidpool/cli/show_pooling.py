@@ -23,7 +23,7 @@ from vidpool.analysis.pooling_sheet import (
     write_animation,
 )
 from vidpool.analysis.similarity import WINDOW, similarity
-from vidpool.cli.seeds import add_seed
+from vidpool.cli.arguments import add_seed, check_at_least
 from vidpool.data.parallel import counting_bar
 from vidpool.data.views import even_clips
 from vidpool.errors import ConfigError, DataError, VideoError
@@ -36,22 +36,21 @@ PHOTOGRAPH = "coffee.png"  # where nothing is given
 
 
 class _Shown(NamedTuple):
-    """A picture (3, H, W), or a clip (3, T, H, W) with its frames a second; uint8."""
+    """A picture (3, H, W), or a clip (3, T, H, W) with its frames per second; uint8."""
 
     pixels: Tensor
     fps: float | None
 
 
 def add_parser(what: Any) -> None:
-    """Add ``pooling`` to what ``vidpool show`` draws."""
+    """Add ``pooling`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "pooling",
-        help="images or videos beside what pooling makes of them",
-        description="Draw each image or video beside what pooling leaves of it, at its own size "
-        "again, whole and with a region enlarged; of videos, which are pooled in space and time, "
-        "also an animation. Without any it takes a photograph that scikit-image ships.",
-        epilog="example: vidpool show pooling photo.jpg video.mp4 --out pooling --kernels 2 4",
-        allow_abbrev=False,
+        help="draw images and videos before and after pooling (Figures 3, 5, 6, S1, S3)",
+        description="Draw each image or video before and after pooling, enlarged to its original "
+        "size, as a whole and with a zoomed region. Videos are pooled in space and time, and also "
+        "become an animation. Without a file, a photograph that scikit-image ships is used.",
+        epilog="example: vidpool show pooling photo.jpg video.mp4 --output pooling --kernels 2 4",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -76,36 +75,33 @@ def add_parser(what: Any) -> None:
         "--zoom",
         metavar="X,Y,SIDE",
         help="the region to enlarge, in pixels from the upper left corner of what is shown "
-        "(default: where there is most detail)",
+        "(default: the most detailed one)",
     )
     add(
-        "--out",
+        "--output",
         default="pooling",
         metavar="FOLDER",
-        help="where NAME.png and NAME.json go, and of videos NAME.mp4 (default: %(default)s)",
+        help="folder of NAME.png, NAME.json and, for videos, NAME.mp4 (default: %(default)s)",
     )
     add("--overwrite", action="store_true", help="replace these files")
     add("--animation", choices=ANIMATIONS, default="mp4", help="(default: %(default)s)")
     for name, default, help in (
         ("frames", 60, "of a video, from its middle"),
         ("stride", 1, "between these frames"),
-        ("short-side", 180, "of a video's frames, in pixels"),
+        ("short_side", 180, "of a video's frames, in pixels"),
     ):
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{help} (%(default)s)")
     add_seed(add, "of stochastic pooling")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw and write; files that cannot be read are left out, named, and make the status 1.
+    """Draw and write; unreadable files are listed and make the exit status 1.
 
     Raises:
         ConfigError: An option cannot work, or a file is there already.
         DataError: A file is a folder, or none can be read and is large enough.
     """
-    for name in ("frames", "stride", "short_side"):
-        if getattr(args, name) < 1:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} must be at least 1, got {getattr(args, name)}")
+    check_at_least(args, 1, "frames", "stride", "short_side")
     zoom = _region(args.zoom)
     methods, kernel_sizes = (list(dict.fromkeys(n)) for n in (args.methods, args.kernels))
     make_layers(methods, kernel_sizes)  # says now what cannot be made
@@ -115,14 +111,14 @@ def run(args: argparse.Namespace) -> int:
             raise DataError(f"{file}: is a folder; name files in it, such as {file}/*.png")
     if not files:
         files = [file for file in photographs() if file.name == PHOTOGRAPH]
-    folder = Path(args.out)
+    folder = Path(args.output)
     names = _names(files)
     for file, name in names.items():
         for suffix in (".json", ".png", *([] if _is_image(file) else [f".{args.animation}"])):
             if (folder / f"{name}{suffix}").exists() and not args.overwrite:
                 raise ConfigError(
                     f"{folder / name}{suffix} exists; give --overwrite to replace it, or another "
-                    "--out"
+                    "--output"
                 )
     make_folder(folder)
     failures: list[str] = []
@@ -219,7 +215,7 @@ def _read(file: Path, args: argparse.Namespace, largest: int) -> _Shown:
         raise ConfigError(
             f"{file}: {clip.shape[1]} frames of {clip.shape[3]} x {clip.shape[2]} pixels are too "
             f"small for windows of {largest} and for SSIM's of {WINDOW}: give larger --frames and "
-            "--short-side"
+            "--short_side"
         )
     return _Shown(clip, fps)
 
@@ -229,7 +225,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _names(files: list[Path]) -> dict[Path, str]:
-    """A name for each file's results: its own without suffix, numbered where two are the same."""
+    """Return the name of each file's results: its own without suffix, numbered if not unique."""
     names: dict[Path, str] = {}
     for file in files:
         name, number = file.stem, 1

@@ -1,4 +1,4 @@
-"""``vidpool show saliency``: where a network looks in a video. Figure S4."""
+"""``vidpool show saliency``: the regions of a video that a network uses. Figure S4."""
 
 import argparse
 from dataclasses import replace
@@ -15,8 +15,7 @@ from vidpool.analysis.saliency import (
     saliency_sheet,
     saliency_video,
 )
-from vidpool.cli.networks import add_checkpoint, class_number
-from vidpool.cli.output import new_file
+from vidpool.cli.arguments import add_checkpoint, add_device, check_at_least, class_index, new_file
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.parallel import counting_bar
 from vidpool.data.views import clip_positions, normalize, read_views
@@ -27,23 +26,23 @@ from vidpool.video import DECODERS, open_video
 
 
 def add_parser(what: Any) -> None:
-    """Add ``saliency`` to what ``vidpool show`` draws."""
+    """Add ``saliency`` to the subcommands of ``vidpool show``."""
     parser = what.add_parser(
         "saliency",
-        help="where a network looks in a video (Figure S4)",
-        description="Draw over a video which places and times speak for a class: by Class Feature "
-        "Pyramids (Stergiou et al. 2019), as in Figure S4 of the SoftPool paper, and by Grad-CAM. "
-        "What is shown is the clip in the middle of the video and its central crop. Writes "
+        help="draw which regions of a video a network uses (Figure S4)",
+        description="Draw a heat map of the regions and times that speak for a class, by Class "
+        "Feature Pyramids (Stergiou et al. 2019), as in Figure S4 of the SoftPool paper, and by "
+        "Grad-CAM. The clip is in the middle of the video, and its crop is central. Writes "
         "FILE.png, FILE.mp4 and, with settings and chosen kernels, FILE.json.",
         epilog="example: vidpool show saliency runs/demo/fit_0/checkpoints/last.ckpt video.mp4 "
-        "--out saliency.png --layer layer3 --depth 2",
-        allow_abbrev=False,
+        "--output saliency.png --layer layer3 --depth 2",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
     add_checkpoint(add)
-    add("video", metavar="VIDEO", help="a video file; a picture where the network takes pictures")
-    add("--out", default="saliency.png", metavar="FILE.png", help="(default: %(default)s)")
+    add("video", metavar="VIDEO", help="a video file; a picture if the network takes pictures")
+    add_device(add)
+    add("--output", default="saliency.png", metavar="FILE.png", help="(default: %(default)s)")
     add("--overwrite", action="store_true", help="replace these files")
     add("--class", dest="name", metavar="NAME", help="the class (default: the predicted one)")
     add("--method", choices=[*METHODS, "both"], default="both", help="(default: %(default)s)")
@@ -69,23 +68,22 @@ def add_parser(what: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look and draw.
+    """Compute and draw saliency.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
         ConfigError: An option cannot work; a file would be overwritten.
         VideoError: The video cannot be read.
     """
-    out = new_file("--out", args.out, [".png"], args.overwrite, [".json", ".mp4"])
-    if args.depth < 1 or args.fps < 1:
-        raise ConfigError(f"--depth and --fps must be at least 1, got {args.depth} and {args.fps}")
+    out = new_file("--output", args.output, [".png"], args.overwrite, [".json", ".mp4"])
+    check_at_least(args, 1, "depth", "fps")
     if not 0 <= args.threshold <= 1:
         raise ConfigError(f"--threshold must lie within [0, 1], got {args.threshold}")
     classifier, class_names, preprocessing = load_classifier(args.ckpt_path, args.device)
     classifier.requires_grad_(False)  # only maps need gradients
     label = None
     if args.name is not None:
-        label = class_number(args.name, class_names, args.ckpt_path)
+        label = class_index(args.name, class_names, args.ckpt_path)
     central = replace(preprocessing, clips=1, crops=1)
     views = read_views(args.video, central, args.decoder)
     with open_video(args.video, args.decoder) as video:
@@ -110,11 +108,11 @@ def run(args: argparse.Namespace) -> int:
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     frames = views[0].permute(1, 2, 3, 0)
-    told = f"{class_names[label]}: {float(scores[label]):.1%}"
+    summary = f"{class_names[label]}: {float(scores[label]):.1%}"
     if label != predicted:
-        told += f" (predicted: {class_names[predicted]}, {float(scores[predicted]):.1%})"
-    print(told)
-    sheet = saliency_sheet(frames, positions, found, f"{args.video}\n{told}")
+        summary += f" (predicted: {class_names[predicted]}, {float(scores[predicted]):.1%})"
+    print(summary)
+    sheet = saliency_sheet(frames, positions, found, f"{args.video}\n{summary}")
     content = {
         "checkpoint": args.ckpt_path,
         "video": args.video,

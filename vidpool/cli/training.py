@@ -9,10 +9,8 @@ from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
-from vidpool.cli.datamodules import VideoDataModule
+from vidpool.cli.configs import VideoDataModule, expand_bases, read_surrogates
 from vidpool.cli.lightning import constructor_errors, instantiate, user_errors
-from vidpool.cli.recipes import expand_bases
-from vidpool.cli.yaml_texts import read_all_names
 from vidpool.errors import CheckpointError
 from vidpool.files import expand_path
 from vidpool.models.weights import load_checkpoint
@@ -62,7 +60,7 @@ def parse_fit(arguments: list[str]) -> "ParsedFit":
 
 def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
     usage = "vidpool %s [--config FILE]... [--section.option VALUE]..."
-    read_all_names()
+    read_surrogates()
     return cls(
         VideoClassifier,
         VideoDataModule,

@@ -57,7 +57,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             epoch, and listed in ``bad_videos.csv`` in the run's folder.
         max_bad_share: The share of a split's videos, and of an epoch's clips, that may be bad; more
             is an error.
-        workers: Loader processes; by default one a CPU, at most 8.
+        num_workers: Loader processes. Defaults to one per CPU, at most 8.
         worker_start: How they start: ``fork``, ``spawn`` or ``forkserver``; by default as the
             platform does.
         mean: Of each channel, in [0, 1].
@@ -83,15 +83,15 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         square_pixels: bool = False,
         on_bad_video: OnBadVideo = "error",
         max_bad_share: float = 0.1,
-        workers: int | None = None,
+        num_workers: int | None = None,
         worker_start: Literal["fork", "spawn", "forkserver"] | None = None,
         mean: tuple[float, float, float] = MEAN,
         std: tuple[float, float, float] = STD,
         static: bool = False,
     ) -> None:
         super().__init__()
-        if workers is not None and workers < 0:
-            raise ConfigError(f"workers must not be negative, got {workers}")
+        if num_workers is not None and num_workers < 0:
+            raise ConfigError(f"num_workers must not be negative, got {num_workers}")
         if on_bad_video not in get_args(OnBadVideo):
             raise ConfigError(
                 f"on_bad_video must be one of {', '.join(get_args(OnBadVideo))}, "
@@ -132,7 +132,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         self.fast = decode == "fast"
         self.on_bad_video: OnBadVideo = on_bad_video
         self.max_bad_share = max_bad_share
-        self.workers = min(8, usable_cpus()) if workers is None else workers
+        self.num_workers = min(8, usable_cpus()) if num_workers is None else num_workers
         self.worker_start = worker_start
         self.static = static
         self.trained_classes: list[str] | None = None

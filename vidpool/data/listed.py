@@ -206,8 +206,8 @@ class ListedDataModule(VideoDataModule):
             dataset,
             sampler,
             self._batches_done if trainer and shuffle else None,
-            num_workers=self.workers,
-            multiprocessing_context=self.worker_start if self.workers else None,
-            persistent_workers=self.workers > 0,
+            num_workers=self.num_workers,
+            multiprocessing_context=self.worker_start if self.num_workers else None,
+            persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

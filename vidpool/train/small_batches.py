@@ -32,7 +32,7 @@ def smallest_batches(classifier: Any, shapes: Iterable[ClipShape]) -> dict[ClipS
         # feature maps do not shrink as clips grow, so that mostly one shape is tried
         if any(one.frames <= shape.frames and one.crop <= shape.crop for one in enough):
             continue
-        size = (shape.frames, shape.crop, shape.crop)
+        size = [shape.frames, shape.crop, shape.crop]
         size = size[1:] if classifier.is_image_model else size
         try:
             values = values_per_channel(classifier.model, size, channels)

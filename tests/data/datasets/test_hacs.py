@@ -15,7 +15,14 @@ from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.errors import DataError
 
 SORTED = sorted(HACS_CLASSES)
-OPTIONS = {"frames": 4, "stride": 2, "crop": 32, "short_side": 36, "workers": 0, "test_crops": 1}
+OPTIONS = {
+    "frames": 4,
+    "stride": 2,
+    "crop": 32,
+    "short_side": 36,
+    "num_workers": 0,
+    "test_crops": 1,
+}
 ID = "-abc_def-0Z"
 
 

@@ -23,7 +23,7 @@ def tree(tmp_path):
 
 
 def test_pictures_are_clips_of_one_frame(tree):
-    data = ImageFolderDataModule(str(tree), crop=32, short_side=36, batch_size=6, workers=0)
+    data = ImageFolderDataModule(str(tree), crop=32, short_side=36, batch_size=6, num_workers=0)
     with pytest.warns(UserWarning, match=r"1 files are no .* by their names.*1 \.mp4"):
         assert data.class_names == ["n01440764", "n01443537"]
     (batch,) = data.train_dataloader()

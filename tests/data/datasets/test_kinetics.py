@@ -15,7 +15,7 @@ from vidpool.data.datasets.kinetics import Kinetics700DataModule
 from vidpool.errors import DataError
 
 SORTED = sorted(KINETICS_CLASSES)
-OPTIONS = {"frames": 4, "stride": 2, "crop": 32, "short_side": 36, "workers": 0}
+OPTIONS = {"frames": 4, "stride": 2, "crop": 32, "short_side": 36, "num_workers": 0}
 IDS = ("-abc_def-0Z", "__345678901", "v_345678901")
 
 

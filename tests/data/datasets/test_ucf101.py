@@ -204,7 +204,7 @@ def test_missing_class_folder(tree):
 def test_nothing_left_after_skipping(tree):
     for path in tree.glob("*/*.avi"):
         path.unlink()
-    data = UCF101DataModule(str(tree), on_bad_video="skip", max_bad_share=1, workers=0)
+    data = UCF101DataModule(str(tree), on_bad_video="skip", max_bad_share=1, num_workers=0)
     for split, loader in (("train", data.train_dataloader), ("test", data.test_dataloader)):
         with pytest.raises(DataError, match=f"{split} split has no video that can be read"):
             loader()

@@ -12,7 +12,7 @@ from vidpool.data.catalogue.index import write_index
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
 from vidpool.errors import DataError
 
-OPTIONS = {"frames": 4, "stride": 2, "crop": 32, "short_side": 36, "workers": 0}
+OPTIONS = {"frames": 4, "stride": 2, "crop": 32, "short_side": 36, "num_workers": 0}
 ODD = ("-v.mp4", 'it\'s "quoted".avi', "größe 1.MKV", "a,b.mp4", "%s{}.mp4")
 
 

@@ -15,7 +15,7 @@ from vidpool.errors import DataError
 from vidpool.video import open_video
 
 # a clip reaches over 16 frames
-OPTIONS = {"frames": 4, "stride": 5, "crop": 32, "short_side": 36, "workers": 0}
+OPTIONS = {"frames": 4, "stride": 5, "crop": 32, "short_side": 36, "num_workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_only_the_rest_is_read(root, videos, tmp_path, monkeypatch):
 
 def test_notes_of_another_data_set(root, tmp_path):
     run(root, tmp_path / "out")
-    with pytest.raises(DataError, match=r"files\.jsonl: is of another data set .*--out"):
+    with pytest.raises(DataError, match=r"files\.jsonl: is of another data set .*--output"):
         run(root, tmp_path / "out", decoder="pyav")
 
 
@@ -160,7 +160,7 @@ def test_files_of_others_are_kept(root, tmp_path, name, monkeypatch):
     monkeypatch.setattr(check, "check_file", None)  # it is told before anything is read
     for content in ('{"mine": 1}\n', "name,age\n", '{"root": "x"}'):
         (out / name).write_text(content)
-        with pytest.raises(DataError, match=rf"{name}: is .*--out, or remove it$"):
+        with pytest.raises(DataError, match=rf"{name}: is .*--output, or remove it$"):
             run(root, out)
         assert [path.name for path in out.iterdir()] == [name]
         assert (out / name).read_text() == content

@@ -429,7 +429,7 @@ def test_the_slurm_script_prepares_its_part(tmp_path):
     assert run.stdout.splitlines() == [
         "data",
         "prepare",
-        "--num-workers",
+        "--num_workers",
         "16",
         "--shard",
         "2/8",

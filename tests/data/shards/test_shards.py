@@ -39,7 +39,7 @@ SMALL = {
     "batch_size": 4,
     "test_clips": 2,
     "test_crops": 1,
-    "workers": 0,
+    "num_workers": 0,
     "augment": Augmentation(brightness=0.2),
 }
 
@@ -356,7 +356,7 @@ def test_order_is_that_of_seed_and_epoch():
 
 
 def test_processes_under_lightning(folder, tmp_path):
-    data = ShardDataModule(str(folder), **{**SMALL, "workers": 2})
+    data = ShardDataModule(str(folder), **{**SMALL, "num_workers": 2})
     model, _ = watch(data, tmp_path)
     orders = []
     for epoch in range(3):
@@ -445,7 +445,7 @@ def test_other_processes_cannot_resume_an_epoch(folder):
         loader.load_state_dict(state)
         assert len(list(loader)) == 5
     loader.load_state_dict({"epoch": 0, "made": 2, "workers": 4})
-    with pytest.raises(ConfigError, match=r"data.workers was 4 and is 0"):
+    with pytest.raises(ConfigError, match=r"data.num_workers was 4 and is 0"):
         list(loader)
     assert isinstance(loader, ShardLoader)
 

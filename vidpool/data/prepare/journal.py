@@ -127,7 +127,7 @@ class Journal:
                 if number == 0 and note != about:
                     raise DataError(
                         f"{self._path}: is of another data set ({note}); give another folder as "
-                        "--out"
+                        "--output"
                     )
                 complete += len(line)
                 if number == 0 or not _is_note(note):
@@ -149,7 +149,7 @@ def has_journal(folder: Path, about: dict[str, str]) -> bool:
     Raises:
         DataError: The folder holds no journal, but a file that a check would write.
     """
-    way_out = "give another folder as --out, or remove it"
+    way_out = "give another folder as --output, or remove it"
     begun = False
     try:
         for name in (RECORDS, *REPORT):

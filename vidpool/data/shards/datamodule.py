@@ -119,10 +119,10 @@ class ShardDataModule(VideoDataModule):
         loader = ShardLoader(
             dataset,
             self._batches_done if trainer and shuffle else None,
-            num_workers=self.workers,
-            multiprocessing_context=self.worker_start if self.workers else None,
+            num_workers=self.num_workers,
+            multiprocessing_context=self.worker_start if self.num_workers else None,
             worker_init_fn=ignore_signals,
-            persistent_workers=self.workers > 0,
+            persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
         loader.set_epoch(trainer.current_epoch if trainer else 0)

@@ -62,8 +62,8 @@ class ShardLoader:
         self._made = state["made"] if state.get("epoch") == self._epoch else 0
         if self._made and max(1, state["workers"]) != max(1, self._loader.num_workers):
             raise ConfigError(
-                f"data.workers was {state['workers']} and is {self._loader.num_workers}: within an "
-                "epoch, shards can be gone on with by the same number only"
+                f"data.num_workers was {state['workers']} and is {self._loader.num_workers}: "
+                "within an epoch, shards can be gone on with by the same number only"
             )
         self.dataset.begin(self._epoch, self._made)
         for batch in self._loader:

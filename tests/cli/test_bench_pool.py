@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidpool.bench.cases import CASES
-from vidpool.cli import bench, main
+from vidpool.cli import bench_pool, main
 
 SMALL = ["bench", "pool", "--shape", "1,2,4,4,4", "--kernel_size", "2", "--rounds", "2"]
 
@@ -15,21 +15,21 @@ SMALL = ["bench", "pool", "--shape", "1,2,4,4,4", "--kernel_size", "2", "--round
 @pytest.fixture(autouse=True)
 def cold_heap(monkeypatch):
     """Other tests of this process keep their heap as it is."""
-    monkeypatch.setattr(bench, "keep_heap_warm", lambda: True)
+    monkeypatch.setattr(bench_pool, "keep_heap_warm", lambda: True)
 
 
 @pytest.fixture
 def measured(monkeypatch):
     """The arguments of what would be measured, in order."""
     calls = []
-    measure = bench.measure_pools
+    measure = bench_pool.measure_pools
 
     def instead(case, *options):
         calls.append((case, *options))
         # one real measurement stands for all
         return measure(CASES["tiny_8x4_k2"], *options[:-2], rounds=1)
 
-    monkeypatch.setattr(bench, "measure_pools", instead)
+    monkeypatch.setattr(bench_pool, "measure_pools", instead)
     return calls
 
 

@@ -1,4 +1,4 @@
-"""``vidpool bench``: how fast things are here, as a table, a file and a picture."""
+"""``vidpool bench pool``: time pooling, as a table, a JSON file and a chart."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from vidpool.bench.cases import CASES, DTYPES, VALUES, Case, Layout
 from vidpool.bench.machine import describe_machine, keep_heap_warm
 from vidpool.bench.methods import TABLE_3_CASE, MethodsResult, measure_methods
 from vidpool.bench.pool import CLONE, PASSES, PoolCall, PoolResult, measure_pools, pool_chart
-from vidpool.cli import bench_data, bench_decode, bench_index, bench_methods
-from vidpool.cli.output import output_of
-from vidpool.cli.subcommands import run_subcommand
+from vidpool.cli import bench_methods
+from vidpool.cli.arguments import add_output, check_at_least, results_file
 from vidpool.errors import ConfigError
 from vidpool.nn.registry import POOLING_METHODS
 from vidpool.results import provenance, wide_console, write_results
@@ -27,26 +26,70 @@ from vidpool.results import provenance, wide_console, write_results
 Measurement = TypeVar("Measurement")
 
 
-def main(verb: str, arguments: list[str]) -> int:
-    """Run ``vidpool bench WHAT``; the exit status is 1 if something was not right."""
-    parts = (_add_pool, *(module.add_parser for module in (bench_decode, bench_index, bench_data)))
-    return run_subcommand(verb, arguments, parts, "Measure speed.")
+def add_parser(what: Any) -> None:
+    """Add ``pool`` to the subcommands of ``vidpool bench``."""
+    parser = what.add_parser(
+        "pool",
+        help="time soft, max and average pooling, or every pooling method (Table 3)",
+        description="Time forward and forward + backward of soft, max and average pooling and of "
+        "SoftPool in plain PyTorch, interleaved in one process, compared with `x.clone()`. With "
+        "--methods, time forward and backward of every pooling method and measure its memory, "
+        "compared with average pooling and the paper's Table 3.",
+        epilog=f"cases: {', '.join(CASES)}. example: vidpool bench pool --methods all "
+        "--output table3.json",
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("--case", action="append", metavar="NAME", help="a case, repeatable (default: all)")
+    add("--shape", metavar="N,C,T,H,W", help="a custom case; also N,C,H,W and N,C,T")
+    add("--kernel_size", metavar="K", help="window size for --shape: 3, or 1,3,3")
+    add("--stride", metavar="S", help="(default: the kernel size)")
+    add("--padding", metavar="P", help="(default: 0)")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help=f"methods instead, Table 3: all, or some of {', '.join(POOLING_METHODS)} (average "
+        f"pooling is always there; case: {TABLE_3_CASE.name}, unless given)",
+    )
+    several: dict[str, Iterable[str]] = {
+        "dtype": DTYPES,
+        "layout": get_args(Layout),
+        "values": VALUES,
+    }
+    defaults = {"dtype": ["float32"], "layout": None, "values": ["randn"]}
+    explained = {
+        "dtype": "one or more (default: float32)",
+        "layout": "one or more (default: both, with --methods contiguous)",
+        "values": "one or more of randn, 30 randn, randn + 300 and 100 randn (default: randn)",
+    }
+    for name, choices in several.items():
+        add(
+            f"--{name}",
+            nargs="+",
+            choices=list(choices),
+            default=defaults[name],
+            help=explained[name],
+        )
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: 1 with --device cpu)")
+    add("--rounds", type=int, metavar="N", help="(default: two seconds per case, 7 to 200 rounds)")
+    add("--compile", action="store_true", help="plain PyTorch under torch.compile too (slow)")
+    add_output(add, "every time")
 
 
-def _run_pool(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Time pooling; the exit status is 1 if SoftPool could not be measured."""
     cases = _cases(args)
     args.methods = _methods(args)
     args.layout = args.layout or (["contiguous"] if args.methods else list(get_args(Layout)))
-    for name in ("rounds", "threads"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ConfigError(f"{name} must be at least 1, got {getattr(args, name)}")
+    check_at_least(args, 1, "rounds", "threads")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"device 'cuda' cannot be used: PyTorch {torch.__version__} finds no GPU here; "
             "give --device cpu"
         )
-    output = output_of(args)
+    output = results_file(args)
 
     threads_before = torch.get_num_threads()
     threads = args.threads or (1 if args.device == "cpu" else threads_before)
@@ -91,60 +134,8 @@ def _run_pool(args: argparse.Namespace) -> int:
     return 1 if any(key.pool == "soft" for result in results for key in result.missing) else 0
 
 
-def _add_pool(what: Any) -> None:
-    pool = what.add_parser(
-        "pool",
-        help="soft, max and average pooling, beside a copy; every method (Table 3)",
-        description="Time forward and forward + backward of soft, max and average pooling and of "
-        "SoftPool in plain PyTorch, interleaved in one process, beside `x.clone()`. With "
-        "--methods, instead, forward and backward of every pooling method, beside average pooling "
-        "and the paper's Table 3, and their memory.",
-        epilog=f"cases: {', '.join(CASES)}. example: vidpool bench pool --methods all "
-        "--output table3.json",
-    )
-    pool.set_defaults(run=_run_pool)
-    add = pool.add_argument
-    add("--case", action="append", metavar="NAME", help="a case, repeatable (default: all)")
-    add("--shape", metavar="N,C,T,H,W", help="a case of your own; also N,C,H,W and N,C,T")
-    add("--kernel_size", metavar="K", help="of --shape's windows: 3, or 1,3,3")
-    add("--stride", metavar="S", help="(default: the kernel size)")
-    add("--padding", metavar="P", help="(default: 0)")
-    add(
-        "--methods",
-        nargs="+",
-        metavar="NAME",
-        help=f"methods instead, Table 3: all, or some of {', '.join(POOLING_METHODS)} "
-        f"(average pooling is always there; case: {TABLE_3_CASE.name}, unless given)",
-    )
-    several: dict[str, Iterable[str]] = {
-        "dtype": DTYPES,
-        "layout": get_args(Layout),
-        "values": VALUES,
-    }
-    defaults = {"dtype": ["float32"], "layout": None, "values": ["randn"]}
-    explained = {
-        "dtype": "one or more (default: float32)",
-        "layout": "one or more (default: both, with --methods contiguous)",
-        "values": "one or more of randn, 30 randn, randn + 300 and 100 randn (default: randn)",
-    }
-    for name, choices in several.items():
-        add(
-            f"--{name}",
-            nargs="+",
-            choices=list(choices),
-            default=defaults[name],
-            help=explained[name],
-        )
-    add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
-    add("--threads", type=int, metavar="N", help="CPU threads (default: 1 with --device cpu)")
-    add("--rounds", type=int, metavar="N", help="(default: two seconds a case, 7 to 200 rounds)")
-    add("--compile", action="store_true", help="plain PyTorch under torch.compile too (slow)")
-    add("--output", metavar="FILE.json", help="write every time to it, and a chart to FILE.png")
-    add("--overwrite", action="store_true", help="replace these files")
-
-
 def _cases(args: argparse.Namespace) -> list[Case]:
-    """The cases asked for, the user's own one last, all checked.
+    """Return the checked cases, the custom one last.
 
     Raises:
         ConfigError: A case is unknown, or --shape and its window are incomplete or do not fit.
@@ -174,7 +165,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
 
 
 def _methods(args: argparse.Namespace) -> list[str]:
-    """The pooling methods that ``--methods`` names; none where it is not given.
+    """Return the pooling methods of ``--methods``; none without it.
 
     Raises:
         ConfigError: One is unknown, or --compile was given, which is for SoftPool in plain PyTorch.
@@ -190,7 +181,7 @@ def _methods(args: argparse.Namespace) -> list[str]:
 
 
 def _numbers(args: argparse.Namespace, name: str) -> tuple[int, ...]:
-    """The comma-separated whole numbers of an option; none where it was not given."""
+    """Return the comma-separated whole numbers of an option; none without it."""
     text = getattr(args, name)
     try:
         numbers = tuple(map(int, text.split(","))) if text else ()
