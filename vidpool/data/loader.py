@@ -1,4 +1,4 @@
-"""A loader that goes on where a checkpoint from the middle of an epoch left off."""
+"""A data loader that resumes from a checkpoint in the middle of an epoch."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from vidpool.errors import CheckpointError
 GRACE = 60  # seconds
 
 
-def outlive_signals(worker: int) -> None:  # noqa: ARG001
-    """Let a loader's worker process go on when its whole process group is told to stop.
+def ignore_signals(worker: int) -> None:  # noqa: ARG001
+    """Let a loader's worker process ignore signals that stop its whole process group.
 
     Ctrl-C and schedulers (SIGTERM; SIGUSR1 when a job's time is up) signal all processes at once,
     and the training needs its workers until the step at hand is done; they end with the training.
@@ -30,7 +30,7 @@ def outlive_signals(worker: int) -> None:  # noqa: ARG001
 
 
 class ScheduledLoader(DataLoader[Any]):
-    """A loader of the batches that a :class:`ScheduledSampler` makes.
+    """A data loader of the batches of a :class:`ScheduledSampler`.
 
     Workers start with the first batch, not with ``iter``: Lightning calls that before it says which
     epoch begins.
@@ -56,30 +56,30 @@ class ScheduledLoader(DataLoader[Any]):
         batches_done: Callable[[], int] | None = None,
         **options: Any,
     ) -> None:
-        options.setdefault("worker_init_fn", outlive_signals)
+        options.setdefault("worker_init_fn", ignore_signals)
         super().__init__(dataset, sampler=sampler, batch_size=None, **options)
         self._batches_done = batches_done
         self._handed_out = 0
 
     @property
     def scheduled(self) -> ScheduledSampler:
-        """The steps of the present epoch."""
+        """Sampler of the current epoch."""
         return self.sampler
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """The batches of the present epoch that are not done."""
+        """Iterate over the remaining batches of the current epoch."""
         self._handed_out = self.sampler.skipped
         for batch in super().__iter__():
             self._handed_out += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How far the present epoch is, and what its batches depend on."""
+        """Return the progress in the current epoch, and what its batches depend on."""
         done = self._handed_out if self._batches_done is None else self._batches_done()
         return self._state(done)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that are done.
+        """Resume after the batches that are done.
 
         Raises:
             CheckpointError: The epoch has other batches here.

@@ -1,4 +1,4 @@
-"""Making of a tree of videos the same tree of small ones that are fast to read.
+"""Transcoding of a tree of videos to small videos that are fast to read.
 
 Prepared videos are h264 in MP4, without the loop filter. By default every frame is a key frame, so
 that the frames between those of a clip are never decoded (Motion JPEG, which has that too, took
@@ -45,7 +45,7 @@ CUT_SHORT = "cut short"
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """What prepared videos are like; stored beside them as ``prepare.json``.
+    """Settings of prepared videos, stored with them as ``prepare.json``.
 
     Attributes:
         short_side: Pixels of the shorter side; smaller videos keep their size.
@@ -72,7 +72,7 @@ class PrepareSettings:
 
 @dataclass
 class PrepareReport:
-    """What came of a run.
+    """Results of a run.
 
     Attributes:
         made: Videos prepared by this run.
@@ -92,7 +92,7 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of a video.
+    """Result of preparing a video.
 
     Attributes:
         written: Frames of the prepared video.
@@ -149,7 +149,7 @@ def prepare(
     videos = sorted(str(PurePosixPath(entry.folder, entry.name)) for entry in entries)
     if not videos:
         raise DataError(f"{source}: holds no video, whose name ends in {', '.join(VIDEO_SUFFIXES)}")
-    _claim(target, settings)
+    _claim_folder(target, settings)
 
     suffix = f"_{part}_of_{parts}" if parts > 1 else ""
     report = PrepareReport()
@@ -163,8 +163,8 @@ def prepare(
         rows = csv.writer(file)
         rows.writerow(["path", "reason"])
 
-        def tell(told: list[tuple[str, str]], name: str, reason: str) -> None:
-            told.append((name, reason))
+        def log_reason(reasons: list[tuple[str, str]], name: str, reason: str) -> None:
+            reasons.append((name, reason))
             rows.writerow([name, reason])
             file.flush()
 
@@ -174,23 +174,23 @@ def prepare(
         for name in mine:
             if names[prepared_name(name)] > 1:
                 reason = f"other videos too would become {prepared_name(name)}: rename them"
-                tell(report.failures, name, reason)
+                log_reason(report.failures, name, reason)
             elif (target / prepared_name(name)).exists():
                 report.kept += 1
                 if name in known:
-                    tell(report.cut_short, name, known[name])
+                    log_reason(report.cut_short, name, known[name])
             else:
                 waiting.append(name)
         bar.advance(task, len(mine) - len(waiting))
         work = partial(_prepare_below, source, target, settings)
         for name, result in in_processes(work, waiting, min(workers, max(1, len(waiting)))):
             if isinstance(result, Exception):
-                tell(report.failures, name, _reason(source / name, result))
+                log_reason(report.failures, name, _reason(source / name, result))
             else:
                 report.made += 1
                 if result.cut_from is not None:
                     reason = f"{CUT_SHORT}: {result.read} of {result.cut_from} frames are there"
-                    tell(report.cut_short, name, reason)
+                    log_reason(report.cut_short, name, reason)
             bar.advance(task)
     if report.failures or report.cut_short:
         report.log = log
@@ -237,7 +237,7 @@ def _prepare_below(source: Path, target: Path, settings: PrepareSettings, name: 
 
 
 def _cut_short(log: Path) -> Iterator[tuple[str, str]]:
-    """Videos, and the reason, that an earlier run's log says were cut short."""
+    """Yield videos that an earlier run logged as cut short, with the reason."""
     with suppress(FileNotFoundError), open_text(log) as file:
         for row in csv.reader(file):
             if len(row) == 2 and row[1].startswith(CUT_SHORT):
@@ -309,7 +309,7 @@ def _encode(path: Path, frames: Iterable[Tensor], timing: _Timing, gop: int) -> 
 
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
-    """A file to be written that gets its name when the block ends well and is removed otherwise."""
+    """Give a temporary file that gets its name if the block succeeds and is removed otherwise."""
     path = target.with_name(f"{HIDDEN}{uuid4().hex}.mp4")  # another machine may be at it too
     try:
         yield path
@@ -318,7 +318,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _claim(target: Path, settings: PrepareSettings) -> None:
+def _claim_folder(target: Path, settings: PrepareSettings) -> None:
     """Write the settings into a new folder, or check those of an old one; other shards may too."""
     marker = target / MARKER
     make_folder(target)
@@ -343,6 +343,6 @@ def _claim(target: Path, settings: PrepareSettings) -> None:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What a log says of an error, in one line."""
+    """Return the description of an error for the log, in one line."""
     text = str(error) if isinstance(error, VideoError) else f"{type(error).__name__}: {error}"
     return " ".join(text.removeprefix(f"{path}: ").split())

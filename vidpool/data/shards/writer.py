@@ -1,4 +1,4 @@
-"""Making of webdataset shards: tar files that hold a data set's videos one after another.
+"""Writing of webdataset shards: tar files that hold a dataset's videos one after another.
 
 Each sample is a video file as it is, under its own suffix, and ``json`` with ``path`` (where it lay
 below the data set's folder), ``frames`` (how many decode) and ``videos``: the labelled videos in
@@ -43,7 +43,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Job:
-    """A shard that is to be written."""
+    """A shard to write."""
 
     path: Path
     root: str
@@ -52,7 +52,7 @@ class _Job:
 
 @dataclass
 class ShardReport:
-    """What came of a run.
+    """Results of a run.
 
     Attributes:
         made: Shards that this run wrote.
@@ -115,7 +115,7 @@ def make_shards(
         for number, files in enumerate(_shards(data.videos(split), size * MEBIBYTE, generator)):
             path = folder / f"{split}-{number:06d}.tar"
             jobs[path.name] = _Job(path, str(data.root), files)
-    done = _claim(folder, settings)
+    done = _claim_folder(folder, settings)
     waiting = [job for name, job in jobs.items() if name not in done]
     report.kept = len(jobs) - len(waiting)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
@@ -140,7 +140,7 @@ def make_shards(
 def _shards(
     videos: VideoTable, size: float, generator: torch.Generator | None
 ) -> Iterator[list[_File]]:
-    """The files of a split, shard by shard, each of them with at least ``size`` bytes."""
+    """Yield the files of each shard of a split; a shard has at least ``size`` bytes."""
     of_file: dict[int, list[int]] = {}
     for number, file in enumerate(videos.file.tolist()):
         of_file.setdefault(file, []).append(number)
@@ -169,7 +169,7 @@ def _shards(
 
 
 def _write(job: _Job) -> dict[str, Any]:
-    """Write a shard; return how many videos are in it and what was wrong with others."""
+    """Write a shard; return the number of its videos and the errors of videos left out."""
     from webdataset import TarWriter
 
     videos = 0
@@ -216,7 +216,7 @@ def _write(job: _Job) -> dict[str, Any]:
 def _within(
     video: Video, file: _File, bad: list[str]
 ) -> Iterator[tuple[int, int, float | None, float | None]]:
-    """The labelled videos that a file holds; what is wrong with the others is added to ``bad``."""
+    """Yield the labelled videos that a file holds; errors of others are added to ``bad``."""
     for listed in file.videos:
         _, _, start, end = listed
         try:
@@ -228,7 +228,7 @@ def _within(
             yield listed
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _claim_folder(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Make the folder, or find what shards of the same data set and settings it holds."""
     make_folder(folder)
     partial = folder / PARTIAL
