@@ -19,9 +19,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from vidpool.errors import ConfigError, DataError
 
+UNFINISHED = ".unfinished_"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}  # control, surrogate, line and paragraph separator
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]+)\})")
@@ -98,14 +100,25 @@ def check_output(out: str | os.PathLike[str], overwrite: bool, suffixes: Sequenc
 
 
 @contextmanager
-def written_whole(out: Path) -> Iterator[Path]:
-    """Give a file in the same folder to write to, which becomes `out` if nothing is raised."""
-    part = out.with_name(f".{out.name}.part{out.suffix}")
+def atomic_write(out: Path, shared: bool = False) -> Iterator[Path]:
+    """Give a temporary file in the folder of `out` that replaces `out` if nothing is raised.
+
+    A crash leaves the old file or the new one, never half a file. The name of the temporary file
+    begins with a dot and ends in the suffix of `out`.
+
+    Args:
+        out: The file to write.
+        shared: True if other processes or machines may write the same file at the same time: the
+            temporary file gets a unique name. By default its name depends on `out` alone, because
+            archives that PyTorch writes contain their file's name.
+    """
+    name = f"{UNFINISHED}{uuid4().hex}" if shared else f".{out.name}.part"
+    temporary = out.with_name(name + out.suffix)
     try:
-        yield part
-        part.replace(out)
+        yield temporary
+        temporary.replace(out)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def open_text(path: str | os.PathLike[str], mode: str = "r") -> IO[Any]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from vidpool import __version__
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
-from vidpool.files import json_text, written_whole
+from vidpool.files import atomic_write, json_text
 
 
 def provenance(command: str | None = None, seed: int | None = None) -> dict[str, Any]:
@@ -51,9 +51,9 @@ def write_results(path: Path, about: dict[str, Any], content: Any, picture: Figu
     # a list of numbers on one line: they would fill most of the file's lines
     text = re.sub(r"\[[\s\d.,e+-]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)
     try:
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write_text(text + "\n", encoding="utf-8")
-        with written_whole(path.with_suffix(".png")) as file:
+        with atomic_write(path.with_suffix(".png")) as file:
             save_figure(picture, file, dpi=110)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error

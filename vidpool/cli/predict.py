@@ -11,7 +11,7 @@ from rich.text import Text
 
 from vidpool.cli.output import new_file, wide_console
 from vidpool.errors import ConfigError
-from vidpool.files import open_text, printable, write_json, written_whole
+from vidpool.files import atomic_write, open_text, printable, write_json
 from vidpool.inference.predictor import Prediction, find_videos, predict
 from vidpool.video import DECODERS
 
@@ -72,7 +72,7 @@ def _show(predictions: list[Prediction], count: int, output: Path | None) -> Non
 
 def _save(output: Path, predictions: list[Prediction]) -> None:
     try:
-        with written_whole(output) as file:
+        with atomic_write(output) as file:
             write_predictions(file, predictions)
     except OSError as error:
         problem = f"{output}: cannot be written ({error.strerror or error})"

@@ -19,7 +19,7 @@ from vidpool.data.schedule import ConstantSchedule, Schedule
 from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.figures import save_figure
-from vidpool.files import written_whole
+from vidpool.files import atomic_write
 from vidpool.models.cost import measure_cost
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
@@ -77,7 +77,7 @@ def main(verb: str, arguments: list[str]) -> int:
             f"clips on {ranks} process{'es' if ranks > 1 else ''}, {total / fixed:.0%} of the "
             "multiply-adds of fixed clips"
         )
-        with written_whole(plot) as file:
+        with atomic_write(plot) as file:
             save_figure(forecast_figure(training, title), file, dpi=120)
         print(f"wrote {plot}")
     return 0

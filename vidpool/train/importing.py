@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from vidpool.data.datamodule import MEAN, STD
 from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.files import check_output, written_whole
+from vidpool.files import atomic_write, check_output
 from vidpool.models import I3D, ResNet3d, create_model, model_info
 from vidpool.models.weights.loading import (
     Report,
@@ -148,7 +148,7 @@ def save(
     """
     out = Path(out)
     check_output(out, overwrite, SUFFIXES)
-    with written_whole(out) as part:
+    with atomic_write(out) as part:
         if out.suffix == ".ckpt":
             _save_lightning(classifier, part)
         elif out.suffix == ".safetensors":

@@ -2,9 +2,9 @@
 
 It is made from time stamps or from the kinds of pictures. Time stamps of AVI files with B-frames
 are wrong, and some codings have packets that show no frame; so time stamps are used only where
-container and coding are known to give each frame shown a packet with its own time stamp. Every packet of MPEG-4 Part 2
-(XviD, DivX) names the kind of its picture, and B-frames are shown before the packet that they
-follow in the file. For other files there is no table: only decoding tells.
+container and coding are known to give each frame shown a packet with its own time stamp. Every
+packet of MPEG-4 Part 2 (XviD, DivX) names the kind of its picture, and B-frames are shown before
+the packet that they follow in the file. For other files there is no table: only decoding tells.
 
 Containers also flag pictures as key frames that do not decode on their own: with periodic intra
 refresh, H.264 names recovery points after which it takes many pictures until everything has been

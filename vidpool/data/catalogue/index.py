@@ -7,7 +7,6 @@ annotation files and settings that it was made from; other ones, or a damaged by
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from vidpool.data.catalogue.listing import Listing
 from vidpool.data.catalogue.table import FILE_COLUMNS, VIDEO_COLUMNS, Texts, VideoTable
 from vidpool.errors import DataError
-from vidpool.files import utf8_path
+from vidpool.files import atomic_write, utf8_path
 
 FORMAT = "vidpool index"
 VERSION = "1"
@@ -87,15 +86,9 @@ def write_index(
     metadata["checksum"] = _checksum(tensors, metadata["contents"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+        with atomic_write(path, shared=True) as temporary:
             save_file(arrays, temporary, metadata)
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: the index cannot be written ({error})") from error
 
@@ -227,9 +220,3 @@ def _checksum(tensors: Mapping[str, Tensor], contents: str) -> str:
         state = zlib.crc32(f"{name} {len(tensors[name])}".encode(), state)
         state = zlib.crc32(tensors[name].contiguous().numpy().data, state)
     return f"{state:08x}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -157,7 +157,7 @@ class VideoTable(Sequence[LabelledVideo]):
         return VideoTable(**columns)
 
     def bad(self) -> Tensor:
-        """Return which videos are missing, unreadable or beyond the end of their file: bool (V,)."""
+        """Return which videos are missing, unreadable or beyond their file's end: bool (V,)."""
         lost = (self.status == Status.MISSING) | (self.status == Status.UNREADABLE)
         return lost[self.file] | (self.span == 0)
 

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from vidpool.data.parallel import usable_cpus
 from vidpool.errors import ConfigError, DataError
+from vidpool.files import atomic_write
 
 CLASSES = (
     "CircleAnticlockwise",
@@ -191,12 +192,14 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: int = FPS) ->
         fps: Frames a second.
     """
     path = Path(path)
-    unfinished = path.with_name(f".unfinished_{path.name}")
     if path.suffix == ".avi":
         codec, options = "mpeg4", {"g": "250", "bf": "2", "qscale": "4", "flags": "+qscale"}
     else:
         codec, options = "libx264", {"preset": "veryfast", "crf": "23", "threads": "1"}
-    with av.open(str(unfinished), "w", format=path.suffix[1:]) as container:
+    with (
+        atomic_write(path) as temporary,
+        av.open(str(temporary), "w", format=path.suffix[1:]) as container,
+    ):
         stream = container.add_stream(codec, rate=Fraction(fps), options=options)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
@@ -205,7 +208,6 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: int = FPS) ->
         for image in frames.numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
-    unfinished.replace(path)
 
 
 def _claim_folder(root: Path, settings: DemoSettings) -> None:

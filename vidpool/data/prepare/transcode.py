@@ -12,7 +12,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -27,7 +27,7 @@ from torch import Tensor
 from vidpool.data.datasets.layouts import prepared_name, walk_videos
 from vidpool.data.parallel import bar_options, in_processes, usable_cpus
 from vidpool.errors import ConfigError, DataError, VideoError
-from vidpool.files import make_folder, open_text
+from vidpool.files import UNFINISHED, atomic_write, make_folder, open_text
 from vidpool.video import VIDEO_SUFFIXES, open_video
 from vidpool.video.pyav_video import PyAVVideo
 
@@ -39,7 +39,6 @@ ENCODER = {
     "x264-params": "b-pyramid=none",
 }
 MARKER = "prepare.json"
-HIDDEN = ".unfinished_"
 CUT_SHORT = "cut short"
 
 
@@ -219,7 +218,7 @@ def prepare_video(
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open_video(source, "pyav") as video, _unfinished(target) as unfinished:
+    with open_video(source, "pyav") as video, atomic_write(target, shared=True) as unfinished:
         assert isinstance(video, PyAVVideo)
         height, width = video.frames([0]).shape[-2:]
         if min(height, width) < 2:
@@ -307,17 +306,6 @@ def _encode(path: Path, frames: Iterable[Tensor], timing: _Timing, gop: int) -> 
     return count
 
 
-@contextmanager
-def _unfinished(target: Path) -> Iterator[Path]:
-    """Give a temporary file that gets its name if the block succeeds and is removed otherwise."""
-    path = target.with_name(f"{HIDDEN}{uuid4().hex}.mp4")  # another machine may be at it too
-    try:
-        yield path
-        path.replace(target)
-    finally:
-        path.unlink(missing_ok=True)
-
-
 def _claim_folder(target: Path, settings: PrepareSettings) -> None:
     """Write the settings into a new folder, or check those of an old one; other shards may too."""
     marker = target / MARKER
@@ -325,7 +313,7 @@ def _claim_folder(target: Path, settings: PrepareSettings) -> None:
     if not marker.exists():
         if any(not path.name.startswith(".") for path in target.iterdir()) and not marker.exists():
             raise DataError(f"{target} holds something else: choose a new or empty folder")
-        file = target / f"{HIDDEN}{uuid4().hex}.json"
+        file = target / f"{UNFINISHED}{uuid4().hex}.json"
         file.write_text(json.dumps(asdict(settings)) + "\n")
         # unlike a rename, a link fails where another shard was faster
         with suppress(FileExistsError):

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, get_args
-from uuid import uuid4
 
 import torch
 from rich.progress import MofNCompleteColumn, Progress
@@ -26,10 +25,9 @@ from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import bar_options, in_processes, usable_cpus
 from vidpool.data.shards.format import MANIFEST, PARTIAL, VERSION, require_webdataset
 from vidpool.errors import ConfigError, DataError, VideoError
-from vidpool.files import make_folder
+from vidpool.files import atomic_write, make_folder
 from vidpool.video import Video, open_video
 
-HIDDEN = ".unfinished_"
 MEBIBYTE = 2**20
 
 
@@ -174,42 +172,40 @@ def _write(job: _Job) -> dict[str, Any]:
 
     videos = 0
     bad: list[str] = []
-    unfinished = job.path.with_name(f"{HIDDEN}{uuid4().hex}.tar")
-    try:
-        with TarWriter(str(unfinished), mtime=0) as tar:
-            for number, file in enumerate(job.files):
-                try:
-                    with open_video(file.path) as video:
-                        frames = len(video)
-                        listed = list(_within(video, file, bad))
-                    content = Path(file.path).read_bytes()
-                except (VideoError, OSError) as error:
-                    bad.append(str(error))
-                    continue
-                if not listed:
-                    continue
-                path = Path(file.path)
-                about = {
-                    "path": os.path.relpath(file.path, job.root),
-                    "frames": frames,
-                    "videos": [
-                        (number, label, start, None if end == math.inf else end)
-                        for number, label, start, end in listed
-                    ],
+    with (
+        atomic_write(job.path, shared=True) as temporary,
+        TarWriter(str(temporary), mtime=0) as tar,
+    ):
+        for number, file in enumerate(job.files):
+            try:
+                with open_video(file.path) as video:
+                    frames = len(video)
+                    listed = list(_within(video, file, bad))
+                content = Path(file.path).read_bytes()
+            except (VideoError, OSError) as error:
+                bad.append(str(error))
+                continue
+            if not listed:
+                continue
+            path = Path(file.path)
+            about = {
+                "path": os.path.relpath(file.path, job.root),
+                "frames": frames,
+                "videos": [
+                    (number, label, start, None if end == math.inf else end)
+                    for number, label, start, end in listed
+                ],
+            }
+            # names may hold dots, by which webdataset tells keys from suffixes
+            suffix = path.suffix.lower().lstrip(".") or "video"
+            tar.write(
+                {
+                    "__key__": f"{job.path.stem}_{number:06d}",
+                    suffix: content,
+                    "json": json.dumps(about, allow_nan=False).encode(),
                 }
-                # names may hold dots, by which webdataset tells keys from suffixes
-                suffix = path.suffix.lower().lstrip(".") or "video"
-                tar.write(
-                    {
-                        "__key__": f"{job.path.stem}_{number:06d}",
-                        suffix: content,
-                        "json": json.dumps(about, allow_nan=False).encode(),
-                    }
-                )
-                videos += len(listed)
-        unfinished.replace(job.path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+            )
+            videos += len(listed)
     return {"videos": videos, "bad": bad}
 
 
@@ -250,6 +246,5 @@ def _claim_folder(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    unfinished = path.with_name(f"{HIDDEN}{path.name}")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

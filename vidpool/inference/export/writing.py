@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 import vidpool
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.files import check_output, write_json, written_whole
+from vidpool.files import atomic_write, check_output, write_json
 from vidpool.inference.export.tracing import Limits, OfPictures, known_limits, trace
 from vidpool.inference.loading import restore
 from vidpool.inference.networks import EXTRA_FILE, Network, load_network, need_onnx
@@ -141,7 +141,7 @@ def export(
             "versions": _versions(format),
         },
     }
-    with written_whole(out) as part, written_whole(manifest_path) as note:
+    with atomic_write(out) as part, atomic_write(manifest_path) as note:
         progress(f"writing {format}")
         if format == "safetensors":
             state = {key: value.contiguous() for key, value in network.state_dict().items()}
