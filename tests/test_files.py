@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vidpool.errors import ConfigError
-from vidpool.files import atomic_write, expand_path
+from vidpool.files import atomic_write, expand_path, unfinished_path
 
 
 def test_home_and_variables_are_expanded(monkeypatch):
@@ -34,23 +34,24 @@ def test_files_with_such_names_stay_within_reach(tmp_path, monkeypatch):
     assert expand_path("price in $") == Path("price in $")
 
 
-@pytest.mark.parametrize("temporary", [None, ".own_name"])
-def test_an_atomic_write_is_complete_or_not_there(tmp_path, temporary):
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_atomic_write_is_complete_or_not_there(tmp_path, shared):
     path = tmp_path / "results.csv"
     path.write_text("old")
-    temporary = None if temporary is None else tmp_path / temporary
 
     def fail_halfway():
-        with atomic_write(path, temporary) as file:
+        with atomic_write(path, shared=shared) as file:
             file.write_text("half")
             assert file.parent == tmp_path
-            assert file.name == (temporary.name if temporary else ".results.csv.part.csv")
+            assert file.name.startswith(".")
+            assert file.suffix == ".csv"
+            assert (file == unfinished_path(path)) == (not shared)
             raise RuntimeError("halfway")
 
     with pytest.raises(RuntimeError, match="halfway"):
         fail_halfway()
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(path.name, "old")]
-    with atomic_write(path, temporary) as file:
+    with atomic_write(path, shared=shared) as file:
         file.write_text("new")
         assert path.read_text() == "old"
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(path.name, "new")]

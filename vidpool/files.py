@@ -20,9 +20,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from vidpool.errors import ConfigError, DataError
 
+UNFINISHED = ".unfinished_"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}  # control, surrogate, line and paragraph separator
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]+)\})")
@@ -98,11 +100,16 @@ def check_output(out: str | os.PathLike[str], overwrite: bool, suffixes: Sequenc
         raise ConfigError(f"{out.parent}: you may not write to this folder")
 
 
+def unfinished_path(path: Path) -> Path:
+    """Return the path that :func:`atomic_write` writes to before it replaces `path`."""
+    return path.with_name(f".{path.name}.part{path.suffix}")
+
+
 @contextmanager
 def atomic_write(
     path: str | os.PathLike[str],
-    temporary: str | os.PathLike[str] | None = None,
     *,
+    shared: bool = False,
     fsync: bool = False,
 ) -> Iterator[Path]:
     """Write a file atomically: a crash leaves either the old file or the new one.
@@ -112,8 +119,9 @@ def atomic_write(
 
     Args:
         path: The file to write.
-        temporary: Temporary path; give a unique one if several processes may write the same file.
-            Defaults to a hidden name with the suffix of `path`.
+        shared: Give the temporary file a unique name, because other processes or machines may
+            write the same file at the same time. Defaults to False: its name depends on `path`
+            alone, because archives that PyTorch writes contain their file's name.
         fsync: Flush the file and its folder entry to disk, so that the new file survives a power
             failure. Defaults to False.
 
@@ -129,8 +137,8 @@ def atomic_write(
         'complete'
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part{path.suffix}") if temporary is None else temporary
-    part = Path(part)
+    unique = path.with_name(f"{UNFINISHED}{uuid4().hex}{path.suffix}")
+    part = unique if shared else unfinished_path(path)
     try:
         yield part
         if fsync:

@@ -341,7 +341,8 @@ def test_views_have_square_pixels_where_the_checkpoint_says_so(numbered, monkeyp
         asked.append(square_pixels)
         return open_video(path, *arguments, square_pixels=square_pixels)
 
-    monkeypatch.setattr("vidpool.data.dataset.open_video", opening)
+    for module in ("dataset", "views"):
+        monkeypatch.setattr(f"vidpool.data.{module}.open_video", opening)
     for square in (False, True):
         preprocessing = replace(SIX_VIEWS, square_pixels=square)
         read_views(numbered[0].path, preprocessing)

@@ -67,7 +67,7 @@ def test_the_file_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", watched_replace)
     save(tmp_path / "last.ckpt")
     folder = tmp_path.name if sys.platform == "linux" else None
-    file = ".last.ckpt.unfinished" if sys.platform == "linux" else None
+    file = ".last.ckpt.part.ckpt" if sys.platform == "linux" else None
     assert done == [("fsync", file), ("replace", "last.ckpt"), ("fsync", folder)]
 
 
@@ -105,7 +105,7 @@ def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(tmp_path, monk
     plain = Path.open
 
     def opened(self, mode="r", *rest, **options):
-        full = self.name.endswith(".unfinished") and mode == "wb"
+        full = self.name.endswith(".part.ckpt") and mode == "wb"
         return plain(Path("/dev/full") if full else self, mode, *rest, **options)
 
     monkeypatch.setattr(Path, "open", opened)
@@ -152,7 +152,7 @@ def test_killed_at_any_moment_the_file_is_whole(tmp_path):
         content = path.read_bytes()
         assert len(content) in (3_000_000, 5_000_000)
         assert len(set(content)) == 1
-        unfinished += (tmp_path / ".last.ckpt.unfinished").exists()
+        unfinished += (tmp_path / ".last.ckpt.part.ckpt").exists()
     assert unfinished  # so that some were killed while writing
     remove_unfinished(path)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
@@ -166,7 +166,7 @@ def hold(file, begun):
 
 
 def test_what_another_process_is_writing_is_not_removed(tmp_path):
-    path, unfinished = tmp_path / "last.ckpt", tmp_path / ".last.ckpt.unfinished"
+    path, unfinished = tmp_path / "last.ckpt", tmp_path / ".last.ckpt.part.ckpt"
     begun = FORK.Event()
     process = FORK.Process(target=hold, args=(unfinished, begun))
     process.start()

@@ -19,7 +19,7 @@ OTHERS = ("decord", "torchcodec")
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test begin as a process does that has not warned yet."""
-    monkeypatch.setattr(known_issues, "_said", set())
+    monkeypatch.setattr(known_issues, "_warned", set())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What all datamodules share, wherever their clips come from: shape, augmentation, views."""
+"""The base class of all datamodules: clip shape, augmentation, views and class ids."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -143,20 +143,20 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         """Names of the classes, in the order of their ids."""
 
     def use_classes(self, names: Sequence[str] | None) -> None:
-        """Number classes as a trained network does; labels are matched with these by name.
+        """Use the class ids of a trained network; labels are matched to its classes by name.
 
         Evaluation then needs neither training videos nor a video of every class.
 
         Args:
-            names: Class names in the order of the network's ids; None for the data's own.
+            names: Class names in the order of the network's ids; None for the dataset's own.
         """
         self.trained_classes = None if names is None else list(names)
 
     def class_ids(self, own: Sequence[str]) -> list[int]:
-        """Return the id that counts of each class of the data, see :meth:`use_classes`.
+        """Return the id of each class of the dataset, see :meth:`use_classes`.
 
         Args:
-            own: Class names in the order of the data's own ids.
+            own: Class names in the order of the dataset's own ids.
 
         Returns:
             An id for each; :data:`~vidpool.data.catalogue.table.UNLABELLED` for a class that the
@@ -168,11 +168,11 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         return [ids.get(name, UNLABELLED) for name in own]
 
     def unknown_classes(self, place: object, names: Sequence[str]) -> DataError:
-        """Make the error that tells of classes which the network was not trained on.
+        """Return the error for classes that the network was not trained on.
 
         Args:
-            place: Where the videos are.
-            names: The classes.
+            place: Folder of the videos.
+            names: Names of the classes.
         """
         known = self.trained_classes or []
         named = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
@@ -187,15 +187,15 @@ class VideoDataModule(pl.LightningDataModule, ABC):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.class_names)
 
     def describe(self) -> dict[str, Any]:
-        """What a checkpoint must hold so that prediction needs nothing else."""
+        """Return what a checkpoint must hold so that prediction needs nothing else."""
         return {"class_names": self.class_names, "preprocessing": self.preprocessing.to_dict()}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Normalise the clips on the device; in training, also change and mix them there."""
+        """Normalize the clips on the device; in training, also augment and mix them there."""
         augment = self.augment
         training = self.trainer is not None and self.trainer.training
         clip = batch["clip"]
@@ -210,6 +210,6 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         return {**batch, "clip": clip, "target": target, "label": target.argmax(1)}
 
     def _batches_done(self) -> int:
-        """Batches of the epoch that Lightning counts as trained on when it resumes a run."""
+        """Return the batches of the epoch that Lightning counts as trained on when it resumes."""
         trainer: Any = self.trainer
         return trainer.fit_loop.epoch_loop.batch_progress.current.processed

@@ -1,4 +1,4 @@
-"""Data sets of clips: each item is a batch, read as a list of :class:`ClipRequest` says."""
+"""Datasets of clips: each item is a batch, indexed by a list of :class:`ClipRequest`."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Batch(_Mixed):
     """A batch of clips; N counts each crop of an evaluated clip by itself.
 
     Attributes:
-        clip: uint8 (N, C, T, H, W); normalised float32 once it is on the device.
+        clip: uint8 (N, C, T, H, W); normalized float32 once it is on the device.
         label: int64 (N,), class ids; of mixed clips that with the larger share.
         target: float32 (N, classes), the share of each class; only where clips were mixed.
         video: int64 (N,), the video's place in the data set.
@@ -65,7 +65,7 @@ class TrainingClips(Dataset[Batch]):
 
     Args:
         videos: The videos; ``request.index`` counts them.
-        augment: How clips are varied.
+        augment: Augmentation of the clips.
         decoder: See :func:`vidpool.video.open_video`.
         on_bad_video: What to do where a video cannot be read: ``"error"``; ``"skip"`` makes the
             batch smaller, unless nothing would be left of it; ``"substitute"`` takes another
@@ -91,7 +91,7 @@ class TrainingClips(Dataset[Batch]):
         self.fast = fast
 
     def __len__(self) -> int:
-        """How many videos there are."""
+        """Return the number of videos."""
         return len(self.videos)
 
     def __getitem__(self, requests: list[ClipRequest]) -> Batch:
@@ -121,7 +121,7 @@ class TrainingClips(Dataset[Batch]):
     def _read(
         self, request: ClipRequest, substitute: bool
     ) -> tuple[_Clip | None, VideoError | None]:
-        """The clip, or none where it is to be left out, and what was wrong with the video."""
+        """Return the clip, or None to leave it out, and the error of the video, if any."""
         index = request.index
         first: VideoError | None = None
         for _ in range(MAX_SUBSTITUTIONS + 1):
@@ -159,7 +159,7 @@ class TrainingClips(Dataset[Batch]):
 
 
 class EvaluationViews(Dataset[Batch]):
-    """The views of evaluation: ``clips`` evenly spread over a video, 1 or 3 crops of each.
+    """Views for evaluation: ``clips`` evenly spread over a video, 1 or 3 crops of each.
 
     One index is one clip of one video with all its crops; clips of a video follow one another.
 
@@ -190,7 +190,7 @@ class EvaluationViews(Dataset[Batch]):
         self.fast = fast
 
     def __len__(self) -> int:
-        """How many clips there are: videos times clips."""
+        """Return the number of clips: videos times clips per video."""
         return len(self.videos) * self.preprocessing.clips
 
     def __getitem__(self, requests: list[ClipRequest]) -> Batch:
@@ -218,7 +218,7 @@ class EvaluationViews(Dataset[Batch]):
         return _collate(clips, len(requests), bad)
 
     def _read_crops(self, video: LabelledVideo, clip: int) -> Tensor:
-        """The crops of one clip of a video, (crops, T, C, H, W)."""
+        """Return the crops of one clip of a video, (crops, T, C, H, W)."""
         p = self.preprocessing
         with open_video(
             video.path, self.decoder, video.length, self.fast, square_pixels=p.square_pixels
@@ -232,7 +232,7 @@ class EvaluationViews(Dataset[Batch]):
 
 
 def span_of(opened: Video, video: LabelledVideo) -> range:
-    """The frames of a video within its file.
+    """Return the frame numbers of a video within its file.
 
     Raises:
         VideoError: The file ends before the video begins, or cannot be read.

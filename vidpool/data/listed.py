@@ -1,4 +1,4 @@
-"""Data sets of video files that are listed: by annotation files, by folders, or by an index."""
+"""Datamodules of video files that annotation files, folders or an index list."""
 
 import os
 from abc import abstractmethod
@@ -71,14 +71,14 @@ class ListedDataModule(VideoDataModule):
 
     @abstractmethod
     def annotation_files(self) -> list[Path]:
-        """The files that say which videos there are."""
+        """Return the files that list the videos."""
 
     def settings(self) -> dict[str, Any]:
-        """What else the listing depends on, as JSON values by the names of options."""
+        """Return what else the listing depends on, as JSON values by the names of options."""
         return {}
 
     def source(self) -> dict[str, Any]:
-        """What an index of this data set is made of; another one does not fit.
+        """Return what an index of this dataset is made from; other indexes are refused.
 
         Raises:
             DataError: An annotation file cannot be read.
@@ -91,7 +91,7 @@ class ListedDataModule(VideoDataModule):
 
     @cached_property
     def listing(self) -> Listing:
-        """All videos, from the index where there is one.
+        """All videos, from the index if there is one.
 
         Raises:
             DataError: The index, a list or a folder is missing or cannot be understood.
@@ -118,7 +118,7 @@ class ListedDataModule(VideoDataModule):
         self._usable.clear()
 
     def videos(self, split: Split) -> VideoTable:
-        """The videos of a split that are not known to be bad.
+        """Return the videos of a split that are not known to be bad.
 
         Raises:
             DataError: There are none, or some have no label, or bad ones are not to be done
@@ -140,7 +140,7 @@ class ListedDataModule(VideoDataModule):
         return self._usable[split]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random, augmented clips."""
+        """Return the loader of random, augmented clips."""
         videos = self.videos("train")
         dataset = TrainingClips(
             videos,
@@ -155,11 +155,11 @@ class ListedDataModule(VideoDataModule):
         return self._loader(dataset, self.schedule, shuffle=True, labels=labels)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The central clip and crop of every video."""
+        """Return the loader of the central clip and crop of every video."""
         return self._evaluation("val", clips=1, crops=1)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """All views of every video."""
+        """Return the loader of all views of every video."""
         return self._evaluation("test", self.preprocessing.clips, self.preprocessing.crops)
 
     def _with_trained_ids(self, videos: VideoTable) -> VideoTable:

@@ -1,4 +1,4 @@
-"""A loader that goes on where a checkpoint from the middle of an epoch left off."""
+"""A data loader that resumes from a checkpoint in the middle of an epoch."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ GRACE = 60  # seconds
 
 
 def ignore_signals(worker: int) -> None:  # noqa: ARG001
-    """Ignore the signals that a worker process of a loader gets with its whole process group.
+    """Let a loader's worker process ignore signals that stop its whole process group.
 
     Ctrl-C and schedulers (SIGTERM; SIGUSR1 when a job's time is up) signal all processes at once.
     The training needs its workers until the current step is done, and ends them itself. A worker
@@ -30,7 +30,7 @@ def ignore_signals(worker: int) -> None:  # noqa: ARG001
 
 
 class ScheduledLoader(DataLoader[Any]):
-    """A loader of the batches that a :class:`ScheduledSampler` makes.
+    """A data loader of the batches of a :class:`ScheduledSampler`.
 
     Workers start with the first batch, not with ``iter``: Lightning calls that before it says which
     epoch begins.
@@ -63,23 +63,23 @@ class ScheduledLoader(DataLoader[Any]):
 
     @property
     def scheduled(self) -> ScheduledSampler:
-        """The steps of the present epoch."""
+        """Sampler of the current epoch."""
         return self.sampler
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """The batches of the present epoch that are not done."""
+        """Iterate over the remaining batches of the current epoch."""
         self._handed_out = self.sampler.skipped
         for batch in super().__iter__():
             self._handed_out += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How far the present epoch is, and what its batches depend on."""
+        """Return the progress in the current epoch, and what its batches depend on."""
         done = self._handed_out if self._batches_done is None else self._batches_done()
         return self._state(done)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that are done.
+        """Resume after the batches that are done.
 
         Raises:
             CheckpointError: The epoch has other batches here.

@@ -81,7 +81,7 @@ def in_processes(
             pending: dict[Future[Result], Item] = {}
             try:
                 while True:
-                    for item in _some(rest, workers * QUEUED_PER_WORKER - len(pending)):
+                    for item in _take(rest, workers * QUEUED_PER_WORKER - len(pending)):
                         try:
                             future = pool.submit(_work, function, item)
                         except BrokenProcessPool:
@@ -136,7 +136,7 @@ def _require_start(started: Any) -> None:
 
 
 class _Worker:
-    """What a process is at, to be interrupted without its traceback."""
+    """State of a worker process, so that it can be interrupted without a traceback."""
 
     working = False
     interrupted = False
@@ -166,7 +166,7 @@ def _work(function: Callable[[Item], Result], item: Item) -> Result:
         _Worker.working = False
 
 
-def _some(rest: Iterator[Item], count: int) -> Iterator[Item]:
+def _take(rest: Iterator[Item], count: int) -> Iterator[Item]:
     for _ in range(count):
         try:
             yield next(rest)

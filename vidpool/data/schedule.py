@@ -43,10 +43,10 @@ class Step(NamedTuple):
 
 
 class Schedule(Protocol):
-    """What a training schedule has to say."""
+    """Protocol of a training schedule."""
 
     def step(self, epoch: int, step: int, used: float) -> Step:
-        """What a rank does at a step of an epoch.
+        """Return what a rank does at a step of an epoch.
 
         Args:
             epoch: Counted from 0.
@@ -55,10 +55,10 @@ class Schedule(Protocol):
         """
 
     def shapes(self) -> list[ClipShape]:
-        """Every shape that :meth:`step` may return, once."""
+        """Return every shape that :meth:`step` may return, once."""
 
     def recipe_epoch(self, epoch: float) -> float:
-        """Where in the recipe's own epochs, which the learning rate follows, training is.
+        """Return the position in the recipe's own epochs, which the learning rate follows.
 
         Args:
             epoch: Epochs that are done, with their fraction.
@@ -82,7 +82,7 @@ def plan_epoch(
     fill_up: bool = False,
     smallest: Mapping[ClipShape, int] | None = None,
 ) -> list[PlannedStep]:
-    """The steps of an epoch.
+    """Return the steps of an epoch.
 
     Of the last, incomplete batch each rank gets the same number of clips. That batch is left out
     where it would be smaller than ``smallest`` allows, unless the epoch has no other.
@@ -129,15 +129,15 @@ class ConstantSchedule:
         self._step = Step(shape.check(), batch_size)
 
     def step(self, epoch: int, step: int, used: float) -> Step:  # noqa: ARG002
-        """The same at every step."""
+        """Return the one step."""
         return self._step
 
     def shapes(self) -> list[ClipShape]:
-        """The one shape."""
+        """Return the one shape."""
         return [self._step.shape]
 
     def recipe_epoch(self, epoch: float) -> float:
-        """The epoch itself."""
+        """Return the epoch itself."""
         return epoch
 
 
@@ -197,7 +197,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     @property
     def plan(self) -> list[PlannedStep]:
-        """The steps of the present epoch."""
+        """Steps of the current epoch."""
         if self._plan is None:
             self._plan = plan_epoch(
                 self.schedule,
@@ -229,7 +229,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         self.skipped = steps
 
     def progress(self, step: int, steps: int | None = None) -> float:
-        """The share of the present epoch that is done before a step, in clips.
+        """Return the share of the current epoch's clips that is done before a step.
 
         Args:
             step: Counted from 0.
@@ -239,7 +239,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         return self.plan[step].first / (last.first + last.batch_size * self.num_replicas)
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
-        """The batches of this rank in the present epoch, but those that are skipped."""
+        """Iterate over this rank's batches of the current epoch, without skipped ones."""
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
         if not self.shuffle:
             order = torch.arange(self.total)
@@ -257,12 +257,12 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
             yield batch
 
     def __len__(self) -> int:
-        """How many batches this rank gets in the present epoch, with those that are skipped."""
+        """Return the number of this rank's batches in the current epoch, skipped ones included."""
         return len(self.plan)
 
 
 def class_balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """As many places of clips as there are labels, with equally many of each class in random order.
+    """Draw as many clips as there are labels, equally many of each class, in random order.
 
     Which classes get one more, where they cannot all have as many, is drawn. A clip comes again
     only when all others of its class have come as often.

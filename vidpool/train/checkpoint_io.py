@@ -14,7 +14,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
 
 from vidpool.errors import CheckpointError
-from vidpool.files import atomic_write
+from vidpool.files import atomic_write, unfinished_path
 
 if sys.platform != "win32":
     import fcntl
@@ -58,10 +58,10 @@ def write_checkpoint(path: Path, content: memoryview) -> None:
     Raises:
         CheckpointError: The file cannot be written; an existing one is kept.
     """
-    unfinished = _unfinished(path)
+    unfinished = unfinished_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(unfinished), atomic_write(path, unfinished, fsync=True) as file:
+        with _locked(unfinished), atomic_write(path, fsync=True) as file:
             file.write_bytes(content)
     except OSError as error:
         kept = "; the one that was there is kept" if path.is_file() else ""
@@ -73,16 +73,12 @@ def write_checkpoint(path: Path, content: memoryview) -> None:
 
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
     """Remove a checkpoint that a killed process left unfinished, unless a process is writing it."""
-    unfinished = _unfinished(Path(path))
+    unfinished = unfinished_path(Path(path))
     # an error says that there is none, or that it is not ours to remove
     with suppress(OSError):
         with unfinished.open("rb") as file:
             _lock(file)
         unfinished.unlink()
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.unfinished")
 
 
 @contextmanager

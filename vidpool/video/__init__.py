@@ -1,4 +1,4 @@
-"""Reading frames of video files, each by its number and none of them wrong.
+"""Frame-accurate reading of video files by frame number.
 
     with open_video("clip.mp4") as video:
         clip = video.frames(range(0, 64, 4), short_side=128)  # uint8, (16, 3, H, W)
@@ -30,7 +30,7 @@ DECODERS: dict[str, type[Video]] = {
     "decord": DecordVideo,
     "frames_db": FramesDbVideo,
 }
-"""What ``open_video`` takes as ``decoder``; ``auto`` stands for one that returns no wrong frame."""
+"""Values of ``open_video``'s ``decoder``; ``auto`` stands for a frame-accurate one."""
 
 
 @contextmanager

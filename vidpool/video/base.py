@@ -1,4 +1,4 @@
-"""What every decoder offers, and what they share."""
+"""The interface of all decoders, and what they share."""
 
 import math
 import operator
@@ -78,7 +78,7 @@ class Video(ABC):
         self._closed = False
 
     def __len__(self) -> int:
-        """How many frames decode; at least 1.
+        """Return the number of frames that decode; at least 1.
 
         Raises:
             VideoError: No frame decodes.
@@ -114,9 +114,9 @@ class Video(ABC):
         return None
 
     def span(self, start: float, end: float) -> range:
-        """Which frames are on the screen within ``[start, end)``.
+        """Return the numbers of the frames shown within ``[start, end)``.
 
-        They are found by their time stamps where those can be trusted, such that a variable frame
+        They are found by their time stamps where those can be trusted, so that a variable frame
         rate does no harm, and elsewhere by the average rate.
 
         Args:
@@ -210,12 +210,12 @@ class Video(ABC):
                 yield picture.permute(2, 0, 1)
 
     def close(self) -> None:
-        """Let go of the file; closing twice does no harm."""
+        """Close the file; closing twice does no harm."""
         if not self._closed:
             self._closed = True
             self._release()
 
-    def _checked(self, length: int) -> int:
+    def _require_known_length(self, length: int) -> int:
         """Return the length, or raise ``VideoError`` if another one was known beforehand."""
         if self._known_length not in (None, length):
             raise VideoError(

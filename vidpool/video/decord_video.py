@@ -15,10 +15,10 @@ from vidpool.video.pyav_table import StampTimes, read_table
 
 
 class DecordVideo(Video):
-    """A video read by decord 0.6, here to compare with and to repeat others' results.
+    """A video read by decord 0.6, for comparison and to reproduce results of other projects.
 
-    It finds frames by seeking, and on some kinds of file it returns others than those asked for,
-    without a word; so it warns once when it meets one. Measured with numbered frames:
+    It finds frames by seeking, and on some kinds of file it silently returns wrong frames;
+    vidpool warns once for each such kind. Measured with numbered frames:
 
     - trimmed without re-encoding (edit lists): the length counts hidden frames, and what is read
       beyond the true end is wrong;
@@ -54,7 +54,7 @@ class DecordVideo(Video):
             raise VideoError(f"{path}: decord finds no video in it that it can read") from error
 
     def _count(self) -> int:
-        return self._checked(len(self._reader))
+        return self._require_known_length(len(self._reader))
 
     def _average_rate(self) -> float:
         return float(self._reader.get_avg_fps())

@@ -56,7 +56,7 @@ class FramesDbVideo(Video):
             raise
 
     def _count(self) -> int:
-        return self._checked(self._length)
+        return self._require_known_length(self._length)
 
     def _average_rate(self) -> float:
         raise VideoError(f"{self.path}: frames.db does not say its frame rate")
@@ -86,7 +86,7 @@ class FramesDbVideo(Video):
         return int(text)
 
     def _read_prefix(self) -> str:
-        """What comes before ``frame_00001``; checks that there are as many frames as are said."""
+        """Return what precedes ``frame_00001`` in names; check the number of frames."""
         rows = self._query("SELECT ObjId FROM Images LIMIT 1")
         name = str(rows[0][0]) if rows else ""
         prefix, separator, _ = name.rpartition("frame_")
@@ -166,7 +166,7 @@ class ImageFileVideo(Video):
             raise VideoError(f"{path}: is not a picture that Pillow can read") from error
 
     def _count(self) -> int:
-        return self._checked(1)
+        return self._require_known_length(1)
 
     def _average_rate(self) -> float:
         raise VideoError(f"{self.path}: a picture has no frame rate")

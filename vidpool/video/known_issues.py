@@ -1,4 +1,4 @@
-"""On which kinds of file the decoders that are not ours return wrong frames."""
+"""Kinds of files of which other decoders return wrong frames, and a warning about them."""
 
 import warnings
 from contextlib import closing
@@ -21,7 +21,7 @@ WRONG: dict[str, set[str]] = {
 }
 """Measured with numbered frames, decord 0.6 and torchcodec 0.17, the latter in its exact mode."""
 
-_said: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
 
 
 def warn_where_wrong(path: Path, decoder: str) -> None:
@@ -33,16 +33,16 @@ def warn_where_wrong(path: Path, decoder: str) -> None:
         path: The file.
         decoder: A key of :data:`WRONG`.
     """
-    kinds = {kind for kind in WRONG[decoder] if (decoder, kind) not in _said}
+    kinds = {kind for kind in WRONG[decoder] if (decoder, kind) not in _warned}
     if not kinds:
         return
     try:
         with closing(Source(path)) as source:
-            found = _kinds(source, kinds)
+            found = _affected_kinds(source, kinds)
     except VideoError:
         return  # the decoder says so itself
     for kind in sorted(found):
-        _said.add((decoder, kind))
+        _warned.add((decoder, kind))
         warnings.warn(
             f"{path}: decoder {decoder!r} returns wrong frames of {kind}, or fails; decoder "
             "'auto' does not. (This is said once for each kind of file.)",
@@ -50,8 +50,8 @@ def warn_where_wrong(path: Path, decoder: str) -> None:
         )
 
 
-def _kinds(source: Source, among: set[str]) -> set[str]:
-    """Return which of some kinds a file is of."""
+def _affected_kinds(source: Source, among: set[str]) -> set[str]:
+    """Return the kinds, among some, that a file belongs to."""
     avi = source.container_name == "avi" and source.reorders
     found = {AVI} if avi else set()
     if source.container_name in ("mpegts", "mpeg"):

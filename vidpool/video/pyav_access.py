@@ -12,7 +12,7 @@ from vidpool.video.pyav_source import Source
 from vidpool.video.pyav_table import FrameTable
 
 KEPT_PIXELS = 2**25
-"""How much of a counted video stays decoded: 436 frames of 320x240, 48 MiB in 4:2:0."""
+"""Pixels of a counted video that stay decoded: 436 frames of 320x240, 48 MiB in 4:2:0."""
 
 LATE = 32
 """By how many frames a decoder may at most be behind the order in which frames are shown."""
@@ -42,7 +42,7 @@ class TabledFrames:
         self._begin(0)
 
     def __len__(self) -> int:
-        """How many frames decode.
+        """Return the number of frames that decode.
 
         Raises:
             VideoError: No frame does, or another number is known than the file holds.
@@ -67,7 +67,7 @@ class TabledFrames:
             yield frame
 
     def close(self) -> None:
-        """Let go of what is decoded. It refers to this object: garbage would pile up otherwise."""
+        """Release decoded frames: their generator refers to this object and delays its deletion."""
         self._decoded.close()
 
     @cached_property
@@ -96,7 +96,7 @@ class TabledFrames:
     def _find(self, number: int, early: dict[int, av.VideoFrame]) -> av.VideoFrame | None:
         key = self._table.key_packet(number)
         first, strict = self._run
-        # decoding on is faster than beginning anew, unless a key frame lies between
+        # decoding on is faster than beginning again, unless a key frame lies between
         if key > self._position or not (strict or first == key):
             self._begin(key)
         frame = self._decode_until(number, early)
@@ -192,7 +192,7 @@ class CountedFrames:
         self._position = -1
 
     def __len__(self) -> int:
-        """How many frames decode.
+        """Return the number of frames that decode.
 
         Raises:
             VideoError: No frame does.
@@ -212,7 +212,7 @@ class CountedFrames:
             yield frame
 
     def close(self) -> None:
-        """Let go of what is decoded."""
+        """Release decoded frames."""
         self._frames = iter(())
         self._kept = []
 

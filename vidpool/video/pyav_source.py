@@ -1,4 +1,4 @@
-"""One video stream of one file: its packets, and what decodes them."""
+"""The video stream of a file: its packets and their decoder."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from vidpool.errors import VideoError
 
 KEPT_BYTES = 2**26
-"""How large a file may be that stays in memory once it is read; a larger one is read again."""
+"""Bytes of the largest file that is kept in memory; a larger file is read again."""
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 """FFmpeg's name for the container."""
@@ -27,14 +27,14 @@ SKIPPABLE = {"h264", "hevc", "mpeg4"}
 
 
 class Source:
-    """The video stream of a file that FFmpeg holds to be the best.
+    """The best video stream of a file, as FFmpeg chooses it.
 
     The file is read once, from start to end, and its packets are kept: going to another place in
     it is then to decode from another packet.
 
     Args:
         path: The file.
-        fast: Whether pixels may be a little wrong: the loop filter is left out.
+        fast: True to leave out the loop filter, which changes pixels a little.
 
     Attributes:
         path: The file.
@@ -44,7 +44,7 @@ class Source:
 
     def __init__(self, path: Path, fast: bool = False) -> None:
         self.path = path
-        self._spoilt = False  # whether the decoder cannot begin elsewhere as if it were new
+        self._needs_new_decoder = False  # after damage or a new header
         self._fast = fast
         self._container, self._stream = self._open()
         self._at_start = True
@@ -70,7 +70,7 @@ class Source:
 
     @property
     def extradata(self) -> bytes | None:
-        """The codec's header in the container."""
+        """Header of the codec in the container."""
         return self._codec.extradata
 
     @property
@@ -85,12 +85,12 @@ class Source:
 
     @property
     def reorders(self) -> bool:
-        """Whether frames are shown in another order than they are coded in (B-frames)."""
+        """True if frames are shown in another order than they are coded in (B-frames)."""
         return bool(self._codec.has_b_frames)
 
     @property
     def declared_packets(self) -> int:
-        """How many packets the container says it holds; 0 where it does not say."""
+        """Number of packets that the container declares; 0 if it declares none."""
         if self.container_name == MP4:
             # without those that an edit list leaves out altogether
             return len(self._stream.index_entries)
@@ -98,7 +98,7 @@ class Source:
 
     @property
     def breaks_off(self) -> bool:
-        """Whether the file ends before the end that it declares; only MP4 and AVI tell."""
+        """True if the file ends before its declared end; only MP4 and AVI declare it."""
         size = self.path.stat().st_size
         if self.container_name == "avi":
             with self.path.open("rb") as file:
@@ -125,25 +125,25 @@ class Source:
         yield from islice(self._from_file() if self._kept is None else self._kept, first, None)
 
     def begin(self, strict: bool = True) -> None:
-        """Make ready to decode from another packet.
+        """Prepare to decode from another packet.
 
         That takes a new decoder after damage, since what one holds shows in how it conceals
         damage, and after packets with a new header of the codec, which a decoder keeps.
 
         Args:
-            strict: Whether any error in a packet makes it fail, also one that the decoder could
+            strict: True if any error in a packet makes it fail, also one that the decoder could
                 conceal.
         """
         if self._strict is None:
             self._set_up(strict)
-        elif self._spoilt or strict is not self._strict:
+        elif self._needs_new_decoder or strict is not self._strict:
             container, stream = self._open()
             self._codec = stream.codec_context
             container.close()
             self._set_up(strict)
         else:
             self.flush()
-        self._spoilt = False
+        self._needs_new_decoder = False
 
     def flush(self) -> None:
         """Forget what was decoded."""
@@ -154,7 +154,7 @@ class Source:
 
         Args:
             packet: Packets come in the order of the file, from any that a frame can begin at.
-            skip: Whether its picture may be left out if no other refers to it.
+            skip: True to leave out its picture if no other refers to it.
 
         Returns:
             The frames that are ready; ``None`` where the packet does not decode.
@@ -162,13 +162,13 @@ class Source:
         if skip is not self._skips and self._can_skip:
             self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
             self._skips = skip
-        self._spoilt |= packet is not None and has_new_header(packet)
+        self._needs_new_decoder |= packet is not None and has_new_header(packet)
         try:
             frames = self._codec.decode(packet)
         except av.FFmpegError:
-            self._spoilt = True
+            self._needs_new_decoder = True
             return None
-        self._spoilt |= any(frame.is_corrupt for frame in frames)
+        self._needs_new_decoder |= any(frame.is_corrupt for frame in frames)
         return frames
 
     @cached_property
@@ -196,14 +196,14 @@ class Source:
         except av.FFmpegError as error:
             raise VideoError(f"{self.path}: cannot be opened: {error.strerror}") from error
         stream = container.streams.best("video")
-        reason = self._reason_against(container, stream)
+        reason = self._unreadable_reason(container, stream)
         if reason:
             container.close()
             raise VideoError(f"{self.path}: {reason}")
         return container, cast(VideoStream, stream)
 
     @staticmethod
-    def _reason_against(container: InputContainer, stream: Stream | None) -> str | None:
+    def _unreadable_reason(container: InputContainer, stream: Stream | None) -> str | None:
         """Return why a stream cannot be read as a video, if so."""
         name = container.format.name
         if stream is None:

@@ -1,10 +1,10 @@
-"""Which packet of a file shows which frame, found without decoding.
+"""The table of a file's packets and the frames that they show, made without decoding.
 
-Two things tell: time stamps, and the kinds of pictures. Time stamps of AVI files with B-frames lie,
-and some codings have packets that show no frame; so they are used only where container and coding
-are known to give each frame shown a packet with its own time stamp. Every packet of MPEG-4 Part 2
-(XviD, DivX) names the kind of its picture, and B-frames are shown before the packet that they
-follow in the file. For other files there is no table: only decoding tells.
+It is made from time stamps or from the kinds of pictures. Time stamps of AVI files with B-frames
+are wrong, and some codings have packets that show no frame; so time stamps are used only where
+container and coding are known to give each frame shown a packet with its own time stamp. Every
+packet of MPEG-4 Part 2 (XviD, DivX) names the kind of its picture, and B-frames are shown before
+the packet that they follow in the file. For other files there is no table: only decoding tells.
 
 Containers also flag pictures as key frames that do not decode on their own: with periodic intra
 refresh, H.264 names recovery points after which it takes many pictures until everything has been
@@ -25,7 +25,7 @@ TIMED_CONTAINERS = {MP4, MATROSKA, "mpegts", "flv"}
 TIMED_CODECS = {"h264", "hevc", "vp9", "av1"}
 
 VOP_START = b"\0\0\1\xb6"
-"""What a picture begins with in MPEG-4 Part 2; its kind lies in the next two bits."""
+"""Start code of a picture in MPEG-4 Part 2; the next two bits tell its kind."""
 INTRA, BIDIRECTIONAL = 0, 2
 EMPTY_VOP = 10
 """Bytes from a picture's start that may hold no picture but only say so."""
@@ -75,7 +75,7 @@ class StampTimes:
 
 @dataclass(frozen=True)
 class FrameTable:
-    """Which packet shows which frame. Packets are told by their position in the file.
+    """The packets of a file and the frames that they show; a packet is named by its position.
 
     Attributes:
         numbers: Of every packet, the number of its frame; ``None`` for one that is not shown.
@@ -85,7 +85,7 @@ class FrameTable:
         key_packets: Of every one of them, the packet at which to begin.
         leading: Packets that come after a key frame's and are shown before it, or would be: they
             may refer to what comes before the key frame.
-        complete: Whether the file holds all the packets that it declares, undamaged.
+        complete: True if the file holds all the packets that it declares, undamaged.
         times: When frames are shown, if that is known.
     """
 
@@ -105,13 +105,13 @@ class FrameTable:
 def read_table(source: Source) -> FrameTable | None:
     """Scan the packets of a stream; ``None`` where they do not tell which frame is whose."""
     if source.container_name in TIMED_CONTAINERS and source.codec_name in TIMED_CODECS:
-        return _by_time(source)
+        return _table_by_time(source)
     if source.codec_name == "mpeg4" and source.pixel_format == "yuv420p":
-        return _by_kind(source)
+        return _table_by_picture_kind(source)
     return None
 
 
-def _by_time(source: Source) -> FrameTable | None:
+def _table_by_time(source: Source) -> FrameTable | None:
     """Sort packets by their time stamps.
 
     ``None`` where one is missing or repeated, or the codec's header changes on the way, so that it
@@ -139,12 +139,12 @@ def _by_time(source: Source) -> FrameTable | None:
     # Matroska does not say how many frames it holds, but packets that break off are not handed out
     whole = source.container_name == MATROSKA or len(stamps) == source.declared_packets
     complete = whole and not damaged
-    return _table(
+    return _number_packets(
         order, keys, hidden, complete, StampTimes(shown, source.time_base, source.declared_rate)
     )
 
 
-def _by_kind(source: Source) -> FrameTable | None:
+def _table_by_picture_kind(source: Source) -> FrameTable | None:
     """Put packets of MPEG-4 Part 2 into the order in which they are shown.
 
     ``None`` where a packet does not hold exactly one picture for sure, or B-frames come before the
@@ -156,7 +156,7 @@ def _by_kind(source: Source) -> FrameTable | None:
     hidden = set()
     damaged = False
     for position, packet in enumerate(source.packets()):
-        kind = _kind(packet)
+        kind = _picture_kind(packet)
         if kind is None or (kind == BIDIRECTIONAL and not order):
             return None
         damaged |= packet.is_corrupt
@@ -173,10 +173,10 @@ def _by_kind(source: Source) -> FrameTable | None:
     if waiting is not None:
         order.append(waiting)
     complete = len(order) == source.declared_packets and not damaged
-    return _table(order, keys, hidden, complete)
+    return _number_packets(order, keys, hidden, complete)
 
 
-def _kind(packet: Packet) -> int | None:
+def _picture_kind(packet: Packet) -> int | None:
     """Return the kind of an MPEG-4 picture, or ``None`` if there may be none, or more than one."""
     data = bytes(packet)
     start = data.find(VOP_START)
@@ -185,7 +185,7 @@ def _kind(packet: Packet) -> int | None:
     return data[start + 4] >> 6
 
 
-def _table(
+def _number_packets(
     order: list[int],
     keys: set[int],
     hidden: set[int],

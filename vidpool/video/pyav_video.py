@@ -1,4 +1,4 @@
-"""Decoding with PyAV, such that no frame is a wrong one."""
+"""Frame-accurate decoding with PyAV."""
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -21,8 +21,8 @@ from vidpool.video.pyav_access import CountedFrames, TabledFrames
 from vidpool.video.pyav_source import Source
 from vidpool.video.pyav_table import FrameTable, StampTimes, read_table
 
-MOST_OBLONG = 16
-"""The greatest sample aspect ratio that is believed; headers may be damaged."""
+MAX_PIXEL_ASPECT = 16
+"""Largest sample aspect ratio that is accepted; headers may be damaged."""
 
 SIDE_DATA_KINDS = 64
 """More kinds of side data than there are in FFmpeg."""
@@ -106,7 +106,7 @@ class PyAVVideo(Video):
         height, width = self._source.picture_size
         if self._square_pixels:
             ratio = self._source.sample_aspect_ratio
-            if not 1 / MOST_OBLONG <= ratio <= MOST_OBLONG:
+            if not 1 / MAX_PIXEL_ASPECT <= ratio <= MAX_PIXEL_ASPECT:
                 raise VideoError(f"{self.path}: declares pixels of {ratio} times their height")
             width = max(1, round(width * ratio))
         size = scaled_size(height, width, short_side)
@@ -114,7 +114,7 @@ class PyAVVideo(Video):
             yield self._converter.convert(index, frame, size)
 
     def _release(self) -> None:
-        if "_access" in self.__dict__:  # nothing is read only to be let go of
+        if "_access" in self.__dict__:  # do not read the file only to close it
             self._access.close()
         self._source.close()
 
@@ -130,7 +130,7 @@ class Converter:
         self._path = path
         self._reformatter = VideoReformatter()
         self._matrix: list[int] | None = None
-        self._looked_for_matrix = False
+        self._matrix_is_known = False
 
     def convert(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
         """Scale a frame, and turn it as the video's rotation tag says.
@@ -150,9 +150,9 @@ class Converter:
         try:
             # loader workers share the cores already: threads add work here and no speed
             rgb = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
-            if not self._looked_for_matrix:
+            if not self._matrix_is_known:
                 self._matrix = display_matrix(frame)
-                self._looked_for_matrix = True
+                self._matrix_is_known = True
         except av.FFmpegError as error:
             raise VideoError(
                 f"{self._path}: frame {index} cannot be converted to RGB: {error.strerror}"

@@ -43,7 +43,7 @@ class TorchCodecVideo(Video):
                 "decoder 'auto' works without it"
             ) from error
         except RuntimeError as error:
-            raise _unloadable() from error
+            raise _missing_libraries_error() from error
         warn_where_wrong(path, "torchcodec")
         try:
             # an absolute path cannot be taken for a URL
@@ -52,13 +52,13 @@ class TorchCodecVideo(Video):
             )
         except (RuntimeError, ValueError) as error:
             if "Could not load libtorchcodec" in str(error):
-                raise _unloadable() from error
+                raise _missing_libraries_error() from error
             if "cuda" in device and "CUDA" in str(error):
                 raise ConfigError(f"torchcodec cannot decode on {device!r}: {error}") from error
             raise VideoError(f"{path}: torchcodec finds no video in it that it can read") from error
 
     def _count(self) -> int:
-        return self._checked(len(self._decoder))
+        return self._require_known_length(len(self._decoder))
 
     def _average_rate(self) -> float:
         rate = self._decoder.metadata.average_fps
@@ -84,8 +84,8 @@ class TorchCodecVideo(Video):
         del self._decoder
 
 
-def _unloadable() -> ConfigError:
-    """The error where torchcodec is installed but cannot load its libraries."""
+def _missing_libraries_error() -> ConfigError:
+    """Return the error for an installed torchcodec that cannot load its libraries."""
     return ConfigError(
         "decoder 'torchcodec' cannot load its libraries: it needs FFmpeg's shared ones on the "
         "system (Debian and Ubuntu: `apt-get install ffmpeg`) and must be made for the PyTorch "

@@ -1,7 +1,7 @@
-"""The index: a data set's videos and what is known of their files, in one file.
+"""The index file of a dataset: its videos, and the frame counts and states of their files.
 
-It is a safetensors file: no pickle, and mapped into memory rather than read. Its metadata say what
-it was made of; another annotation file, other settings or a damaged byte are an error.
+An index is a safetensors file, so it holds no pickle and is memory-mapped. Its metadata name the
+annotation files and settings that it was made from; other ones, or a damaged byte, are an error.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,7 +37,7 @@ _TENSORS = {
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content.
+    """Return the SHA-256 of a file's content.
 
     Raises:
         DataError: The file cannot be read.
@@ -59,13 +58,13 @@ def write_index(
     source: dict[str, Any],
     damaged_too: bool = False,
 ) -> None:
-    """Write an index file; where one is already, it is replaced at once or not at all.
+    """Write an index file atomically; an existing index is replaced.
 
     Args:
         path: The file.
-        listing: What it is to hold.
-        source: What the listing was made of, as JSON values by name.
-        damaged_too: Whether a file that cannot be read as an index is replaced, too.
+        listing: The videos.
+        source: What the listing was made from, as JSON values by name.
+        damaged_too: True to replace also a file that cannot be read as an index.
 
     Raises:
         DataError: There is a file at ``path`` that is no index, or it cannot be written.
@@ -87,11 +86,9 @@ def write_index(
     metadata["checksum"] = _checksum(tensors, metadata["contents"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # several processes may write the same index
-        with atomic_write(path, path.with_name(f".{path.name}.{uuid4().hex}")) as temporary:
-            arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+        with atomic_write(path, shared=True) as temporary:
             save_file(arrays, temporary, metadata)
-            temporary.chmod(0o666 & ~_umask())  # safetensors may let only the owner read
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: the index cannot be written ({error})") from error
 
@@ -104,7 +101,7 @@ def read_index(path: str | os.PathLike[str], root: str) -> tuple[Listing, dict[s
         root: The folder that the data set lies in now.
 
     Returns:
-        The listing, and what it was made of.
+        The listing, and what it was made from.
 
     Raises:
         DataError: It is missing, damaged, no index, or of another version.
@@ -137,7 +134,7 @@ def read_matching_index(
     Args:
         path: The file.
         root: The folder that the dataset lies in now.
-        source: What the dataset's listing is made of, see :func:`write_index`.
+        source: What the dataset's listing is made from, see :func:`write_index`.
 
     Raises:
         DataError: As for :func:`read_index`, or the index was made from other annotation files or
@@ -162,7 +159,7 @@ def require_replaceable(path: Path, damaged_too: bool = False) -> None:
 
     Args:
         path: Where an index is to be written.
-        damaged_too: Whether a file that cannot be read as one may be replaced, too.
+        damaged_too: True to allow also a file that cannot be read as an index.
 
     Raises:
         DataError: There is something else.
@@ -186,7 +183,7 @@ def require_replaceable(path: Path, damaged_too: bool = False) -> None:
 
 
 def _load(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file that calls itself an index."""
+    """Return metadata and tensors of a safetensors file whose metadata name it an index."""
     if not path.is_file():
         raise DataError(
             f"{path}: no such index file; make it with `vidpool data check --config CONFIG`, or "
@@ -217,15 +214,9 @@ def _damage(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> str | No
 
 
 def _checksum(tensors: Mapping[str, Tensor], contents: str) -> str:
-    """Of names, lengths and bytes of the columns and of the rest."""
+    """Return the CRC-32 of the names, lengths and bytes of the columns, and of the contents."""
     state = zlib.crc32(contents.encode())
     for name in sorted(tensors):
         state = zlib.crc32(f"{name} {len(tensors[name])}".encode(), state)
         state = zlib.crc32(tensors[name].contiguous().numpy().data, state)
     return f"{state:08x}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -24,11 +24,11 @@ class LabelledVideo(NamedTuple):
 
     Attributes:
         path: The file.
-        label: Class id; -1 where the data set does not tell.
+        label: Class id; -1 if the dataset does not tell.
         start: Seconds from the file's first frame at which the video begins; ``None`` for a whole
             file.
         end: Seconds at which it ends; ``math.inf`` is the end of the file.
-        length: Frames of the whole file, where an index knows.
+        length: Frames of the whole file, if an index knows them.
     """
 
     path: str
@@ -39,7 +39,7 @@ class LabelledVideo(NamedTuple):
 
 
 class Status(IntEnum):
-    """What is known of a file."""
+    """State of a file, as far as it is known."""
 
     UNKNOWN = 0
     READABLE = 1
@@ -60,11 +60,11 @@ class Texts:
     ends: Tensor
 
     def __len__(self) -> int:
-        """How many texts there are."""
+        """Return the number of texts."""
         return len(self.ends)
 
     def __getitem__(self, index: int) -> str:
-        """One text, by its number from 0."""
+        """Return one text, by its number from 0."""
         begin = int(self.ends[index - 1]) if index else 0
         return os.fsdecode(self.data[begin : int(self.ends[index])].numpy().tobytes())
 
@@ -78,13 +78,13 @@ class VideoTable(Sequence[LabelledVideo]):
         folders: Folders below the root, ``/`` between their parts.
         names: (F,) file names.
         folder: int32 (F,), the folder that each file lies in.
-        frames: int32 (F,), how many frames decode; -1 where nobody has counted.
+        frames: int32 (F,), number of frames that decode; -1 if unknown.
         status: uint8 (F,), a :class:`Status`.
         file: int32 (V,), the file that each video is in.
         label: int32 (V,), class ids, -1 for none.
         start: float64 (V,), seconds at which the video begins; NaN for a whole file.
         end: float64 (V,), seconds at which it ends.
-        span: int32 (V,), how many frames the video has; -1 where nobody has counted.
+        span: int32 (V,), number of frames of the video; -1 if unknown.
     """
 
     root: str
@@ -101,7 +101,7 @@ class VideoTable(Sequence[LabelledVideo]):
 
     @classmethod
     def of(cls, videos: Iterable[LabelledVideo]) -> "VideoTable":
-        """The table of some videos, whose paths may lie anywhere."""
+        """Make the table of some videos, whose paths may lie anywhere."""
         builder = TableBuilder("")
         for video in videos:
             folder, name = os.path.split(video.path)
@@ -110,7 +110,7 @@ class VideoTable(Sequence[LabelledVideo]):
         return builder.build()
 
     def __len__(self) -> int:
-        """How many videos there are."""
+        """Return the number of videos."""
         return len(self.file)
 
     @overload
@@ -119,7 +119,7 @@ class VideoTable(Sequence[LabelledVideo]):
     def __getitem__(self, index: slice) -> "VideoTable": ...
 
     def __getitem__(self, index: int | slice) -> "LabelledVideo | VideoTable":
-        """One video, or the table of a slice of them."""
+        """Return one video, or the table of a slice of the videos."""
         if isinstance(index, slice):
             return self.select(index)
         if not -len(self) <= index < len(self):
@@ -136,17 +136,17 @@ class VideoTable(Sequence[LabelledVideo]):
         )
 
     def __iter__(self) -> Iterator[LabelledVideo]:
-        """All videos in order."""
+        """Iterate over all videos in order."""
         return (self[index] for index in range(len(self)))
 
     def path(self, file: int) -> str:
-        """The path of a file, by its number."""
+        """Return the path of a file, by its number."""
         return os.path.join(  # noqa: PTH118 (a Path takes ten times as long)
             self.root, self.folders[int(self.folder[file])], self.names[file]
         )
 
     def select(self, which: slice | Tensor) -> "VideoTable":
-        """The table of some of the videos, with the same files.
+        """Return the table of some of the videos, with the same files.
 
         Args:
             which: A slice, numbers, or bool (V,).
@@ -157,7 +157,7 @@ class VideoTable(Sequence[LabelledVideo]):
         return VideoTable(**columns)
 
     def bad(self) -> Tensor:
-        """The videos known to be missing, unreadable or beyond the end of their file: bool (V,)."""
+        """Return which videos are missing, unreadable or beyond their file's end: bool (V,)."""
         lost = (self.status == Status.MISSING) | (self.status == Status.UNREADABLE)
         return lost[self.file] | (self.span == 0)
 
@@ -189,7 +189,7 @@ class TableBuilder:
         }
 
     def __len__(self) -> int:
-        """How many videos were added."""
+        """Return the number of videos that were added."""
         return len(self._columns["file"])
 
     def add_file(
@@ -222,7 +222,7 @@ class TableBuilder:
         columns["span"].append(-1)
 
     def build(self) -> VideoTable:
-        """The table; the builder is not to be used any more."""
+        """Return the table; the builder must not be used any more."""
         folders = _TextsBuilder()
         for folder in self._folders:
             folders.add(folder)

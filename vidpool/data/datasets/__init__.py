@@ -1,1 +1,1 @@
-"""The data sets: HACS, Kinetics-700, UCF-101, videos of one's own, and the demo's."""
+"""Datasets: HACS, Kinetics-700, UCF-101, custom videos and images, and the demo dataset."""

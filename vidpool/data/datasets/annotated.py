@@ -1,4 +1,4 @@
-"""What HACS and Kinetics share: clips of YouTube videos, by annotation files, in any layout."""
+"""The base of HACS and Kinetics: annotated clips of YouTube videos, in any file layout."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ LabelOrder = Literal["sorted", "first_appearance"]
 
 
 class AnnotatedDataModule(ListedDataModule):
-    """Clips of YouTube videos as annotation files list them; their files are found by name.
+    """Annotated clips of YouTube videos, whose files are found by name.
 
     Class ids count the sorted labels of the annotation file, whatever folders are called.
 
@@ -52,14 +52,14 @@ class AnnotatedDataModule(ListedDataModule):
 
     @abstractmethod
     def read_annotations(self) -> Iterator[Annotation]:
-        """The clips of all splits; those for training come first, or at their place in the file.
+        """Yield the clips of all splits; training clips come first, or in the order of the file.
 
         Raises:
             DataError: An annotation file is missing or cannot be understood.
         """
 
     def settings(self) -> dict[str, Any]:
-        """What the listing depends on beside the annotation files."""
+        """Return what the listing depends on besides the annotation files."""
         return {"label_order": self.label_order, "layout": self.layout}
 
     def read_listing(self) -> Listing:

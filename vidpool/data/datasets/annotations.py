@@ -115,7 +115,7 @@ def _read_csv(path: Path, split: str | None) -> Iterator[Annotation]:
 
 
 def _columns(path: Path, header: Sequence[str], split: str | None) -> dict[str, int]:
-    """At which place of a row each column is."""
+    """Return the position of each column in a row."""
     at = {}
     for column, names in _NAMES.items():
         named = [name for name in names if name in header]

@@ -1,4 +1,4 @@
-"""The demo data set: eight classes of real video files that only motion tells apart.
+"""The demo dataset: eight classes of real video files that differ only in motion.
 
 A textured object moves over a photograph: left, right, up, down, in circles clockwise or
 anticlockwise, growing or shrinking. Position, size, angle and texture have the same distribution
@@ -75,7 +75,7 @@ TEXTURE_SIZE = 160
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What a demo data set is made from; stored beside it as ``demo.json``."""
+    """Settings of a demo dataset, stored with it as ``demo.json``."""
 
     clips_per_group: int = 10
     seed: int = 0
@@ -197,8 +197,8 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: int = FPS) ->
     else:
         codec, options = "libx264", {"preset": "veryfast", "crf": "23", "threads": "1"}
     with (
-        atomic_write(path) as unfinished,
-        av.open(str(unfinished), "w", format=path.suffix[1:]) as container,
+        atomic_write(path) as temporary,
+        av.open(str(temporary), "w", format=path.suffix[1:]) as container,
     ):
         stream = container.add_stream(codec, rate=Fraction(fps), options=options)
         assert isinstance(stream, av.VideoStream)
@@ -260,7 +260,7 @@ def _make_clip(root: Path, clip: DemoClip, seed: int) -> None:
 
 @lru_cache(maxsize=len(PHOTOGRAPHS))
 def _photograph(group: int) -> Tensor:
-    """The group's photograph, float32 RGB (3, H, W) in [0, 1]; grey ones are given a tint."""
+    """Return a group's photograph, float32 RGB (3, H, W) in [0, 1]; grey ones are given a tint."""
     try:
         from skimage import data
     except ImportError:
@@ -279,7 +279,7 @@ def _photograph(group: int) -> Tensor:
 
 
 def _background(group: int, rng: np.random.Generator) -> Tensor:
-    """A random crop of the group's photograph, float32 (3, 240, 320), perhaps mirrored."""
+    """Return a random crop of a group's photograph, float32 (3, 240, 320), perhaps mirrored."""
     photograph = _photograph(group)
     height, width = photograph.shape[1:]
     crop = rng.uniform(0.5, 1.0) * min(height / HEIGHT, width / WIDTH)
@@ -293,7 +293,7 @@ def _background(group: int, rng: np.random.Generator) -> Tensor:
 
 
 def _object_texture(group: int, number: int, seed: int) -> Tensor:
-    """An object of a group: float32 RGBA (4, 160, 160), a blob filled with stripes and spots."""
+    """Return an object of a group: float32 RGBA (4, 160, 160), a blob with stripes and spots."""
     rng = np.random.default_rng([seed, group, number, 7])
     axis = torch.linspace(-1, 1, TEXTURE_SIZE)
     v, u = torch.meshgrid(axis, axis, indexing="ij")
@@ -317,7 +317,7 @@ def _object_texture(group: int, number: int, seed: int) -> Tensor:
 
 
 def _motion(name: str, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre x and y, size (pixels) and angle (radians, clockwise on the screen), each (T,).
+    """Return centre x and y, size (pixels) and angle (radians, clockwise on the screen), each (T,).
 
     The centre is a point of a straight path plus a point of a circle. Along each quantity an object
     would travel a random distance from a random start; in the classes that do not move along it,

@@ -18,11 +18,11 @@ class HACSDataModule(AnnotatedDataModule):
     """
 
     def annotation_files(self) -> list[Path]:
-        """The one annotation file."""
+        """Return the one annotation file."""
         return [self.annotations]
 
     def read_annotations(self) -> Iterator[Annotation]:
-        """The positive clips of all splits.
+        """Yield the positive clips of all splits.
 
         Raises:
             DataError: The annotation file is missing or cannot be understood.

@@ -30,11 +30,11 @@ class Kinetics700DataModule(AnnotatedDataModule):
         super().__init__(root=root, annotations=annotations, **options)
 
     def annotation_files(self) -> list[Path]:
-        """The files of all splits that there are, or the one file."""
+        """Return the file of each split that has one, or the one file of all splits."""
         return list(dict.fromkeys(self._files.values()))
 
     def read_annotations(self) -> Iterator[Annotation]:
-        """The clips of all splits, those for training first.
+        """Yield the clips of all splits, training clips first.
 
         Raises:
             DataError: A file cannot be understood, or a label is not among those for training
@@ -66,7 +66,7 @@ class Kinetics700DataModule(AnnotatedDataModule):
 
     @cached_property
     def _files(self) -> dict[str | None, Path]:
-        """The annotation file of each split; of ``None`` if there is one for all."""
+        """Return the annotation file by split; the split is ``None`` if one file has all."""
         folder = self.annotations
         if not folder.is_dir():
             return {None: folder}

@@ -1,7 +1,6 @@
-"""How the videos of HACS and Kinetics lie on disk, in the forms that people have them in.
+"""File layouts of HACS and Kinetics, and the search for video files.
 
-A file's name tells which video it is, and which part of it; the folders that it lies in need not be
-looked at, and may be called what they like:
+A file's name tells the video, and the part of it. Folders may have any name:
 
 ===================  ===========================================  ============================
 layout               files                                        a clip is
@@ -42,7 +41,7 @@ class Entry(NamedTuple):
     Attributes:
         folder: Where it lies below the root, ``/`` between the parts; ``""`` for the root itself.
         name: The file's name, or that of the folder with ``frames.db``.
-        in_frames: Whether it is such a folder.
+        in_frames: True for such a folder.
     """
 
     folder: str
@@ -51,17 +50,17 @@ class Entry(NamedTuple):
 
 
 def prepared_name(name: str) -> str:
-    """The path of a prepared video, by that of the original."""
+    """Return the path of a prepared video, given the path of the original."""
     return str(PurePosixPath(name).with_suffix(".mp4"))
 
 
 def walk_videos(
     root: Path, others: Counter[str] | None = None, suffixes: tuple[str, ...] = VIDEO_SUFFIXES
 ) -> Iterator[Entry]:
-    """All video files below a folder, and folders with ``frames.db``, in no order of the system's.
+    """Yield all video files below a folder, and folders with ``frames.db``, sorted in each folder.
 
-    Symbolic links are followed, each folder is entered once, and whatever begins with a dot is
-    passed over. Files are told by their suffix; none of them is opened.
+    Symbolic links are followed, each folder is entered once, and names that begin with a dot are
+    skipped. Files are recognized by their suffix; none of them is opened.
 
     Args:
         root: The folder.
@@ -127,8 +126,8 @@ class VideoLookup:
 
     Attributes:
         layout: The layout.
-        count: How many videos it has.
-        others: How many videos of other layouts were passed over.
+        count: Number of videos in this layout.
+        others: Number of videos of other layouts, which are skipped.
 
     Raises:
         DataError: There is no video of this layout.
@@ -172,11 +171,11 @@ class VideoLookup:
 
     @property
     def spans(self) -> bool:
-        """Whether a clip is a span of its file."""
+        """True if a clip is a span of its file."""
         return self.layout == "untrimmed"
 
     def key(self, clip: Annotation) -> str:
-        """What the file of a clip goes by."""
+        """Return the key of a clip's file: the video's id, and the times if the name holds them."""
         if self._form == "trimmed_seconds":
             return f"{clip.id}_{int(clip.start):06d}_{int(clip.end):06d}"
         if self._form == "trimmed":
@@ -184,15 +183,15 @@ class VideoLookup:
         return clip.id
 
     def get(self, key: str) -> Entry | None:
-        """The file of a :meth:`key`, if it is there; the first of several."""
+        """Return the file of a :meth:`key`, the first of several; None if there is no file."""
         return self._entries.get(key)
 
     def several(self, key: str) -> list[Entry]:
-        """All files of a :meth:`key`, if there are more than one."""
+        """Return all files of a :meth:`key` if there are several, or else an empty list."""
         return self._more.get(key, [])
 
     def expected(self, key: str, label: str | None) -> tuple[str, str]:
-        """Folder and name that a file is likely to have had, were it there."""
+        """Return the folder and the name that a missing file is likely to have."""
         folder = "" if label is None else _folder_of(label)
         if self.layout == "frames_db":
             return folder, key
@@ -200,7 +199,7 @@ class VideoLookup:
 
 
 def of_class(entries: Iterable[Entry], label: str | None) -> Entry | None:
-    """The first of some files that lies in a folder of a class, if any does."""
+    """Return the first of some files that lies in a folder named after a class, or None."""
     if label is None:
         return None
     wanted = _folder_of(label).casefold()
@@ -225,7 +224,7 @@ _LAYOUT_OF: dict[str, Layout] = {
 
 
 def _form(stem: str) -> tuple[str | None, str]:
-    """The layout that a name without suffix belongs to, and what the video goes by in it."""
+    """Return the layout of a file name without suffix, and the key of its video."""
     if _SECONDS.fullmatch(stem):
         return "trimmed_seconds", stem
     if match := _TIMES.fullmatch(stem):

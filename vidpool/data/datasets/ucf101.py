@@ -1,4 +1,4 @@
-"""UCF-101 and data sets that lie on disk as it does, such as the demo data set."""
+"""UCF-101 and datasets with the same layout on disk, such as the demo dataset."""
 
 import os
 from pathlib import Path
@@ -54,12 +54,12 @@ class UCF101DataModule(ListedDataModule):
         return self._class_names
 
     def annotation_files(self) -> list[Path]:
-        """The class index and the two lists of the split."""
+        """Return the class index and the two lists of the split."""
         names = ("classInd.txt", *(f"{kind}list{self.split:02d}.txt" for kind in ("train", "test")))
         return [self.lists / name for name in names]
 
     def read_listing(self) -> Listing:
-        """The videos of the official train and test lists.
+        """List the videos of the official train and test lists.
 
         Raises:
             DataError: A list is missing, or names an unknown class.
@@ -67,7 +67,7 @@ class UCF101DataModule(ListedDataModule):
         index, *lists = self.annotation_files()
         label_of = {name.casefold(): i for i, name in enumerate(self._class_names)}
         builder = TableBuilder(str(self.root))
-        folders = _names_in(self.root)
+        folders = _names_by_lower_case(self.root)
         files: dict[str, dict[str, str]] = {}
         splits = {}
         for kind, listing in zip(("train", "test"), lists, strict=True):
@@ -80,7 +80,7 @@ class UCF101DataModule(ListedDataModule):
                     raise DataError(f"{listing}, line {number}: {line!r} does not fit {index}")
                 found = folders.get(folder.casefold(), folder)
                 if found not in files:
-                    files[found] = _names_in(self.root / found)
+                    files[found] = _names_by_lower_case(self.root / found)
                 on_disk = files[found].get(name.casefold()) or files[found].get(
                     prepared_name(name).casefold()
                 )
@@ -121,7 +121,7 @@ def read_class_index(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, by number, without line ends (the official ones are CRLF)."""
+    """Return the lines that are not blank, with their numbers (official lists have CRLF ends)."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -132,6 +132,6 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
-def _names_in(folder: Path) -> dict[str, str]:
-    """What a folder holds, by name in lower case; nothing if there is no such folder."""
+def _names_by_lower_case(folder: Path) -> dict[str, str]:
+    """Map lower-case names to the names in a folder; empty if the folder does not exist."""
     return {path.name.casefold(): path.name for path in folder.iterdir()} if folder.is_dir() else {}

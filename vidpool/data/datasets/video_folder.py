@@ -1,4 +1,4 @@
-"""Videos of one's own: in class folders, or named in a CSV file for each split."""
+"""Custom videos: in class folders, or listed in a CSV file for each split."""
 
 import csv
 import hashlib
@@ -71,11 +71,11 @@ class VideoFolderDataModule(ListedDataModule):
             )
 
     def annotation_files(self) -> list[Path]:
-        """The CSV files; none where class folders count."""
+        """Return the CSV files; none if class folders are used."""
         return list(self._lists.values())
 
     def settings(self) -> dict[str, Any]:
-        """Which videos lie in the class folders, where these count.
+        """Return the number and digest of the videos in class folders, if these are used.
 
         Raises:
             DataError: A folder cannot be read, or two are of one split.
@@ -143,7 +143,7 @@ class VideoFolderDataModule(ListedDataModule):
 
     @cached_property
     def _split_folders(self) -> dict[str, Path]:
-        """The folder of each split."""
+        """Folder of each split."""
         folders: dict[str, Path] = {}
         for path in sorted(self.root.iterdir()):
             split = SPLIT_NAMES.get(path.name.casefold())
@@ -200,7 +200,7 @@ class VideoFolderDataModule(ListedDataModule):
 
 
 def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Video]:
-    """The videos of a list, whose paths are relative to ``root``.
+    """Yield the videos of a CSV file, whose paths are relative to ``root``.
 
     Raises:
         DataError: It cannot be understood; the message names the line.
@@ -239,7 +239,7 @@ def _read_csv(path: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[_Vi
 
 
 def _columns(header: list[str], place: str) -> dict[str, int]:
-    """At which place of a row each column is."""
+    """Return the position of each column in a row."""
     for name in COLUMNS:
         if header.count(name) > 1:
             raise DataError(f"{place}: the header has the column {name} twice")
@@ -284,7 +284,7 @@ def _in_order(labels: Iterable[str]) -> list[str]:
 
 
 def _names_in(folder: Path) -> set[str]:
-    """What a folder holds; nothing if there is no such folder.
+    """Return the names in a folder; none if the folder does not exist.
 
     Raises:
         DataError: It cannot be read.

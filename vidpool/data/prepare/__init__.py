@@ -1,1 +1,1 @@
-"""What is done with a data set once, before training: checking, preparing, sharding."""
+"""Preparation of a dataset before training: check it, and transcode its videos."""

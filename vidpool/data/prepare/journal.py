@@ -35,7 +35,7 @@ class CheckJob(NamedTuple):
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What was found in a file.
+    """The result of checking one file.
 
     Attributes:
         frames: How many frames decode; 0 where the file cannot be read.

@@ -1,4 +1,4 @@
-"""Videos that a data set has more than once: in several splits, or under several labels."""
+"""Search for videos that a dataset has in several splits or under several labels."""
 
 import hashlib
 from bisect import bisect_left
@@ -22,7 +22,7 @@ SAMPLE = 16 * 2**10  # bytes that are read at three places of a file before all 
 
 
 class Repeat(NamedTuple):
-    """A video that is in the data set a second time.
+    """A video that occurs twice in the dataset.
 
     Attributes:
         row: Its place in the table of all videos.
@@ -57,7 +57,7 @@ def same_content(
         int64 (F,), for each file the number of the first one that has its content.
     """
     first = np.arange(len(sizes))
-    groups = [group for group in _equal(sizes) if sizes[group[0]]]
+    groups = [group for group in _groups_of_equal_size(sizes) if sizes[group[0]]]
     steps = (
         ("comparing files of equal size", sample_digest),
         ("reading likely copies", fingerprint),
@@ -70,7 +70,7 @@ def same_content(
             _digests(jobs, workers), len(jobs), description=description
         ):
             digests[number] = digest
-        groups = [part for group in groups for part in _split(group, digests)]
+        groups = [part for group in groups for part in _split_by_digest(group, digests)]
     for group in groups:
         first[group] = min(group)
     return first
@@ -174,7 +174,7 @@ def _digest(job: _Job) -> object:
 
 
 def _digests(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[int, object]]:
-    """The digest of each file, by number; of one that cannot be read an exception."""
+    """Yield the digest of each file, by number; an exception for an unreadable file."""
     if len(jobs) < 1000:  # processes would take longer to start
         for job in jobs:
             try:
@@ -186,16 +186,16 @@ def _digests(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[int, object]]
         yield job[1], result
 
 
-def _equal(sizes: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Numbers of the files of each size that several have."""
+def _groups_of_equal_size(sizes: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Yield groups of files, by number, that have the same size."""
     order = np.argsort(sizes, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(sizes[order])) + 1):
         if len(group) > 1:
             yield group.tolist()
 
 
-def _split(group: list[int], digests: dict[int, object]) -> list[list[int]]:
-    """The parts of a group whose digests are equal; files that cannot be read are in none."""
+def _split_by_digest(group: list[int], digests: dict[int, object]) -> list[list[int]]:
+    """Split a group of files by digest, without unreadable files and parts of one file."""
     parts: dict[object, list[int]] = defaultdict(list)
     for number in group:
         if not isinstance(digests[number], Exception):

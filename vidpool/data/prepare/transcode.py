@@ -1,4 +1,4 @@
-"""Making of a tree of videos the same tree of small ones that are fast to read.
+"""Transcoding of a tree of videos to small videos that are fast to read.
 
 Prepared videos are h264 in MP4, without the loop filter. By default every frame is a key frame, so
 that the frames between those of a clip are never decoded (Motion JPEG, which has that too, took
@@ -27,7 +27,7 @@ from torch import Tensor
 from vidpool.data.datasets.layouts import prepared_name, walk_videos
 from vidpool.data.parallel import bar_options, in_processes, usable_cpus
 from vidpool.errors import ConfigError, DataError, VideoError
-from vidpool.files import atomic_write, make_folder, open_text
+from vidpool.files import UNFINISHED, atomic_write, make_folder, open_text
 from vidpool.video import VIDEO_SUFFIXES, open_video
 from vidpool.video.pyav_video import PyAVVideo
 
@@ -39,13 +39,12 @@ ENCODER = {
     "x264-params": "b-pyramid=none",
 }
 MARKER = "prepare.json"
-HIDDEN = ".unfinished_"
 CUT_SHORT = "cut short"
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """What prepared videos are like; stored beside them as ``prepare.json``.
+    """Settings of prepared videos, stored with them as ``prepare.json``.
 
     Attributes:
         short_side: Pixels of the shorter side; smaller videos keep their size.
@@ -72,7 +71,7 @@ class PrepareSettings:
 
 @dataclass
 class PrepareReport:
-    """What came of a run.
+    """Results of a run.
 
     Attributes:
         made: Videos prepared by this run.
@@ -92,7 +91,7 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of a video.
+    """Result of preparing a video.
 
     Attributes:
         written: Frames of the prepared video.
@@ -149,7 +148,7 @@ def prepare(
     videos = sorted(str(PurePosixPath(entry.folder, entry.name)) for entry in entries)
     if not videos:
         raise DataError(f"{source}: holds no video, whose name ends in {', '.join(VIDEO_SUFFIXES)}")
-    _claim(target, settings)
+    _claim_folder(target, settings)
 
     suffix = f"_{part}_of_{parts}" if parts > 1 else ""
     report = PrepareReport()
@@ -163,8 +162,8 @@ def prepare(
         rows = csv.writer(file)
         rows.writerow(["path", "reason"])
 
-        def tell(told: list[tuple[str, str]], name: str, reason: str) -> None:
-            told.append((name, reason))
+        def log_reason(reasons: list[tuple[str, str]], name: str, reason: str) -> None:
+            reasons.append((name, reason))
             rows.writerow([name, reason])
             file.flush()
 
@@ -174,23 +173,23 @@ def prepare(
         for name in mine:
             if names[prepared_name(name)] > 1:
                 reason = f"other videos too would become {prepared_name(name)}: rename them"
-                tell(report.failures, name, reason)
+                log_reason(report.failures, name, reason)
             elif (target / prepared_name(name)).exists():
                 report.kept += 1
                 if name in known:
-                    tell(report.cut_short, name, known[name])
+                    log_reason(report.cut_short, name, known[name])
             else:
                 waiting.append(name)
         bar.advance(task, len(mine) - len(waiting))
         work = partial(_prepare_below, source, target, settings)
         for name, result in in_processes(work, waiting, min(workers, max(1, len(waiting)))):
             if isinstance(result, Exception):
-                tell(report.failures, name, _reason(source / name, result))
+                log_reason(report.failures, name, _reason(source / name, result))
             else:
                 report.made += 1
                 if result.cut_from is not None:
                     reason = f"{CUT_SHORT}: {result.read} of {result.cut_from} frames are there"
-                    tell(report.cut_short, name, reason)
+                    log_reason(report.cut_short, name, reason)
             bar.advance(task)
     if report.failures or report.cut_short:
         report.log = log
@@ -219,10 +218,7 @@ def prepare_video(
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        open_video(source, "pyav") as video,
-        atomic_write(target, _unfinished(target)) as unfinished,
-    ):
+    with open_video(source, "pyav") as video, atomic_write(target, shared=True) as unfinished:
         assert isinstance(video, PyAVVideo)
         height, width = video.frames([0]).shape[-2:]
         if min(height, width) < 2:
@@ -240,7 +236,7 @@ def _prepare_below(source: Path, target: Path, settings: PrepareSettings, name: 
 
 
 def _cut_short(log: Path) -> Iterator[tuple[str, str]]:
-    """Videos, and the reason, that an earlier run's log says were cut short."""
+    """Yield videos that an earlier run logged as cut short, with the reason."""
     with suppress(FileNotFoundError), open_text(log) as file:
         for row in csv.reader(file):
             if len(row) == 2 and row[1].startswith(CUT_SHORT):
@@ -310,19 +306,14 @@ def _encode(path: Path, frames: Iterable[Tensor], timing: _Timing, gop: int) -> 
     return count
 
 
-def _unfinished(target: Path) -> Path:
-    """Return a unique temporary path: another machine may be writing the same video."""
-    return target.with_name(f"{HIDDEN}{uuid4().hex}.mp4")
-
-
-def _claim(target: Path, settings: PrepareSettings) -> None:
+def _claim_folder(target: Path, settings: PrepareSettings) -> None:
     """Write the settings into a new folder, or check those of an old one; other shards may too."""
     marker = target / MARKER
     make_folder(target)
     if not marker.exists():
         if any(not path.name.startswith(".") for path in target.iterdir()) and not marker.exists():
             raise DataError(f"{target} holds something else: choose a new or empty folder")
-        file = target / f"{HIDDEN}{uuid4().hex}.json"
+        file = target / f"{UNFINISHED}{uuid4().hex}.json"
         file.write_text(json.dumps(asdict(settings)) + "\n")
         # unlike a rename, a link fails where another shard was faster
         with suppress(FileExistsError):
@@ -340,6 +331,6 @@ def _claim(target: Path, settings: PrepareSettings) -> None:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What a log says of an error, in one line."""
+    """Return the description of an error for the log, in one line."""
     text = str(error) if isinstance(error, VideoError) else f"{type(error).__name__}: {error}"
     return " ".join(text.removeprefix(f"{path}: ").split())

@@ -24,7 +24,7 @@ from vidpool.files import expand_path
 
 
 class ShardDataModule(VideoDataModule):
-    """The shards that ``vidpool data shard`` makes, read one after another.
+    """Videos in the shards that ``vidpool data shard`` makes, read one after another.
 
     Args:
         shards: The folder with ``shards.json``.
@@ -57,7 +57,7 @@ class ShardDataModule(VideoDataModule):
         return names
 
     def train_dataloader(self) -> ShardLoader:
-        """Random, augmented clips."""
+        """Return the loader of random, augmented clips."""
         read = partial(
             _training_clip,
             self.augment,
@@ -68,11 +68,11 @@ class ShardDataModule(VideoDataModule):
         return self._loader("train", 1, read, shuffle=True)
 
     def val_dataloader(self) -> ShardLoader:
-        """The central clip and crop of every video."""
+        """Return the loader of the central clip and crop of every video."""
         return self._evaluation("val", clips=1, crops=1)
 
     def test_dataloader(self) -> ShardLoader:
-        """All views of every video."""
+        """Return the loader of all views of every video."""
         return self._evaluation("test", self.preprocessing.clips, self.preprocessing.crops)
 
     def _evaluation(self, split: Split, clips: int, crops: int) -> ShardLoader:

@@ -15,7 +15,7 @@ class ShardLoader:
     """A loader over :class:`ShardClips` that Lightning can resume in the middle of an epoch.
 
     Args:
-        dataset: What is loaded.
+        dataset: The clips to load.
         batches_done: As for :class:`vidpool.data.loader.ScheduledLoader`.
         **options: Of PyTorch's DataLoader.
     """
@@ -37,22 +37,22 @@ class ShardLoader:
         self._resumed: dict[str, int] = {}
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is of."""
+        """Choose the epoch of the next iteration."""
         self._epoch = epoch
 
     @property
     def scheduled(self) -> ScheduledSampler:
-        """The steps of the present epoch."""
+        """Sampler of the current epoch."""
         self.dataset.scheduled.set_epoch(self._epoch)
         return self.dataset.scheduled
 
     def __len__(self) -> int:
-        """Batches of this rank in the epoch."""
+        """Return the number of this rank's batches in the epoch."""
         self.dataset.begin(self._epoch, 0)
         return len(self.dataset.steps())
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of the epoch, but for those made before a run was resumed.
+        """Iterate over the batches of the epoch, without those made before the run was resumed.
 
         Raises:
             ConfigError: They were made by another number of processes, which share clips otherwise.
@@ -71,10 +71,10 @@ class ShardLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of which epoch are done, and how many processes made them."""
+        """Return the epoch, its batches that are done, and the number of worker processes."""
         made = self._made if self._batches_done is None else self._batches_done()
         return {"epoch": self._epoch, "made": made, "workers": self._loader.num_workers}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out what was made before, where that epoch is gone on with."""
+        """Skip the batches that are done, if the same epoch is resumed."""
         self._resumed = state

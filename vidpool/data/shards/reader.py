@@ -31,7 +31,7 @@ ReadClip = Callable[[LabelledVideo, ClipRequest], Batch]
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar file and how many labelled videos it holds."""
+    """A tar file and its number of labelled videos."""
 
     path: Path
     videos: int
@@ -39,7 +39,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Item:
-    """A clip that is to be read: the video, in a file's content, and which of its clips."""
+    """A clip to read: the content of a file, the video in it, and the number of the clip."""
 
     content: bytes
     name: str
@@ -110,12 +110,12 @@ class ShardClips(IterableDataset[Batch]):
         self._state[0], self._state[1] = epoch, done
 
     def steps(self) -> list[tuple[int, ClipShape]]:
-        """Batch size of each rank, and shape, at the steps of the epoch."""
+        """Return the batch size of each rank, and the shape, at the steps of the epoch."""
         self.scheduled.set_epoch(int(self._state[0]))
         return [(step.batch_size, step.shape) for step in self.scheduled.plan]
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of this process: those of every n-th step, where there are n processes."""
+        """Iterate over the batches of this process: with n processes, those of every n-th step."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         epoch, done = self._state.tolist()
@@ -132,7 +132,7 @@ class ShardClips(IterableDataset[Batch]):
                 yield self._batch(wanted, shape, epoch)
 
     def _stretch(self, begin: int, end: int) -> Iterator[_Item]:
-        """The clips at some places of the epoch; beyond its end come those that only fill up."""
+        """Yield the clips at some positions of the epoch; beyond its end, clips that fill up."""
         while begin < end:
             lap, place = divmod(begin, self.total)
             last = min(place + end - begin, self.total)
@@ -203,7 +203,7 @@ class ShardClips(IterableDataset[Batch]):
 
 
 def _items(sample: dict[str, Any], shard: Path, clips: int, counted: bool) -> Iterator[_Item]:
-    """All clips of a sample of a shard."""
+    """Yield all clips of a sample of a shard."""
     about = json.loads(sample["json"])
     (suffix,) = (name for name in sample if name != "json" and not name.startswith("__"))
     for number, label, start, end in about["videos"]:

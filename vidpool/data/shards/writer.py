@@ -1,4 +1,4 @@
-"""Making of webdataset shards: tar files that hold a data set's videos one after another.
+"""Writing of webdataset shards: tar files that hold a dataset's videos one after another.
 
 Each sample is a video file as it is, under its own suffix, and ``json`` with ``path`` (where it lay
 below the data set's folder), ``frames`` (how many decode) and ``videos``: the labelled videos in
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, get_args
-from uuid import uuid4
 
 import torch
 from rich.progress import MofNCompleteColumn, Progress
@@ -29,7 +28,6 @@ from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import atomic_write, make_folder
 from vidpool.video import Video, open_video
 
-HIDDEN = ".unfinished_"
 MEBIBYTE = 2**20
 
 
@@ -43,7 +41,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Job:
-    """A shard that is to be written."""
+    """A shard to write."""
 
     path: Path
     root: str
@@ -52,7 +50,7 @@ class _Job:
 
 @dataclass
 class ShardReport:
-    """What came of a run.
+    """Results of a run.
 
     Attributes:
         made: Shards that this run wrote.
@@ -115,7 +113,7 @@ def make_shards(
         for number, files in enumerate(_shards(data.videos(split), size * MEBIBYTE, generator)):
             path = folder / f"{split}-{number:06d}.tar"
             jobs[path.name] = _Job(path, str(data.root), files)
-    done = _claim(folder, settings)
+    done = _claim_folder(folder, settings)
     waiting = [job for name, job in jobs.items() if name not in done]
     report.kept = len(jobs) - len(waiting)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
@@ -140,7 +138,7 @@ def make_shards(
 def _shards(
     videos: VideoTable, size: float, generator: torch.Generator | None
 ) -> Iterator[list[_File]]:
-    """The files of a split, shard by shard, each of them with at least ``size`` bytes."""
+    """Yield the files of each shard of a split; a shard has at least ``size`` bytes."""
     of_file: dict[int, list[int]] = {}
     for number, file in enumerate(videos.file.tolist()):
         of_file.setdefault(file, []).append(number)
@@ -169,13 +167,15 @@ def _shards(
 
 
 def _write(job: _Job) -> dict[str, Any]:
-    """Write a shard; return how many videos are in it and what was wrong with others."""
+    """Write a shard; return the number of its videos and the errors of videos left out."""
     from webdataset import TarWriter
 
     videos = 0
     bad: list[str] = []
-    unfinished = job.path.with_name(f"{HIDDEN}{uuid4().hex}.tar")
-    with atomic_write(job.path, unfinished), TarWriter(str(unfinished), mtime=0) as tar:
+    with (
+        atomic_write(job.path, shared=True) as temporary,
+        TarWriter(str(temporary), mtime=0) as tar,
+    ):
         for number, file in enumerate(job.files):
             try:
                 with open_video(file.path) as video:
@@ -212,7 +212,7 @@ def _write(job: _Job) -> dict[str, Any]:
 def _within(
     video: Video, file: _File, bad: list[str]
 ) -> Iterator[tuple[int, int, float | None, float | None]]:
-    """The labelled videos that a file holds; what is wrong with the others is added to ``bad``."""
+    """Yield the labelled videos that a file holds; errors of others are added to ``bad``."""
     for listed in file.videos:
         _, _, start, end = listed
         try:
@@ -224,7 +224,7 @@ def _within(
             yield listed
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _claim_folder(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Make the folder, or find what shards of the same data set and settings it holds."""
     make_folder(folder)
     partial = folder / PARTIAL
@@ -246,5 +246,5 @@ def _claim(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    with atomic_write(path, path.with_name(f"{HIDDEN}{path.name}")) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

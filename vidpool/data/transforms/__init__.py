@@ -1,1 +1,1 @@
-"""What happens to the pixels of clips, and its picture."""
+"""Augmentation of training clips, and a contact sheet that shows it."""

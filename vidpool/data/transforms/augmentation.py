@@ -1,4 +1,4 @@
-"""What happens to a clip's pixels; every frame of a clip is treated alike.
+"""Augmentation of clips; all frames of a clip are treated alike.
 
 Clips stay uint8 until they are a batch on the device: :func:`vidpool.data.views.normalize` is the
 only step in float.
@@ -23,7 +23,7 @@ GREY = (110, 101, 96)  # the mean of Kinetics-400's pixels, which erasing paints
 
 @dataclass
 class Augmentation:
-    """How training clips are varied, the same for all frames of a clip.
+    """Settings of the augmentation of training clips, the same for all frames of a clip.
 
     Attributes:
         crop: ``"resized"`` cuts a random share of the picture in a random aspect ratio and scales
@@ -108,7 +108,7 @@ class Augmentation:
                 )
 
     def reading_short_side(self, crop: int) -> int:
-        """The short side, in pixels, to which the decoder should scale the frames.
+        """Return the short side, in pixels, to which the decoder should scale the frames.
 
         For ``"short_side"`` it is the random scale itself, so that the picture is scaled once; for
         ``"resized"`` it is the smallest size from which no square cut has to be enlarged.
@@ -119,7 +119,7 @@ class Augmentation:
         return math.ceil(crop / math.sqrt(self.scale[0]))
 
     def temporal_stride(self, stride: int) -> int:
-        """The temporal stride to read a clip with, drawn from PyTorch's global generator.
+        """Draw the temporal stride of a clip from PyTorch's global generator.
 
         Args:
             stride: The clip's own.

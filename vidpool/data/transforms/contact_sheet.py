@@ -1,4 +1,4 @@
-"""A contact sheet of what augmentation does to a video."""
+"""A contact sheet that shows the augmentation of a video."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Changes of training clips that torchvision does not have, and how clips are mixed.
+"""Transforms of training clips that torchvision does not have, and mixing of clips.
 
 All draw from PyTorch's global CPU generator (:func:`seeded` sets it), whatever the device of the
 pixels, and treat all frames of a clip alike.
@@ -87,7 +87,7 @@ class PerspectiveZoom(v2.Transform):
 
 
 def authors_group() -> v2.Transform:
-    """The changes of colour, sharpness and geometry with which the SRTG networks were trained.
+    """Return the colour, sharpness and geometry transforms of the SRTG networks' training.
 
     Each comes with probability 0.4. The values are those of the authors' scripts, put in terms of
     what torchvision has: blurs of up to 2 pixels, offsets of -5 to 15 grey levels and gamma of
