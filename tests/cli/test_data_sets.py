@@ -152,7 +152,7 @@ def test_an_interrupted_check_goes_on(videos, tmp_path):
     os.killpg(run.pid, signal.SIGINT)
     _, printed = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "repeat the command to go on" in printed
+    assert "repeat the command to continue" in printed
     assert "Traceback" not in printed
     assert gone(run.pid, seconds=20)
     done = len(notes.read_text().splitlines()) - 1
