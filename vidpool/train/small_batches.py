@@ -32,8 +32,9 @@ def smallest_batches(classifier: Any, shapes: Iterable[ClipShape]) -> dict[ClipS
         # feature maps do not shrink as clips grow, so that mostly one shape is tried
         if any(one.frames <= shape.frames and one.crop <= shape.crop for one in enough):
             continue
-        size = (shape.frames, shape.crop, shape.crop)
-        size = size[1:] if classifier.is_image_model else size
+        size = (
+            2 * (shape.crop,) if classifier.is_image_model else (shape.frames, *2 * (shape.crop,))
+        )
         try:
             values = values_per_channel(classifier.model, size, channels)
         except ConfigError:  # the first step fails for the same reason, with its message
