@@ -76,11 +76,13 @@ def report_left_out(trainer: pl.Trainer) -> bool:
 
 
 @contextmanager
-def explain_single_values(trainer: pl.Trainer, batch: Any, batch_idx: int) -> Iterator[None]:
+def explain_single_values(
+    classifier: pl.LightningModule, batch: Any, batch_idx: int
+) -> Iterator[None]:
     """Explain PyTorch's error about a batch of which batch norm gets one value per channel.
 
     Args:
-        trainer: The trainer, in the middle of an epoch.
+        classifier: The classifier, in a training step.
         batch: The batch, of vidpool's loaders.
         batch_idx: Number of the batch in its epoch.
 
@@ -94,7 +96,7 @@ def explain_single_values(trainer: pl.Trainer, batch: Any, batch_idx: int) -> It
             raise
         clip, requested = batch["clip"], batch.get("requested", 1)
         shape = " x ".join(map(str, clip.shape[2:]))
-        sampler = getattr(trainer.train_dataloader, "scheduled", None)
+        sampler = getattr(classifier.trainer.train_dataloader, "scheduled", None)
         subject, advice = _cause_and_advice(sampler, clip, requested, batch_idx)
         raise ConfigError(
             f"{subject} of {shape} ends as a single value per channel, of which batch norm has "
