@@ -9,6 +9,7 @@ from generated import Generated, quiet_trainer
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
+from vidpool.train import bfloat16
 from vidpool.train.bfloat16 import bfloat16_fault
 from vidpool.train.classifier import VideoClassifier
 
@@ -40,10 +41,6 @@ class _Spoilt(torch.autograd.Function):
         return ctx.spoil(gradient) if gradient.dtype == torch.bfloat16 else gradient, None
 
 
-def reads_freed_memory(gradient):
-    return gradient + torch.empty(gradient.shape)
-
-
 def wrong_output(x, weight, *rest, **options):
     return correct(x, weight, *rest, **options) * (2 if x.dtype == torch.bfloat16 else 1)
 
@@ -56,10 +53,6 @@ def wrong_gradient_of_weight(x, weight, *rest, **options):
     return correct(x, _Spoilt.apply(weight, lambda gradient: gradient.flip(0)), *rest, **options)
 
 
-def weight_reads_freed_memory(x, weight, *rest, **options):
-    return correct(x, _Spoilt.apply(weight, reads_freed_memory), *rest, **options)
-
-
 def wrong_in_kernels_of_time_alone(x, weight, *rest, **options):
     if weight.shape[3:] == (1, 1):
         return wrong_gradient_of_weight(x, weight, *rest, **options)
@@ -70,7 +63,6 @@ FAULTS = {
     wrong_output: "of the output",
     wrong_gradient_of_input: "of the gradient of the input",
     wrong_gradient_of_weight: "of the gradient of the weight",
-    weight_reads_freed_memory: "(nan|inf) of the gradient of the weight",
     wrong_in_kernels_of_time_alone: r"kernel size \(3, 1, 1\).*of the gradient of the weight",
 }
 
@@ -86,6 +78,20 @@ def fit(precision, network="r3d_18", frames=4, **options):
 def test_a_faulty_convolution_is_found(fault, monkeypatch):
     monkeypatch.setattr(F, "conv3d", fault)
     assert re.search(FAULTS[fault], bfloat16_fault())
+
+
+def test_freed_memory_is_filled_before_each_pass(monkeypatch):
+    calls = []
+
+    def recorded(*args, **options):
+        calls.append("forward")
+        return correct(*args, **options)
+
+    monkeypatch.setattr(F, "conv3d", recorded)
+    monkeypatch.setattr(bfloat16, "_fill_freed_memory", lambda: calls.append("fill"))
+    bfloat16_fault()
+    assert calls
+    assert calls == ["fill", "forward", "fill"] * (len(calls) // 3)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])

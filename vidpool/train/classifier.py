@@ -236,7 +236,7 @@ class VideoClassifier(pl.LightningModule):
         Raises:
             ConfigError: The batch is too small for batch norm; the message says why.
         """
-        with small_batches.explain_single_values(self.trainer, batch, batch_idx):
+        with small_batches.explain_single_values(self, batch, batch_idx):
             logits = self(batch["clip"])
         label = batch["label"]
         target = batch.get("target", label)
