@@ -1,7 +1,6 @@
 """The check of this CPU's bfloat16 convolutions, which runs on every CPU."""
 
 import re
-import time
 
 import pytest
 import torch
@@ -115,11 +114,9 @@ def test_other_precisions_and_pictures_are_not_checked(monkeypatch):
     assert bfloat16_fault.cache_info().misses == 0
 
 
-def test_the_check_takes_well_under_a_second_and_is_made_once():
+def test_the_check_is_made_once_and_draws_no_random_numbers():
     state = torch.get_rng_state()
-    began = time.process_time()
     first = bfloat16_fault()
-    assert time.process_time() - began < 1 * torch.get_num_threads()
     assert torch.equal(torch.get_rng_state(), state)
     assert bfloat16_fault() == first
     assert bfloat16_fault.cache_info().misses == 1
