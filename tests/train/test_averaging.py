@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vidpool.data.views import normalize
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.weights import load_checkpoint
-from vidpool.train import classifier
+from vidpool.train import network
 from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm, update_batch_norm
@@ -152,7 +152,7 @@ def test_precise_batch_norm_before_the_average_is_refused(tmp_path):
 
 def test_it_cannot_be_resumed_without_the_average(tmp_path):
     fit(tmp_path)
-    with pytest.raises(CheckpointError, match=r"an average \(EMA\).*schedule/ema.yaml"):
+    with pytest.raises(CheckpointError, match=r"an average \(EMA\).*schedule/ema"):
         fit(tmp_path, resume=tmp_path / "checkpoints/last.ckpt", averaging=False)
 
 
@@ -164,7 +164,7 @@ def test_a_run_without_an_average_can_be_resumed_with_one(tmp_path):
 
 def test_a_compiled_network_is_averaged(tmp_path, monkeypatch):
     quick = partial(compile_network, backend="eager")  # what it compiles to is not at issue
-    monkeypatch.setattr(classifier, "compile_network", quick)
+    monkeypatch.setattr(network, "compile_network", quick)
     module, _, watch, _ = fit(tmp_path, epochs=1, compile=True)
     assert_equal(watch.validated, watch.average)
     assert_equal(module.state_dict(), watch.average)

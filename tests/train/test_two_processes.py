@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import two_processes
 from two_processes import CLIPS, VIDEOS, VIEWS, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,7 +32,7 @@ def results(tmp_path_factory, colours):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
         environment.pop(name, None)
-    script = Path(__file__).with_name("two_processes.py")
+    script = Path(two_processes.__file__)
     subprocess.run(
         [sys.executable, "-W", "ignore", script, folder, "2", colours],
         check=True,

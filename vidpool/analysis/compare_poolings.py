@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--noise {options.noise} must lie within [0, 1)")
     for name in ("videos", "test_videos", "epochs", "rounds"):
         if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+            parser.error(f"--{name} must be at least 1")
     return options
 
 
