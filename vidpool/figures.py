@@ -170,7 +170,7 @@ def _characters(path: str) -> frozenset[int]:
 
 
 def _replacement(character: str) -> str:
-    """What stands for a character without a glyph."""
+    """Return the text drawn in place of a character without a glyph."""
     kind = unicodedata.category(character)
     if kind == "Cf" or "VARIATION SELECTOR" in unicodedata.name(character, ""):
         return ""  # has no glyph of its own, but changes its neighbours

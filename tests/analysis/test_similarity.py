@@ -59,7 +59,7 @@ def test_the_same_on_two_processes(images):
     layers = make_layers(["soft", "stochastic", "s3", "lift"], [2])
     files = find_images([images])
     alone = dict(measure_images(files, layers, seed=3))
-    assert dict(measure_images(files, layers, seed=3, workers=2)) == alone
+    assert dict(measure_images(files, layers, seed=3, num_workers=2)) == alone
     assert dict(measure_images(files, layers, seed=4)) != alone
 
 

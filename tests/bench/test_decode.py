@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from vidpool.bench import decode
-from vidpool.bench.decode import KINDS, clip_at, generate, measure_decoding, memory_growth
+from vidpool.bench.decode import VIDEO_KINDS, clip_at, generate, measure_decoding, memory_growth
 from vidpool.bench.numbered_video import numbers, scenes, trim, write_video
 from vidpool.errors import VideoError
 from vidpool.video import open_video
@@ -15,8 +15,8 @@ from vidpool.video import open_video
 @pytest.fixture
 def short(monkeypatch):
     """Generated videos of 90 small frames; 10 are cut off the trimmed one."""
-    small = {kind: ((90, 112, 64), write) for kind, (_, write) in KINDS.items()}
-    monkeypatch.setattr(decode, "KINDS", small)
+    small = {kind: ((90, 112, 64), write) for kind, (_, write) in VIDEO_KINDS.items()}
+    monkeypatch.setattr(decode, "VIDEO_KINDS", small)
     monkeypatch.setattr(decode, "TRIMMED", 10)
     monkeypatch.setattr(decode, "CHECKED", 3)
 
@@ -28,7 +28,7 @@ def test_clip_at():
     assert clip_at(0.5, 9) == [0, 4] + [8] * 14
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", VIDEO_KINDS)
 @pytest.mark.usefixtures("short")
 def test_generated_videos_carry_their_numbers(tmp_path, kind):
     path = generate(kind, tmp_path)

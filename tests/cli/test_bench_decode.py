@@ -13,8 +13,8 @@ from vidpool.cli import main
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Generated videos of 90 small frames."""
-    small = {kind: ((90, 112, 64), write) for kind, (_, write) in decode.KINDS.items()}
-    monkeypatch.setattr(decode, "KINDS", small)
+    small = {kind: ((90, 112, 64), write) for kind, (_, write) in decode.VIDEO_KINDS.items()}
+    monkeypatch.setattr(decode, "VIDEO_KINDS", small)
 
 
 def test_table_files_and_memory(capsys):

@@ -21,7 +21,7 @@ def work(item):
 
 def test_results_errors_and_deaths():
     items = iter(["a", "raise", *map(str, range(20)), "kill", *map(str, range(20, 40))])
-    results = dict(in_processes(work, items, workers=2))
+    results = dict(in_processes(work, items, num_workers=2))
     assert str(results.pop("kill")) == "the process that worked on it died"
     assert isinstance(results.pop("raise"), ValueError)
     assert results == {name: name * 2 for name in ["a", *map(str, range(40))]}
@@ -35,7 +35,7 @@ def die_of_3(number):
 
 def test_no_item_is_lost_where_a_process_dies_while_results_are_used():
     results = []
-    for item, result in in_processes(die_of_3, range(40), workers=2):
+    for item, result in in_processes(die_of_3, range(40), num_workers=2):
         time.sleep(0.05)  # the pool is found to be broken when an item is handed in
         results.append((item, str(result)))
     died = "the process that worked on it died"
@@ -47,7 +47,7 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
         "from vidpool.data.parallel import in_processes\n"
-        "print(list(in_processes(str, range(100_000), workers=1)))\n"
+        "print(list(in_processes(str, range(100_000), num_workers=1)))\n"
     )
     path = os.pathsep.join(sys.path)
     run = subprocess.run(
@@ -80,7 +80,7 @@ def test_an_interrupt_ends_the_processes(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(in_processes(slow, items(), workers=1))
+        list(in_processes(slow, items(), num_workers=1))
     assert time.monotonic() - started < 40
     names = {path.name for path in tmp_path.iterdir()}
     assert "cleaned up" in names
@@ -89,4 +89,4 @@ def test_an_interrupt_ends_the_processes(tmp_path):
 
 
 def test_no_items():
-    assert list(in_processes(work, [], workers=1)) == []
+    assert list(in_processes(work, [], num_workers=1)) == []

@@ -58,7 +58,7 @@ def shards(tmp_path_factory):
     make_video_folder(root, videos, ("train",), each=66)
     make_video_folder(root, videos, ("val",))
     out = tmp_path_factory.mktemp("sharded") / "shards"
-    make_shards(VideoFolderDataModule(str(root)), out, size=0.05, workers=1)
+    make_shards(VideoFolderDataModule(str(root)), out, size=0.05, num_workers=1)
     return out
 
 

@@ -91,29 +91,29 @@ def measure_images(
     images: Sequence[Path],
     layers: Mapping[Setting, nn.Module],
     seed: int = 0,
-    workers: int = 1,
+    num_workers: int = 1,
 ) -> Iterator[tuple[Path, dict[Setting, Similarity] | DataError]]:
     """Pool images in each setting and compare the results with the originals.
 
     Args:
         images: Image files.
         layers: Pooling layer of each setting.
-        seed: Seed of stochastic methods, whose draws do not depend on ``workers``.
-        workers: Number of processes; 1 uses this process.
+        seed: Seed of stochastic methods, whose draws do not depend on ``num_workers``.
+        num_workers: Number of processes; 1 uses this process.
 
     Yields:
         An image file and its similarities, or the error that prevents them, in any order.
     """
     items = [(mix_seeds(seed, number), image) for number, image in enumerate(images)]
     function = partial(_measure, layers)
-    if workers == 1:
+    if num_workers == 1:
         for item in items:
             try:
                 yield item[1], function(item)
             except DataError as error:
                 yield item[1], error
         return
-    for (_, image), result in in_processes(function, items, workers):
+    for (_, image), result in in_processes(function, items, num_workers):
         if isinstance(result, Exception) and not isinstance(result, DataError):
             raise result
         yield image, result

@@ -12,7 +12,7 @@ from torch import Tensor
 from vidpool.errors import ConfigError
 from vidpool.ops.geometry import Window, make_window
 
-Layout = Literal["contiguous", "channels_last"]
+MemoryFormat = Literal["contiguous", "channels_last"]
 Values = Literal["randn", "spread", "offset", "wide"]
 
 DTYPES = {
@@ -113,7 +113,7 @@ class PoolingSetting:
     """
 
     case: Case
-    layout: Layout
+    layout: MemoryFormat
     dtype: str
     values: Values
 
@@ -128,7 +128,7 @@ class PoolingSetting:
 
 
 def make_input(
-    shape: Sequence[int], layout: Layout, dtype: str, values: Values, device: str = "cpu"
+    shape: Sequence[int], layout: MemoryFormat, dtype: str, values: Values, device: str = "cpu"
 ) -> Tensor:
     """Return a tensor of random numbers, the same in each call and in every layout.
 

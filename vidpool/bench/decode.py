@@ -44,7 +44,7 @@ _VP9 = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames
 # every fifth frame lasts 80 ms, the others 40 ms
 _UNEVEN = [4 * (index + index // 5) for index in range(4096)]
 
-KINDS: dict[str, tuple[tuple[int, int, int], Callable[..., Path]]] = {
+VIDEO_KINDS: dict[str, tuple[tuple[int, int, int], Callable[..., Path]]] = {
     # UCF-101's clips: 7 s, one key frame
     "one_key.avi": ((176, 320, 240), partial(_MPEG4, gop=1000, options=_WITHOUT_SCENE_CUTS)),
     "many_keys.avi": ((176, 320, 240), partial(_MPEG4, gop=12)),
@@ -87,7 +87,7 @@ def generate(kind: str, folder: Path) -> Path:
     """Write the numbered video of a kind into a folder, unless it exists, and return its path.
 
     Args:
-        kind: Key of :data:`KINDS`.
+        kind: Key of :data:`VIDEO_KINDS`.
         folder: Folder, created if it does not exist.
     """
     path = folder / kind
@@ -95,7 +95,7 @@ def generate(kind: str, folder: Path) -> Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"unfinished_{kind}"
-    (count, width, height), write = KINDS[kind]
+    (count, width, height), write = VIDEO_KINDS[kind]
     write(unfinished, scenes(count, width, height))
     if kind.startswith("trimmed"):
         whole = unfinished.rename(folder / f"whole_{kind}")
@@ -185,7 +185,7 @@ def measure_decoding(path: Path, rounds: int = ROUNDS) -> DecodeResult:
             del times[decoder]
     result = DecodeResult(path.name, times, missing)
     positions = positions[:CHECKED]
-    if path.name in KINDS:
+    if path.name in VIDEO_KINDS:
         offset = TRIMMED if path.name.startswith("trimmed") else 0
         result.wrong = {
             decoder: _wrong_share(read, positions, offset) for decoder, read in readers.items()

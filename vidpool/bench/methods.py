@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from vidpool.bench.cases import Case, Layout, PoolingSetting, Values, make_input
+from vidpool.bench.cases import Case, MemoryFormat, PoolingSetting, Values, make_input
 from vidpool.bench.chart import (
     Bar,
     draw_bars,
@@ -105,7 +105,7 @@ class MethodsResult(PoolingSetting):
 def measure_methods(
     methods: Sequence[str],
     case: Case = TABLE_3_CASE,
-    layout: Layout = "contiguous",
+    layout: MemoryFormat = "contiguous",
     dtype: str = "float32",
     values: Values = "randn",
     device: str = "cpu",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpool import ops
-from vidpool.bench.cases import Case, Layout, PoolingSetting, Values, make_input
+from vidpool.bench.cases import Case, MemoryFormat, PoolingSetting, Values, make_input
 from vidpool.bench.chart import (
     Bar,
     draw_bars,
@@ -91,7 +91,7 @@ class PoolResult(PoolingSetting):
 
 def measure_pools(
     case: Case,
-    layout: Layout = "contiguous",
+    layout: MemoryFormat = "contiguous",
     dtype: str = "float32",
     values: Values = "randn",
     device: str = "cpu",

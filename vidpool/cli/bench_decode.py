@@ -14,10 +14,10 @@ from rich.table import Table
 
 from vidpool.bench.decode import (
     FRAMES,
-    KINDS,
     ROUNDS,
     SHORT_SIDE,
     STRIDE,
+    VIDEO_KINDS,
     DecodeResult,
     decode_chart,
     generate,
@@ -40,7 +40,8 @@ def add_parser(what: Any) -> None:
         description=f"Read clips of {FRAMES} frames, stride {STRIDE}, short side {SHORT_SIDE}, at "
         "random places of videos. Prints CPU time compared with decord and torchcodec, one thread "
         "each, and the share of wrong frames on generated videos with numbered frames.",
-        epilog=f"kinds: {', '.join(KINDS)}. Example: vidpool bench decode --kind gop12.mp4 my.avi",
+        epilog=f"kinds: {', '.join(VIDEO_KINDS)}. Example: vidpool bench decode --kind gop12.mp4 "
+        "my.avi",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -67,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
     """
     output = results_file(args)
     for kind in args.kind or []:
-        if kind not in KINDS:
-            raise ConfigError(f"kind {kind!r} is unknown; there are {', '.join(KINDS)}")
+        if kind not in VIDEO_KINDS:
+            raise ConfigError(f"kind {kind!r} is unknown; there are {', '.join(VIDEO_KINDS)}")
     check_at_least(args, 1, "rounds", "memory")
-    kinds = list(dict.fromkeys(args.kind or ([] if args.files else KINDS)))
+    kinds = list(dict.fromkeys(args.kind or ([] if args.files else VIDEO_KINDS)))
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # decoders say that they return wrong frames; the table does, too
         warnings.simplefilter("ignore", UserWarning)

@@ -84,7 +84,7 @@ def methods_table(
 
 
 COLUMNS = ("ms", "/avg", "paper")
-"""Of each direction."""
+"""Labels of the directions."""
 CLOCKS = {"cpu": "CPU time", "wall": "time by the clock", "cuda": "the device's time"}
 
 

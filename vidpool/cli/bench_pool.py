@@ -13,7 +13,7 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from vidpool.bench.cases import CASES, DTYPES, VALUES, Case, Layout
+from vidpool.bench.cases import CASES, DTYPES, VALUES, Case, MemoryFormat
 from vidpool.bench.machine import describe_machine, keep_heap_warm
 from vidpool.bench.methods import TABLE_3_CASE, MethodsResult, measure_methods
 from vidpool.bench.pool import CLONE, PASSES, PoolCall, PoolResult, measure_pools, pool_chart
@@ -54,7 +54,7 @@ def add_parser(what: Any) -> None:
     )
     several: dict[str, Iterable[str]] = {
         "dtype": DTYPES,
-        "layout": get_args(Layout),
+        "layout": get_args(MemoryFormat),
         "values": VALUES,
     }
     defaults = {"dtype": ["float32"], "layout": None, "values": ["randn"]}
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Time pooling; the exit status is 1 if SoftPool could not be measured."""
     cases = _cases(args)
     args.methods = _methods(args)
-    args.layout = args.layout or (["contiguous"] if args.methods else list(get_args(Layout)))
+    args.layout = args.layout or (["contiguous"] if args.methods else list(get_args(MemoryFormat)))
     check_at_least(args, 1, "rounds", "threads")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(

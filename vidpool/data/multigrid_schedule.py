@@ -75,7 +75,7 @@ class MultigridSchedule:
     """
 
     epochs: int
-    """How many epochs are to be trained."""
+    """Number of epochs to train."""
     phases: list[Phase]
     """In the order of training."""
 
@@ -192,7 +192,7 @@ class MultigridSchedule:
         return []
 
     def _wrong(self, clips: int, ranks: int) -> str | None:
-        """What cannot be with so many clips."""
+        """Return the problems that this number of clips causes."""
         there = [phase for phase in self.phases if phase.epochs[0] < phase.epochs[1]]
         for phase in there:
             largest = max(step.batch_size for step in phase.steps) * ranks
@@ -274,7 +274,7 @@ class MultigridSchedule:
         return max(1, round(side) if self.variant == "original" else 2 * round(side / 2))
 
     def _batch_factor(self, frames: int, crop: int) -> int:
-        """How many times as many clips take up as much memory as the full ones."""
+        """Return the factor of clips that take up as much memory as the full ones."""
         full = self.shape.frames * self.shape.crop**2
         return max(1, round(full / (frames * crop**2)))
 

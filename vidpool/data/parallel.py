@@ -53,7 +53,7 @@ def counting_bar() -> Progress:
 
 
 def in_processes(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+    function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Call a function on every item and yield the results as they come.
 
@@ -64,7 +64,7 @@ def in_processes(
     Args:
         function: Of a module's top level, to be called in other processes.
         items: Can be pickled.
-        workers: Processes.
+        num_workers: Processes.
 
     Yields:
         An item, and its result or the exception that was raised.
@@ -77,11 +77,11 @@ def in_processes(
     others = active_children()
     suspects: deque[Item] = deque()
     while True:
-        with _pool(workers, started) as pool:
+        with _pool(num_workers, started) as pool:
             pending: dict[Future[Result], Item] = {}
             try:
                 while True:
-                    for item in _take(rest, workers * QUEUED_PER_WORKER - len(pending)):
+                    for item in _take(rest, num_workers * QUEUED_PER_WORKER - len(pending)):
                         try:
                             future = pool.submit(_work, function, item)
                         except BrokenProcessPool:
@@ -122,8 +122,8 @@ def in_processes(
                 yield item, result
 
 
-def _pool(workers: int, started: Any) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, CONTEXT, _start, (started,))
+def _pool(num_workers: int, started: Any) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(num_workers, CONTEXT, _start, (started,))
 
 
 def _require_start(started: Any) -> None:

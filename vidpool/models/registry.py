@@ -40,7 +40,7 @@ class ModelInfo:
     smallest: tuple[int, ...]
     """Smallest input size that the model accepts."""
     fixed: bool
-    """Whether the model accepts `size` only, instead of any size from `smallest` on."""
+    """True if the model accepts `size` only, instead of any size from `smallest` on."""
     source: str
     """Package whose implementation is used."""
 

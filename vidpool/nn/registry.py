@@ -16,7 +16,7 @@ class PoolingMethod(NamedTuple):
     layers: tuple[type[nn.Module], type[nn.Module], type[nn.Module]]
     """Layer classes for one, two and three pooled dimensions."""
     channels: Literal["none", "optional", "needed"] = "none"
-    """Whether the layers take `channels`, the number of channels that they learn parameters for."""
+    """Use of `channels`, the number of channels that the layers learn parameters for."""
 
 
 POOLING_METHODS = {

@@ -32,8 +32,9 @@ def smallest_batches(classifier: Any, shapes: Iterable[ClipShape]) -> dict[ClipS
         # feature maps do not shrink as clips grow, so that mostly one shape is tried
         if any(one.frames <= shape.frames and one.crop <= shape.crop for one in enough):
             continue
-        size = [shape.frames, shape.crop, shape.crop]
-        size = size[1:] if classifier.is_image_model else size
+        size = (
+            2 * (shape.crop,) if classifier.is_image_model else (shape.frames, *2 * (shape.crop,))
+        )
         try:
             values = values_per_channel(classifier.model, size, channels)
         except ConfigError:  # the first step fails for the same reason, with its message
@@ -75,11 +76,13 @@ def report_left_out(trainer: pl.Trainer) -> bool:
 
 
 @contextmanager
-def explain_single_values(trainer: pl.Trainer, batch: Any, batch_idx: int) -> Iterator[None]:
+def explain_single_values(
+    classifier: pl.LightningModule, batch: Any, batch_idx: int
+) -> Iterator[None]:
     """Explain PyTorch's error about a batch of which batch norm gets one value per channel.
 
     Args:
-        trainer: The trainer, in the middle of an epoch.
+        classifier: The classifier, in a training step.
         batch: The batch, of vidpool's loaders.
         batch_idx: Number of the batch in its epoch.
 
@@ -93,7 +96,7 @@ def explain_single_values(trainer: pl.Trainer, batch: Any, batch_idx: int) -> It
             raise
         clip, requested = batch["clip"], batch.get("requested", 1)
         shape = " x ".join(map(str, clip.shape[2:]))
-        sampler = getattr(trainer.train_dataloader, "scheduled", None)
+        sampler = getattr(classifier.trainer.train_dataloader, "scheduled", None)
         subject, advice = _cause_and_advice(sampler, clip, requested, batch_idx)
         raise ConfigError(
             f"{subject} of {shape} ends as a single value per channel, of which batch norm has "

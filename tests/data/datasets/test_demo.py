@@ -306,7 +306,7 @@ def test_missing_files_are_drawn_and_the_others_left_alone(tmp_path):
     times = {path: path.stat().st_mtime_ns for path in root.glob("*/v_*")}
     assert len(times) == 288 - 3
 
-    assert make_demo(root, clips_per_group=2, seed=5, workers=1) == root
+    assert make_demo(root, clips_per_group=2, seed=5, num_workers=1) == root
     for path, time in times.items():
         assert path.stat().st_mtime_ns == time
         assert path.read_bytes() == PLACEHOLDER
@@ -326,7 +326,7 @@ def test_missing_files_are_drawn_and_the_others_left_alone(tmp_path):
 
 @pytest.mark.slow
 def test_a_whole_set_from_nothing(tmp_path):
-    root = make_demo(tmp_path / "deep" / "set", clips_per_group=1, seed=2, workers=3)
+    root = make_demo(tmp_path / "deep" / "set", clips_per_group=1, seed=2, num_workers=3)
     for split in (1, 2, 3):
         data = UCF101DataModule(str(root), split=split)
         assert len(data.videos("train")) + len(data.videos("test")) == 144
@@ -343,7 +343,7 @@ def test_a_whole_set_from_nothing(tmp_path):
     gone = list(files)[7::50]
     for path in gone:
         path.unlink()
-    make_demo(root, clips_per_group=1, seed=2, workers=1)
+    make_demo(root, clips_per_group=1, seed=2, num_workers=1)
     for path, (time, content) in files.items():
         assert path.read_bytes() == content
         assert (path.stat().st_mtime_ns == time) == (path not in gone)
@@ -388,8 +388,8 @@ def test_damaged_settings(tmp_path, text):
         ({"clips_per_group": 0}, "clips_per_group .* 0$"),
         ({"clips_per_group": -1}, "clips_per_group .* -1$"),
         ({"clips_per_group": 100}, "clips_per_group .* 100$"),
-        ({"workers": 0}, "workers .* 0$"),
-        ({"workers": -2}, "workers .* -2$"),
+        ({"num_workers": 0}, "num_workers .* 0$"),
+        ({"num_workers": -2}, "num_workers .* -2$"),
     ],
 )
 def test_values_that_cannot_work_are_named(tmp_path, values, named):

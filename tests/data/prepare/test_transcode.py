@@ -398,7 +398,7 @@ def test_targets_that_hold_something_else_are_refused(tree, tmp_path):
         ({"settings": {"fps": 0}}, "fps .* got 0"),
         ({"settings": {"fps": float("nan")}}, "fps .* got nan"),
         ({"settings": {"gop": 0}}, "gop .* got 0"),
-        ({"workers": 0}, "1 worker, got 0"),
+        ({"num_workers": 0}, "num_workers must be at least 1, got 0"),
         ({"shard": (2, 2)}, "0/2 to 1/2, got 2/2"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidpool.data.transforms.augmentation import Augmentation
-from vidpool.data.transforms.contact_sheet import KINDS, augmentation_sheet
+from vidpool.data.transforms.contact_sheet import AUGMENTATIONS, augmentation_sheet
 from vidpool.data.views import ClipShape, crop_views
 from vidpool.errors import VideoError
 from vidpool.video import open_video
@@ -23,16 +23,18 @@ def strips(figure):
 
 def test_rows_and_columns(wide):
     rows = strips(augmentation_sheet(wide, SHAPE, seeds=(3, 4)))
-    assert list(rows) == ["as in evaluation", *KINDS]
+    assert list(rows) == ["as in evaluation", *AUGMENTATIONS]
     with open_video(wide) as video:  # 40 frames; a clip spans nine
         clip = crop_views(video.frames([15, 19, 23], 64), 64, 1)[0].permute(0, 2, 3, 1)
-    changes = [kind for kind in KINDS if not kind.startswith("crop")]
+    changes = [kind for kind in AUGMENTATIONS if not kind.startswith("crop")]
     for seed, strip in zip((3, 4), rows["as in evaluation"], strict=True):
         assert strip.shape == (64, 3 * 64 + 2, 3)
         shown = torch.stack([torch.tensor(strip[:, i : i + 64]) for i in (0, 65, 130)])
         assert torch.equal(shown, clip)
         for kind in changes[:-2]:  # the others are mixed
-            expected = KINDS[kind].change(clip.permute(0, 3, 1, 2), seed).permute(0, 2, 3, 1)
+            expected = (
+                AUGMENTATIONS[kind].change(clip.permute(0, 3, 1, 2), seed).permute(0, 2, 3, 1)
+            )
             strip = rows[kind][(3, 4).index(seed)]
             assert (strip[:, 65:129] == expected[1].numpy()).all(), kind
 

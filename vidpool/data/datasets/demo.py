@@ -102,29 +102,29 @@ def make_demo(
     out: str | os.PathLike[str],
     clips_per_group: int = 10,
     seed: int = 0,
-    workers: int | None = None,
+    num_workers: int | None = None,
 ) -> Path:
     """Make the demo data set, with a progress bar, in parallel; files that are there are kept.
 
     Args:
         out: The folder to make. One that holds a demo set of the same settings is completed.
         clips_per_group: Clips of each class in each of the 18 groups; 144 clips for each unit.
-        seed: The same seed gives the same frames, whatever the number of workers.
-        workers: Processes; by default one for each CPU this process may use.
+        seed: The same seed gives the same frames, whatever the number of num_workers.
+        num_workers: Processes; by default one for each CPU this process may use.
 
     Returns:
         The folder, which holds the class folders and ``ucfTrainTestlist``.
 
     Raises:
-        ConfigError: ``clips_per_group`` or ``workers`` is below 1, or scikit-image is missing.
+        ConfigError: ``clips_per_group`` or ``num_workers`` is below 1, or scikit-image is missing.
         DataError: ``out`` holds something else, or a demo set of other settings.
     """
     if not 1 <= clips_per_group <= 99:
         raise ConfigError(f"clips_per_group must be from 1 to 99, got {clips_per_group}")
-    if workers is None:
-        workers = usable_cpus()
-    if workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}")
+    if num_workers is None:
+        num_workers = usable_cpus()
+    if num_workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {num_workers}")
     root = Path(out)
     settings = DemoSettings(clips_per_group, seed)
     _claim_folder(root, settings)
@@ -135,7 +135,7 @@ def make_demo(
         (root / name).mkdir(exist_ok=True)
     # spawn: a forked child of a process that has run PyTorch's thread pools may hang
     with (
-        ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool,
+        ProcessPoolExecutor(num_workers, get_context("spawn"), _start_worker) as pool,
         Progress() as progress,
     ):
         task = progress.add_task(f"making {len(missing)} clips in {root}", total=len(missing))

@@ -86,7 +86,7 @@ class CheckedData:
         return table.span.numpy()[readable] / self.fps[table.file.numpy()[readable]]
 
 
-def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) -> CheckedData:
+def check_data(data: ListedDataModule, folder: Path, index: Path, num_workers: int) -> CheckedData:
     """Check every file of a dataset and write its index.
 
     Results are appended to a journal in ``folder`` as they come: an interrupted run is resumed, and
@@ -96,7 +96,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
         data: The data set; its own ``index`` is not read.
         folder: Folder of the journal; it is made.
         index: The index file to write.
-        workers: Processes that read.
+        num_workers: Processes that read.
 
     Raises:
         DataError: The lists cannot be understood; ``folder`` belongs to another data set, or has
@@ -131,7 +131,9 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
             else:
                 columns.add(job.file, known)
                 progress.advance(task)
-        for job, result in in_processes(check_file, columns.jobs(unread, data.decoder), workers):
+        for job, result in in_processes(
+            check_file, columns.jobs(unread, data.decoder), num_workers
+        ):
             if isinstance(result, Exception):
                 result = FileRecord(
                     0, None, None, [], f"{job.path}: {result}", file_stamp(job.path)
@@ -141,7 +143,7 @@ def check_data(data: ListedDataModule, folder: Path, index: Path, workers: int) 
             read += 1
             progress.advance(task)
         if len(listing.splits) > 1 or len(listing.class_names) > 1:
-            content = same_content(table.path, columns.sizes, workers, progress)
+            content = same_content(table.path, columns.sizes, num_workers, progress)
             repeats = find_repeats(listing, content)
     listing = replace(listing, table=columns.table)
     write_index(index, listing, source, damaged_too)

@@ -40,7 +40,7 @@ class Repeat(NamedTuple):
 def same_content(
     path: Callable[[int], str],
     sizes: NDArray[np.int64],
-    workers: int,
+    num_workers: int,
     progress: Progress | None = None,
 ) -> NDArray[np.int64]:
     """Find files of the same content; only files of equal size are read.
@@ -50,7 +50,7 @@ def same_content(
     Args:
         path: Tells the path of a file by its number.
         sizes: Bytes of each file; files of 0 bytes are not compared.
-        workers: Processes that read.
+        num_workers: Processes that read.
         progress: Where a bar shows how many files have been read.
 
     Returns:
@@ -67,7 +67,7 @@ def same_content(
         jobs = [(read, number, path(number)) for group in groups for number in group]
         bar = progress or Progress(disable=True)
         for number, digest in bar.track(
-            _digests(jobs, workers), len(jobs), description=description
+            _digests(jobs, num_workers), len(jobs), description=description
         ):
             digests[number] = digest
         groups = [part for group in groups for part in _split_by_digest(group, digests)]
@@ -173,7 +173,7 @@ def _digest(job: _Job) -> object:
     return read(path)
 
 
-def _digests(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[int, object]]:
+def _digests(jobs: Sequence[_Job], num_workers: int) -> Iterator[tuple[int, object]]:
     """Yield the digest of each file, by number; an exception for an unreadable file."""
     if len(jobs) < 1000:  # processes would take longer to start
         for job in jobs:
@@ -182,7 +182,7 @@ def _digests(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[int, object]]
             except (OSError, DataError) as error:
                 yield job[1], error
         return
-    for job, result in in_processes(_digest, jobs, workers):
+    for job, result in in_processes(_digest, jobs, num_workers):
         yield job[1], result
 
 

@@ -108,7 +108,7 @@ def prepare(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     settings: PrepareSettings | None = None,
-    workers: int | None = None,
+    num_workers: int | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> PrepareReport:
     """Prepare all videos below a folder, with a progress bar, in parallel.
@@ -123,7 +123,7 @@ def prepare(
         source: The folder. Symbolic links are followed; what begins with a dot is passed over.
         target: The folder to make, outside of ``source``.
         settings: What the videos become.
-        workers: Processes; by default one for each CPU this process may use.
+        num_workers: Processes; by default one for each CPU this process may use.
         shard: ``(i, n)`` prepares the i-th of n parts, counted from 0: the parts may be prepared on
             as many machines at once.
 
@@ -133,10 +133,10 @@ def prepare(
             something else.
     """
     settings = settings or PrepareSettings()
-    workers = usable_cpus() if workers is None else workers
+    num_workers = usable_cpus() if num_workers is None else num_workers
     part, parts = shard
-    if workers < 1:
-        raise ConfigError(f"there must be at least 1 worker, got {workers}")
+    if num_workers < 1:
+        raise ConfigError(f"num_workers must be at least 1, got {num_workers}")
     if not 0 <= part < parts:
         raise ConfigError(f"shards are 0/{parts} to {parts - 1}/{parts}, got {part}/{parts}")
     source, target = Path(source), Path(target)
@@ -182,7 +182,7 @@ def prepare(
                 waiting.append(name)
         bar.advance(task, len(mine) - len(waiting))
         work = partial(_prepare_below, source, target, settings)
-        for name, result in in_processes(work, waiting, min(workers, max(1, len(waiting)))):
+        for name, result in in_processes(work, waiting, min(num_workers, max(1, len(waiting)))):
             if isinstance(result, Exception):
                 log_reason(report.failures, name, _reason(source / name, result))
             else:

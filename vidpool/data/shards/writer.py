@@ -71,7 +71,7 @@ def make_shards(
     out: str | os.PathLike[str],
     size: float = 512,
     seed: int = 0,
-    workers: int | None = None,
+    num_workers: int | None = None,
 ) -> ShardReport:
     """Write all splits of a data set as webdataset shards, with a progress bar, in parallel.
 
@@ -84,7 +84,7 @@ def make_shards(
         out: The folder to make.
         size: Least mebibytes of a shard, but for the last of a split.
         seed: Of the order of training videos.
-        workers: Processes; by default one for each CPU this process may use.
+        num_workers: Processes; by default one for each CPU this process may use.
 
     Raises:
         ConfigError: A setting cannot work, or webdataset is missing.
@@ -92,11 +92,11 @@ def make_shards(
             cannot be made or holds something else.
     """
     require_webdataset()
-    workers = usable_cpus() if workers is None else workers
+    num_workers = usable_cpus() if num_workers is None else num_workers
     if not 0 < size < math.inf:
         raise ConfigError(f"size must be a positive number of mebibytes, got {size}")
-    if workers < 1:
-        raise ConfigError(f"there must be at least 1 worker, got {workers}")
+    if num_workers < 1:
+        raise ConfigError(f"num_workers must be at least 1, got {num_workers}")
     folder = Path(out)
     splits = [split for split in get_args(Split) if split in data.listing.splits]
     settings = {
@@ -119,7 +119,7 @@ def make_shards(
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, **bar_options()) as bar:
         task = bar.add_task("writing shards", total=len(jobs), completed=report.kept)
-        for job, result in in_processes(_write, waiting, min(workers, max(1, len(waiting)))):
+        for job, result in in_processes(_write, waiting, min(num_workers, max(1, len(waiting)))):
             if isinstance(result, Exception):
                 raise DataError(f"{job.path}: cannot be written ({result})") from result
             done[job.path.name] = result

@@ -15,7 +15,7 @@ from vidpool.data.views import ClipShape, crop_views, even_clips
 from vidpool.figures import plain_text
 from vidpool.video import open_video
 
-KINDS = {
+AUGMENTATIONS = {
     "crop: resized": Augmentation(),
     "crop: short_side": Augmentation(crop="short_side"),
     "brightness, contrast,\nsaturation 0.4, hue 0.1": Augmentation(
@@ -78,7 +78,7 @@ def augmentation_sheet(
         return augment.mix(pair, labels, 2, [seed, seed])[0][0].round().byte()
 
     rows = {"as in evaluation": [plain for _ in seeds]}
-    for name, augment in KINDS.items():
+    for name, augment in AUGMENTATIONS.items():
         if name.startswith("crop"):
             rows[name] = [cut(augment, seed) for seed in seeds]
         else:

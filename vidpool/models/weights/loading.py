@@ -30,7 +30,7 @@ class ShapeMismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """Which weights of a file were loaded into a network, and which were not."""
+    """The weights of a file that were loaded into a network, and those that were not."""
 
     matched: tuple[str, ...]
     """Keys of the network that were loaded, in its order."""
