@@ -124,7 +124,7 @@ def make_demo(
     if num_workers is None:
         num_workers = usable_cpus()
     if num_workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {num_workers}")
+        raise ConfigError(f"num_workers must be at least 1, got {num_workers}")
     root = Path(out)
     settings = DemoSettings(clips_per_group, seed)
     _claim_folder(root, settings)
