@@ -20,7 +20,7 @@ compare: $(VENV)/.demo  ## train with max, average and soft pooling, five seeds 
 	$(RUN)/python -m vidpool.analysis.compare_poolings
 
 test: $(VENV)/.dev  ## the usual tests, a process for each of up to four CPUs
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev  ## the long tests
 	$(RUN)/python -m pytest -m slow

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 from tables import read_csv
 
 from vidpool.cli import main
+from vidpool.files import unfinished_path
 from vidpool.train.checkpoint_io import SafeCheckpointIO
 from vidpool.train.classifier import VideoClassifier
 
@@ -177,7 +178,7 @@ def test_what_a_killed_run_was_writing_is_removed_by_the_next(arguments, trained
     folder = Path("runs/tiny/fit_0/checkpoints")
     folder.mkdir(parents=True)
     (folder / "last.ckpt").write_bytes((trained / "checkpoints/last.ckpt").read_bytes())
-    (folder / ".last.ckpt.unfinished").write_bytes(b"half of")
+    unfinished_path(folder / "last.ckpt").write_bytes(b"half of")
     assert main(["fit", *arguments, "--ckpt_path", "last", "--trainer.max_epochs", "25"]) == 0
     assert [file.name for file in folder.iterdir()] == ["last.ckpt"]
     assert last_checkpoint("fit_1")["epoch"] == 24

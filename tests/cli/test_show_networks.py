@@ -187,6 +187,7 @@ def test_videos_that_cannot_be_read_are_left_out_and_told(
     assert len(results_of("embedding.json")["bad videos"]) == 1
 
 
+@pytest.mark.slow
 def test_networks_that_take_pictures(pictures, capsys):
     checkpoint, picture = str(pictures / "net.ckpt"), str(pictures / "val/n1/0.JPEG")
     data = ["--data", "vidpool.data.datasets.image_folder.ImageFolderDataModule"]

@@ -295,7 +295,7 @@ def test_error_names_the_value(x, arguments, error, named):
         soft_pool3d(x, **{"kernel_size": 2} | arguments)
 
 
-@pytest.mark.parametrize("gradient_kind", ["exact", "paper"])
+@pytest.mark.parametrize("gradient_kind", ["exact", pytest.param("paper", marks=pytest.mark.slow)])
 def test_compiles_to_one_graph(gradient_kind):
     @torch.compile(fullgraph=True, backend="aot_eager")
     def pool(x):

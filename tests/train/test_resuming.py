@@ -36,7 +36,10 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("schedule", "workers"),
-    [("constant", 0), ("constant", 2), ("paper", 0), ("paper", 2), ("original", 2)],
+    [
+        *(("constant", 0), ("constant", 2), ("paper", 0), ("original", 0)),
+        *(pytest.param(schedule, 2, marks=pytest.mark.slow) for schedule in ("paper", "original")),
+    ],
 )
 def test_stopped_in_the_middle_of_an_epoch(uninterrupted, tmp_path, schedule, workers):
     stop_at = STOP_AT[schedule]
