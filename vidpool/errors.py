@@ -2,7 +2,28 @@
 
 
 class VidpoolError(Exception):
-    """Something the user can mend: the message names the file or value and the way out."""
+    """An error that the user can fix: the message names the file or value and what to do.
+
+    Args:
+        message: Text for the user, in the words of the Python API.
+        argument: Name of the argument that is wrong, such as ``"init_from"``; None if no argument
+            is. The command line adds the option of that name to the message.
+    """
+
+    def __init__(self, message: str = "", argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with all attributes: loader processes send their errors to the main process."""
+        return _restore, (type(self), str(self), self.__dict__)
+
+
+def _restore(cls: type[VidpoolError], message: str, state: dict[str, object]) -> VidpoolError:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(VidpoolError, ValueError):
