@@ -23,8 +23,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from vidpool.bench.machine import describe_machine
-from vidpool.bench.timing import CudaStopwatch, cpu_seconds, cuda_peak_bytes, interleave, warm_up
+from vidpool.bench.timing import (
+    CudaStopwatch,
+    cpu_seconds,
+    cuda_peak_bytes,
+    describe_machine,
+    interleave,
+    warm_up,
+)
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.views import ClipShape
 from vidpool.models import create_model
