@@ -40,7 +40,7 @@ def new_run_folder(parent: Path, verb: str) -> Path:
             folder = parent / f"{verb}_{number}"
             if not folder.exists():
                 with suppress(FileExistsError):  # another run was faster
-                    _make(folder)
+                    _make_folder(folder)
                     return folder
             number += 1
     except OSError as error:
@@ -180,7 +180,7 @@ def remove_unfinished(path: str | os.PathLike[str]) -> None:
 
 
 @rank_zero_only
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
