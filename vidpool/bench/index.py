@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from vidpool.bench.timing import proc_bytes
 from vidpool.data.catalogue.index import read_index, write_index
 from vidpool.data.catalogue.table import VideoTable
-from vidpool.data.datasets.annotated import list_clips
 from vidpool.data.datasets.annotations import Annotation, read_annotations
+from vidpool.data.datasets.hacs_kinetics import list_clips
 from vidpool.data.datasets.layouts import Entry, VideoLookup
 from vidpool.figures import BLUE, GREEN, GREY, ORANGE
 
