@@ -8,6 +8,14 @@ class VidpoolError(Exception):
         message: Text for the user, in the words of the Python API.
         argument: Name of the argument that is wrong, such as ``"init_from"``; None if no argument
             is. The command line adds the option of that name to the message.
+
+    Examples:
+        >>> import vidpool
+        >>> try:
+        ...     vidpool.open_video("missing.mp4")
+        ... except vidpool.VidpoolError as error:
+        ...     print(error)
+        missing.mp4: no such file
     """
 
     def __init__(self, message: str = "", argument: str | None = None) -> None:
