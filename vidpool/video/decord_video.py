@@ -1,6 +1,6 @@
 """Decoding with decord."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from vidpool.errors import ConfigError, VideoError
-from vidpool.video.base import Video, require_file, resize
+from vidpool.video.base import FRAMES_AT_ONCE, Video, require_file, resize
 from vidpool.video.known_issues import warn_where_wrong
 from vidpool.video.pyav_source import Source
-from vidpool.video.pyav_table import StampTimes, read_table
+from vidpool.video.pyav_table import read_table
+from vidpool.video.pyav_video import PyAVVideo
+from vidpool.video.times import StampTimes
 
 
 class DecordVideo(Video):
@@ -65,16 +67,26 @@ class DecordVideo(Video):
             table = read_table(source)
         return table.times if table else None
 
-    def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
-        try:
-            batch = self._reader.get_batch(indices)
-        except self._failures as error:
-            raise VideoError(
-                f"{self.path}: decord cannot decode all of the frames {indices}"
-            ) from error
-        # another library may have set decord's bridge, which holds for the whole process
-        frames = batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
-        return resize(frames.permute(0, 3, 1, 2), short_side).permute(0, 2, 3, 1).unbind()
+    def _codec(self) -> str:
+        with closing(Source(self.path)) as source:
+            return source.codec_name
+
+    def _rotation(self) -> int | None:
+        with PyAVVideo(self.path) as video:
+            return video.rotation
+
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
+        for first in range(0, len(indices), FRAMES_AT_ONCE):
+            some = indices[first : first + FRAMES_AT_ONCE]
+            try:
+                batch = self._reader.get_batch(some)
+            except self._failures as error:
+                raise VideoError(
+                    f"{self.path}: decord cannot decode all of the frames {some}"
+                ) from error
+            # another library may have set decord's bridge, which holds for the whole process
+            frames = batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
+            yield from resize(frames.permute(0, 3, 1, 2), short_side).permute(0, 2, 3, 1)
 
     def _release(self) -> None:
         del self._reader

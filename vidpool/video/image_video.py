@@ -64,6 +64,13 @@ class FramesDbVideo(Video):
     def _times(self) -> None:
         return None
 
+    def _codec(self) -> str:
+        return "mjpeg"
+
+    def _rotation(self) -> int:
+        _ = self._frame_size  # the tag comes with a decoded frame
+        return self._converter.rotation
+
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         pictures = self._pictures(indices)
         size: tuple[int, int] | None = None
@@ -173,6 +180,12 @@ class ImageFileVideo(Video):
 
     def _times(self) -> None:
         return None
+
+    def _codec(self) -> str | None:
+        return (self._image.format or "").lower() or None
+
+    def _rotation(self) -> int:
+        return 0  # the orientation tag is ignored
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         assert indices == [0]

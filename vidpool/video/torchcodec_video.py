@@ -1,16 +1,18 @@
 """Decoding with torchcodec."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 from torch import Tensor
 
 from vidpool.errors import ConfigError, VideoError
-from vidpool.video.base import Video, require_file, resize
+from vidpool.video.base import FRAMES_AT_ONCE, Video, require_file, resize
 from vidpool.video.known_issues import warn_where_wrong
 from vidpool.video.pyav_source import Source
-from vidpool.video.pyav_table import StampTimes, read_table
+from vidpool.video.pyav_table import read_table
+from vidpool.video.pyav_video import PyAVVideo
+from vidpool.video.times import StampTimes
 
 
 class TorchCodecVideo(Video):
@@ -54,7 +56,9 @@ class TorchCodecVideo(Video):
             if "Could not load libtorchcodec" in str(error):
                 raise _missing_libraries_error() from error
             if "cuda" in device and "CUDA" in str(error):
-                raise ConfigError(f"torchcodec cannot decode on {device!r}: {error}") from error
+                raise ConfigError(
+                    f"torchcodec cannot decode on {device!r}: {error}", "device"
+                ) from error
             raise VideoError(f"{path}: torchcodec finds no video in it that it can read") from error
 
     def _count(self) -> int:
@@ -71,14 +75,24 @@ class TorchCodecVideo(Video):
             table = read_table(source)
         return table.times if table else None
 
-    def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
-        try:
-            frames = self._decoder.get_frames_at(indices).data
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise VideoError(
-                f"{self.path}: torchcodec cannot decode all of the frames {indices}"
-            ) from error
-        return resize(frames, short_side).permute(0, 2, 3, 1).unbind()
+    def _codec(self) -> str:
+        with closing(Source(self.path)) as source:
+            return source.codec_name
+
+    def _rotation(self) -> int | None:
+        with PyAVVideo(self.path) as video:
+            return video.rotation
+
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
+        for first in range(0, len(indices), FRAMES_AT_ONCE):
+            some = indices[first : first + FRAMES_AT_ONCE]
+            try:
+                frames = self._decoder.get_frames_at(some).data
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise VideoError(
+                    f"{self.path}: torchcodec cannot decode all of the frames {some}"
+                ) from error
+            yield from resize(frames, short_side).permute(0, 2, 3, 1)
 
     def _release(self) -> None:
         del self._decoder
