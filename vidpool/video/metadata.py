@@ -65,7 +65,10 @@ class VideoMetadata(ABC):
         """
         self._require_open()
         with decoding(self.path):
-            return self._average_rate()
+            rate = self._frame_times.rate
+        if not rate:
+            raise VideoError(f"{self.path}: does not say its frame rate")
+        return float(rate)
 
     @property
     def times(self) -> Tensor:
@@ -234,7 +237,7 @@ class VideoMetadata(ABC):
 
     @abstractmethod
     def _average_rate(self) -> float:
-        """Return frames per second, or raise ``VideoError``."""
+        """Return frames per second where :meth:`_times` does not tell, or raise ``VideoError``."""
 
     @abstractmethod
     def _times(self) -> StampTimes | None:

@@ -93,8 +93,7 @@ class PyAVVideo(Video):
         return len(self._access)
 
     def _average_rate(self) -> float:
-        times = self._times()
-        rate = times.rate if times else self._source.declared_rate
+        rate = self._source.declared_rate
         if not rate:
             raise VideoError(f"{self.path}: does not say its frame rate")
         return float(rate)

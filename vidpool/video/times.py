@@ -16,6 +16,10 @@ INSTANT = 1e-6
 class Times(Protocol):
     """When the frames of a video are shown, in seconds from the moment the first one is."""
 
+    @property
+    def rate(self) -> Fraction | float | None:
+        """Frames per second on average, if that is known."""
+
     def begun_before(self, seconds: float) -> int:
         """Return how many frames are first shown before a time within the video."""
 
