@@ -142,7 +142,7 @@ def restore_classifier(
     elif isinstance(backbone, str) and backbone.startswith(MODULE_PREFIX):
         raise CheckpointError(
             f"{path}: its network is of the class {backbone.removeprefix(MODULE_PREFIX)}, and "
-            "checkpoints do not import code; pass an instance of the class as network=",
+            "checkpoints do not import code; give an instance of the class as network",
             "network",
         )
     try:

@@ -238,7 +238,7 @@ def test_a_network_that_fails_on_another_size_is_told(narrow, tmp_path):
     [
         ("x.bin", {}, "x.bin: must end in .pth or .pt for state_dict; .safetensors for"),
         ("x.pth", {"format": "onnx"}, "x.pth: must end in .onnx for onnx"),
-        ("x.onnx", {"format": "caffe"}, "--format must be one of .* got 'caffe'"),
+        ("x.onnx", {"format": "caffe"}, "format must be one of .* got 'caffe'"),
         ("none/x.pth", {}, "none: no such folder"),
         ("x.pth", {"tolerance": 0.0}, "tolerance must be positive, got 0"),
         ("x.pth", {"tolerance": float("nan")}, "tolerance must be positive, got nan"),

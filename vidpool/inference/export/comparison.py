@@ -49,7 +49,8 @@ def compare(
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"{path}: the exported network fails on clips of shape {shape} ({reason}); "
-                "nothing was written; --fixed_size may help"
+                "nothing was written; fixed_size may help",
+                "fixed_size",
             ) from error
         logits.append(expected)
         differences.append((found - expected).abs().max())
@@ -58,8 +59,9 @@ def compare(
     if not difference <= tolerance * max(1.0, largest):
         raise ConfigError(
             f"{path}: the exported network's logits differ by {difference:.1e} from PyTorch's, "
-            f"which reach {largest:.3g}; that is beyond the tolerance {tolerance:g} (--tolerance); "
-            "nothing was written"
+            f"which reach {largest:.3g}; that is beyond the tolerance {tolerance:g}; "
+            "nothing was written",
+            "tolerance",
         )
     return {
         "clips": [list(shape) for shape in shapes],

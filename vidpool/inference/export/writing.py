@@ -97,9 +97,9 @@ def export(
     check_output(out, overwrite, FORMATS[format])
     check_output(manifest_path, overwrite, (".json",))
     if not tolerance > 0:
-        raise ConfigError(f"tolerance must be positive, got {tolerance}")
+        raise ConfigError(f"tolerance must be positive, got {tolerance}", "tolerance")
     if weights not in get_args(Weights):
-        raise ConfigError(f"weights must be one of {get_args(Weights)}, got {weights!r}")
+        raise ConfigError(f"weights must be one of {get_args(Weights)}, got {weights!r}", "weights")
     if format == "onnx":
         need_onnx()
     progress("reading the checkpoint")
@@ -174,12 +174,12 @@ def _format(out: Path, format: str | None) -> str:
         ConfigError: The format is unknown, or the suffix belongs to another.
     """
     if format is not None and format not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {format!r}", "format")
     found = next((name for name, suffixes in FORMATS.items() if out.suffix in suffixes), None)
     if found is None or format not in (None, found):
         formats = {format: FORMATS[format]} if format else FORMATS
         endings = "; ".join(f"{' or '.join(ends)} for {name}" for name, ends in formats.items())
-        raise ConfigError(f"{out}: must end in {endings}")
+        raise ConfigError(f"{out}: must end in {endings}", "out")
     return found
 
 
@@ -191,7 +191,9 @@ def _choose(checkpoint: dict[str, Any], weights: Weights, path: str | os.PathLik
     raw = checkpoint.get("current_model_state")
     saved = (checkpoint.get(DESCRIPTION) or {}).get("weights")
     if weights == "raw" and saved == "averaged":
-        raise CheckpointError(f"{path}: holds averaged weights alone: export raw ones of the .ckpt")
+        raise CheckpointError(
+            f"{path}: holds averaged weights alone: export raw ones of the .ckpt", "weights"
+        )
     if raw is None:
         return "averaged" if saved == "averaged" else "raw"
     if weights == "raw":
