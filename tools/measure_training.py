@@ -23,13 +23,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from vidpool.bench.machine import describe_machine
-from vidpool.bench.timing import CudaStopwatch, cpu_seconds, cuda_peak_bytes, interleave, warm_up
+from vidpool.bench.timing import (
+    CudaStopwatch,
+    cpu_seconds,
+    cuda_peak_bytes,
+    describe_machine,
+    interleave,
+    warm_up,
+)
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.views import ClipShape
 from vidpool.models import create_model
 from vidpool.nn import swap_pooling
-from vidpool.train.bfloat16 import bfloat16_fault
+from vidpool.train.checks import bfloat16_fault
 
 CLASSES, STEPS, SEED = 100, 10, 0
 NETWORKS = {"r3d_50": {}, "srtg_r2plus1d_50": {}}

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from seeing import colour_classifier, red_and_blue
 from torch import nn
 
-from vidpool.analysis import sheets
+from vidpool.analysis import images
 from vidpool.analysis.saliency import (
     METHODS,
     class_feature_pyramid,
@@ -114,7 +114,7 @@ def test_overlays(monkeypatch):
     hot = overlay(frames, torch.ones(4, 8, 8))
     assert (hot[..., 0].float() - hot[..., 2].float()).mean() > 60  # red
     found = find_saliency(colour_classifier(), red_and_blue(), 0, ["mix", "look"])
-    monkeypatch.setattr(sheets, "MIN_SIDE", 9)
+    monkeypatch.setattr(images, "MIN_SIDE", 9)
     video = saliency_video(frames, found)
     assert video.shape == (4, 32, 48, 3)  # two methods below each other, the clip and two layers
     assert torch.equal(video[:, :16:2, :16:2], frames)

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from vidpool.bench.index import CompleteLookup, IndexResult, index_chart, write_annotations
-from vidpool.bench.machine import describe_machine
+from vidpool.bench.timing import describe_machine
 from vidpool.cli import main
-from vidpool.data.datasets.annotated import list_clips
 from vidpool.data.datasets.annotations import read_annotations
+from vidpool.data.datasets.hacs_kinetics import list_clips
 
 
 def test_the_generated_file_is_read_as_hacs_is(tmp_path):

@@ -87,7 +87,7 @@ def test_a_column_without_a_kernel_says_none(monkeypatch, capsys):
     ("compiled", "said"), [({"cpu"}, "compiled kernels"), ({"cuda"}, "plain PyTorch")]
 )
 def test_who_computes_is_said(monkeypatch, capsys, compiled, said):
-    monkeypatch.setattr("vidpool.bench.machine.COMPILED", compiled)
+    monkeypatch.setattr("vidpool.bench.timing.COMPILED", compiled)
     assert main([*SMALL, "--output", "out.json"]) == 0
     assert f"SoftPool: {said}" in capsys.readouterr().out
     assert json.loads(Path("out.json").read_text())["compiled_kernels"] is ("cpu" in compiled)

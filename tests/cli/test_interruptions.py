@@ -17,8 +17,8 @@ from tables import read_csv
 
 from vidpool.cli import main
 from vidpool.files import unfinished_path
-from vidpool.train.checkpoint_io import SafeCheckpointIO
 from vidpool.train.classifier import VideoClassifier
+from vidpool.train.run_folder import SafeCheckpointIO
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),

@@ -24,8 +24,8 @@ IMPORTED = ("ir_csn_101", "slowfast_r50")  # never trained on HACS
 CLASSES = {"hacs": 200, "kinetics700": 700, "ucf101": 101}
 TRAINING_CLIPS = {"hacs": 490_000, "kinetics700": 530_000, "ucf101": 9_537}
 DATA = {
-    "hacs": "vidpool.data.datasets.hacs.HACSDataModule",
-    "kinetics700": "vidpool.data.datasets.kinetics.Kinetics700DataModule",
+    "hacs": "vidpool.data.datasets.hacs_kinetics.HACSDataModule",
+    "kinetics700": "vidpool.data.datasets.hacs_kinetics.Kinetics700DataModule",
     "ucf101": "vidpool.data.datasets.ucf101.UCF101DataModule",
 }
 GPUS = 4

@@ -13,7 +13,7 @@ from vidpool.data.views import normalize
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.weights import load_checkpoint
 from vidpool.train import network
-from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
+from vidpool.train.callbacks.interruptions import LastCheckpoint
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm, update_batch_norm
 from vidpool.train.classifier import VideoClassifier

@@ -10,7 +10,7 @@ import pytest
 from decoding import SHARED, wild_files
 from guarded import guarded
 
-from vidpool.bench.machine import resident_bytes
+from vidpool.bench.timing import resident_bytes
 from vidpool.errors import VideoError
 from vidpool.video import open_video
 

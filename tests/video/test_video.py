@@ -129,8 +129,7 @@ def test_iteration_holds_few_frames(
     written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, decoder: str
 ) -> None:
     need(decoder)
-    monkeypatch.setattr("vidpool.video.decord_video.FRAMES_AT_ONCE", 8)
-    monkeypatch.setattr("vidpool.video.torchcodec_video.FRAMES_AT_ONCE", 8)
+    monkeypatch.setattr("vidpool.video.other_decoders.FRAMES_AT_ONCE", 8)
     with open_video(written("gop12.mp4"), decoder) as video:
         reader, name = {
             "auto": (video._access if decoder == "auto" else None, "read"),

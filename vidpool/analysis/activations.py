@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from vidpool.analysis.examples import central_clips
+from vidpool.analysis.images import draw_sheet, frames_to_show, magnify_video
 from vidpool.analysis.layers import feature_maps
-from vidpool.analysis.sheets import draw_sheet, frames_to_show, magnify_video
 from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.views import Preprocessing, normalize
@@ -290,7 +290,7 @@ def activation_video(targets: Sequence[Target], excited: Sequence[Excitation]) -
         excited: Input of each target.
 
     Returns:
-        uint8 (T, H, W, 3), magnified by :func:`vidpool.analysis.sheets.magnify_video`.
+        uint8 (T, H, W, 3), magnified by :func:`vidpool.analysis.images.magnify_video`.
     """
     columns = []
     for target, made in zip(targets, excited, strict=True):

@@ -13,8 +13,7 @@ from rich import box
 from rich.table import Table
 
 from vidpool.analysis.similarity import CONFIDENCE, confidence_half_width
-from vidpool.bench.machine import describe_machine
-from vidpool.bench.timing import Times
+from vidpool.bench.timing import Times, describe_machine
 from vidpool.figures import BLUE, GREEN, GREY, ORANGE
 from vidpool.results import provenance, wide_console, write_results
 

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidpool.analysis.images import draw_sheet, frames_to_show, magnify_video
 from vidpool.analysis.layers import feature_maps
-from vidpool.analysis.sheets import draw_sheet, frames_to_show, magnify_video
 from vidpool.train.classifier import VideoClassifier
 
 Method = Literal["pyramid", "gradcam"]
@@ -241,7 +241,7 @@ def saliency_video(frames: Tensor, found: Sequence[Saliency]) -> Tensor:
         found: Saliency sorted by method.
 
     Returns:
-        uint8 (T, H', W', 3), magnified by :func:`vidpool.analysis.sheets.magnify_video`.
+        uint8 (T, H', W', 3), magnified by :func:`vidpool.analysis.images.magnify_video`.
     """
     longest = max(map(len, _by_method(found)))
     rows = []

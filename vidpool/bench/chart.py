@@ -91,7 +91,7 @@ def machine_line(machine: dict[str, Any]) -> str:
     """Return the device, the PyTorch version and, on a CPU, the number of threads.
 
     Args:
-        machine: Description by :func:`vidpool.bench.machine.describe_machine`.
+        machine: Description by :func:`vidpool.bench.timing.describe_machine`.
     """
     threads = f", CPU threads: {machine['threads']}" if machine["device"] == "cpu" else ""
     return f"{machine['device_name']}, PyTorch {machine['torch']}{threads}"

@@ -304,7 +304,7 @@ def loading_chart(results: Sequence[LoadingResult], machine: dict[str, Any]) -> 
 
     Args:
         results: Results, at least one.
-        machine: Description by :func:`vidpool.bench.machine.describe_machine`.
+        machine: Description by :func:`vidpool.bench.timing.describe_machine`.
     """
     figure = Figure(figsize=(11, 2.6 + 0.9 * len(results)), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -19,9 +19,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vidpool.bench.chart import mark_baseline
-from vidpool.bench.machine import resident_bytes
 from vidpool.bench.numbered_video import numbers, scenes, trim, write_video
-from vidpool.bench.timing import Times, cpu_seconds, first_line, interleave, median_ratio
+from vidpool.bench.timing import (
+    Times,
+    cpu_seconds,
+    first_line,
+    interleave,
+    median_ratio,
+    resident_bytes,
+)
 from vidpool.figures import AMBER, BLUE, ORANGE
 from vidpool.video import open_video
 
@@ -297,7 +303,7 @@ def decode_chart(results: Sequence[DecodeResult], machine: dict[str, Any]) -> Fi
 
     Args:
         results: Results, at least one.
-        machine: Description by :func:`vidpool.bench.machine.describe_machine`.
+        machine: Description by :func:`vidpool.bench.timing.describe_machine`.
     """
     figure = Figure(figsize=(9, 1.6 + 0.6 * len(results)), layout="constrained")
     axes = figure.subplots()

@@ -17,11 +17,11 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader, Dataset
 
-from vidpool.bench.machine import proc_bytes
+from vidpool.bench.timing import proc_bytes
 from vidpool.data.catalogue.index import read_index, write_index
 from vidpool.data.catalogue.table import VideoTable
-from vidpool.data.datasets.annotated import list_clips
 from vidpool.data.datasets.annotations import Annotation, read_annotations
+from vidpool.data.datasets.hacs_kinetics import list_clips
 from vidpool.data.datasets.layouts import Entry, VideoLookup
 from vidpool.figures import BLUE, GREEN, GREY, ORANGE
 
@@ -200,7 +200,7 @@ def index_chart(results: Sequence[IndexResult], machine: dict[str, Any]) -> Figu
 
     Args:
         results: Results, at least one.
-        machine: Description by :func:`vidpool.bench.machine.describe_machine`.
+        machine: Description by :func:`vidpool.bench.timing.describe_machine`.
     """
     results = sorted(results, key=lambda result: result.rows)
     rows = [result.rows for result in results]

@@ -278,7 +278,7 @@ def methods_chart(
 
     Args:
         result: Times of the methods.
-        machine: Description by :func:`vidpool.bench.machine.describe_machine`.
+        machine: Description by :func:`vidpool.bench.timing.describe_machine`.
         published: The paper's ratios for the same kind of device, by method.
     """
     methods = [name for name in result.methods if name != BASELINE]

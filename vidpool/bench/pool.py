@@ -193,7 +193,7 @@ def pool_chart(results: Sequence[PoolResult], machine: dict[str, Any]) -> Figure
 
     Args:
         results: Results, at least one.
-        machine: Description by :func:`vidpool.bench.machine.describe_machine`.
+        machine: Description by :func:`vidpool.bench.timing.describe_machine`.
     """
     measured = {call.pool for result in results for call in (*result.times, *result.missing)}
     pools = [pool for pool in POOLS if pool in measured]

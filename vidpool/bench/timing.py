@@ -1,19 +1,31 @@
-"""Interleaved timing of several calls, so that a disturbance affects all of them alike."""
+"""What benchmarks share: timing of calls, memory, and a description of the machine.
+
+Several calls are timed interleaved, so that a disturbance affects all of them alike.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import random
+import re
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from vidpool import __version__
+from vidpool.ops.operator import COMPILED
+
 DEFAULT_SECONDS, MIN_ROUNDS, MAX_ROUNDS = 2.0, 7, 200  # of a measurement without ``rounds``
+# from glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 Call = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
@@ -157,19 +169,6 @@ class CudaStopwatch:
         return float(start.elapsed_time(end)) / 1e3  # from milliseconds
 
 
-def cuda_peak_bytes(call: Call) -> int:
-    """Run a call and return its peak memory in bytes, including its result but not its input.
-
-    The number is that of PyTorch's allocator on the current CUDA device.
-    """
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    result = call()
-    peak = torch.cuda.max_memory_allocated() - before
-    del result
-    return peak
-
-
 class StageTimer:
     """Time the stages of a computation; a stage excludes the stages that run within it.
 
@@ -202,3 +201,91 @@ class StageTimer:
             yield
         finally:
             setattr(owner, name, function)
+
+
+def keep_heap_warm() -> bool:
+    """Let glibc keep freed memory for the next tensor, until the process ends.
+
+    By default glibc returns large blocks to the system and requests them again for each result.
+    Zeroing fresh pages then costs more than pooling, and everything looks equally slow.
+
+    Returns:
+        True if glibc accepted the settings; False elsewhere, where nothing is changed.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # older versions of glibc limit the threshold; disabling mappings has the same effect
+    unmapped = mallopt(_M_MMAP_THRESHOLD, 2**31 - 1) or mallopt(_M_MMAP_MAX, 0)
+    kept = mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    padded = mallopt(_M_TOP_PAD, 2**28)
+    return bool(unmapped and kept and padded)
+
+
+def cuda_peak_bytes(call: Call) -> int:
+    """Run a call and return its peak memory in bytes, including its result but not its input.
+
+    The number is that of PyTorch's allocator on the current CUDA device.
+    """
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    result = call()
+    peak = torch.cuda.max_memory_allocated() - before
+    del result
+    return peak
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process in bytes; 0 on systems other than Linux."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * 4096
+
+
+def proc_bytes(file: str, field: str) -> int:
+    """Return a field of a file in ``/proc/self`` in bytes.
+
+    Args:
+        file: ``status`` or ``smaps_rollup``, which list fields as ``Name:  123 kB``.
+        field: Name of the field, such as ``VmRSS`` (resident memory), ``RssAnon`` (the part of it
+            that maps no file) or ``Private_Dirty`` (written, and shared with no other process).
+
+    Raises:
+        OSError: The system is not Linux.
+    """
+    text = Path("/proc/self", file).read_text()
+    found = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
+    assert found, field
+    return int(found[1]) * 1024
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Return the hardware and software that times depend on, as JSON values.
+
+    Args:
+        device: ``cpu``, or ``cuda`` for the current device.
+    """
+    return {
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "torch": torch.__version__,
+        "vidpool": __version__,
+        "compiled_kernels": device in COMPILED,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the model name of the CPU from Linux, or elsewhere the name that Python knows."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        label, _, name = line.partition(":")
+        if label.strip() == "model name" and name.strip():
+            return name.strip()
+    return platform.processor() or platform.machine()

@@ -22,7 +22,7 @@ class Verb(NamedTuple):
 
     description: str
     module: str = ""
-    """Module with ``main(verb, arguments)``; empty if there are subcommands."""
+    """Module with ``main(verb, arguments)``, or with all subcommands; empty if each has its own."""
     subcommands: tuple[str, ...] = ()
     """Names of the subcommands. That of ``vidpool show pooling`` is in ``show_pooling.py``."""
 
@@ -35,7 +35,7 @@ VERBS = {
     "import": Verb("convert a third-party checkpoint", "import_"),
     "export": Verb("export a network as ONNX, torch.export or weights", "export"),
     "data": Verb(
-        "make, check and prepare data sets", subcommands=("demo", "check", "prepare", "shard")
+        "make, check and prepare data sets", "data", ("demo", "check", "prepare", "shard")
     ),
     "schedule": Verb("preview the training schedule and its cost", "schedule"),
     "bench": Verb("run benchmarks", subcommands=("pool", "decode", "index", "data")),
@@ -97,7 +97,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     """Run a verb and return its exit status."""
     description, module, subcommands = VERBS[verb]
     if subcommands:
-        modules = {name: f"{__name__}.{verb}_{name}" for name in subcommands}
+        modules = {name: f"{__name__}.{module or f'{verb}_{name}'}" for name in subcommands}
         return run_subcommand(verb, description, modules, arguments)
     run: Callable[[str, list[str]], int] = import_module(f"{__name__}.{module}").main
     return run(verb, arguments)

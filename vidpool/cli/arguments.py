@@ -57,7 +57,7 @@ def run_subcommand(
         verb: The verb.
         description: Description of the verb in its help.
         modules: Modules of the subcommands by name. Each has ``add_parser``, which takes argparse's
-            subparsers, adds the subcommand's own and sets the defaults ``run``, a function of the
+            subparsers, adds those of the module and sets the defaults ``run``, a function of the
             parsed arguments that returns the exit status, and ``takes_data=True`` if it also takes
             ``--config`` and ``--data.…``. Such a function finds these in ``args.rest``. The whole
             command is in ``args.command``.
@@ -73,8 +73,8 @@ def run_subcommand(
     )
     subparsers = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     named = [name for name in arguments[:1] if name in modules]
-    for name in named or modules:
-        import_module(modules[name]).add_parser(subparsers)
+    for module in dict.fromkeys(modules[name] for name in named or modules):
+        import_module(module).add_parser(subparsers)
     args, rest = parser.parse_known_args(arguments)
     subparser: Parser = subparsers.choices[args.what]
     if "takes_data" in args:  # what is left is for jsonargparse

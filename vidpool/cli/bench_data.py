@@ -20,7 +20,7 @@ from vidpool.bench.data import (
     loading_chart,
     measure_loading,
 )
-from vidpool.bench.machine import describe_machine
+from vidpool.bench.timing import describe_machine
 from vidpool.cli.arguments import add_output, check_at_least, results_file
 from vidpool.cli.configs import DATA_HELP, make_datamodule
 from vidpool.data.catalogue.table import LabelledVideo

@@ -24,7 +24,7 @@ from vidpool.bench.decode import (
     measure_decoding,
     memory_growth,
 )
-from vidpool.bench.machine import describe_machine
+from vidpool.bench.timing import describe_machine
 from vidpool.cli.arguments import add_output, check_at_least, results_file
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, wide_console, write_results

@@ -20,7 +20,7 @@ from vidpool.bench.index import (
     index_chart,
     measure_index,
 )
-from vidpool.bench.machine import describe_machine
+from vidpool.bench.timing import describe_machine
 from vidpool.cli.arguments import add_output, results_file
 from vidpool.errors import ConfigError
 from vidpool.results import provenance, wide_console, write_results

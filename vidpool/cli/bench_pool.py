@@ -14,9 +14,9 @@ from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from vidpool.bench.cases import CASES, DTYPES, VALUES, Case, MemoryFormat
-from vidpool.bench.machine import describe_machine, keep_heap_warm
 from vidpool.bench.methods import TABLE_3_CASE, MethodsResult, measure_methods
 from vidpool.bench.pool import CLONE, PASSES, PoolCall, PoolResult, measure_pools, pool_chart
+from vidpool.bench.timing import describe_machine, keep_heap_warm
 from vidpool.cli import bench_methods
 from vidpool.cli.arguments import add_output, check_at_least, results_file
 from vidpool.errors import ConfigError

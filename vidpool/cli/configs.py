@@ -22,8 +22,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.datasets.hacs import HACSDataModule
-from vidpool.data.datasets.kinetics import Kinetics700DataModule
+from vidpool.data.datasets.hacs_kinetics import HACSDataModule, Kinetics700DataModule
 from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
 from vidpool.data.shards.datamodule import ShardDataModule

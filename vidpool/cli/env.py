@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from vidpool import __version__
-from vidpool.bench.machine import cpu_name
+from vidpool.bench.timing import cpu_name
 from vidpool.cli.arguments import Parser
 from vidpool.ops.operator import COMPILED
 

@@ -23,10 +23,10 @@ from vidpool.files import atomic_write
 from vidpool.models.cost import measure_cost
 from vidpool.results import wide_console
 from vidpool.train.callbacks.multigrid import Multigrid
+from vidpool.train.checks import smallest_batches
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
 from vidpool.train.optim import lr_factor
-from vidpool.train.small_batches import smallest_batches
 
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\

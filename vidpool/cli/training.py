@@ -15,7 +15,6 @@ from vidpool.errors import CheckpointError
 from vidpool.files import expand_path
 from vidpool.models.weights import load_checkpoint
 from vidpool.train.callbacks.console import silence_checkpoint_warnings, silence_noise
-from vidpool.train.checkpoint_io import remove_unfinished
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.network import ARCHITECTURE
 from vidpool.train.run_folder import (
@@ -24,6 +23,7 @@ from vidpool.train.run_folder import (
     keep_metrics,
     mark_run,
     new_run_folder,
+    remove_unfinished,
 )
 from vidpool.train.trainer import (
     default_callbacks,

@@ -11,8 +11,7 @@ from torch.utils.data import Dataset
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.schedule import ClipRequest
-from vidpool.data.transforms.augmentation import Augmentation
-from vidpool.data.transforms.functional import seeded
+from vidpool.data.transforms.augmentation import Augmentation, seeded
 from vidpool.data.views import ClipShape, Preprocessing, clip_positions, crop_views, random_clip
 from vidpool.errors import VideoError
 from vidpool.video import Video, open_video

@@ -15,7 +15,7 @@ from vidpool.data.dataset import Batch
 from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import ConfigError
 from vidpool.models import model_info
-from vidpool.train import bfloat16, finetuning, metrics, network, optim, resuming, small_batches
+from vidpool.train import checks, finetuning, metrics, network, optim
 from vidpool.train.callbacks.bad_videos import BadVideos
 from vidpool.train.callbacks.test_report import TestReport
 
@@ -159,12 +159,12 @@ class VideoClassifier(pl.LightningModule):
             ConfigError: The training is in bfloat16 on a CPU that computes it wrongly.
         """
         if stage == "fit":
-            bfloat16.check_precision(self.trainer, self.is_image_model)
+            checks.check_precision(self.trainer, self.is_image_model)
         datamodule = self._datamodule()
         if datamodule is not None and stage == "fit":
             datamodule.use_classes(None)
             self.description = datamodule.describe()
-            small_batches.leave_out(self.trainer, datamodule, self)
+            checks.leave_out_small_batches(self.trainer, datamodule, self)
         elif datamodule is not None and self.description is not None:
             datamodule.use_classes(self.description["class_names"])
             self.description = datamodule.describe()
@@ -205,7 +205,7 @@ class VideoClassifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Report once that an incomplete batch is left out."""
         if not self._reported_left_out:
-            self._reported_left_out = small_batches.report_left_out(self.trainer)
+            self._reported_left_out = checks.report_left_out(self.trainer)
 
     def on_train_start(self) -> None:
         """Use the current settings: a resumed optimiser brings those of the old run."""
@@ -236,7 +236,7 @@ class VideoClassifier(pl.LightningModule):
         Raises:
             ConfigError: The batch is too small for batch norm; the message says why.
         """
-        with small_batches.explain_single_values(self, batch, batch_idx):
+        with checks.explain_single_values(self, batch, batch_idx):
             logits = self(batch["clip"])
         label = batch["label"]
         target = batch.get("target", label)
@@ -292,20 +292,20 @@ class VideoClassifier(pl.LightningModule):
         """
         saved = checkpoint.get("hyper_parameters", {})
         resumes = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
-        resuming.check_network(saved, self.hparams, resumes)
+        checks.check_network(saved, self.hparams, resumes)
         if resumes and checkpoint.get("optimizer_states"):  # without, Lightning refuses it
             groups = checkpoint["optimizer_states"][0]["param_groups"]
             new = self._new_optimizer().param_groups
-            resuming.check_parameter_groups(groups, new, saved, self.hparams)
+            checks.check_parameter_groups(groups, new, saved, self.hparams)
         if resumes:
-            resuming.check_averaging(checkpoint, self.trainer)
+            checks.check_averaging(checkpoint, self.trainer)
         found = checkpoint.get("vidpool")
         datamodule = None if self._trainer is None else self._datamodule()
         if found and datamodule is not None and not resumes:
             datamodule.use_classes(found["class_names"])
             self.description = datamodule.describe()
         elif self.description and found:
-            resuming.check_class_names(found["class_names"], self.description["class_names"])
+            checks.check_class_names(found["class_names"], self.description["class_names"])
         self.description = self.description or found
 
     def _match_network(self, clip: Tensor) -> Tensor:

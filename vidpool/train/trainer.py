@@ -19,10 +19,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from vidpool.errors import ConfigError
 from vidpool.files import is_utf8
 from vidpool.train.callbacks.console import NetworkSummary, RunProgressBar
-from vidpool.train.callbacks.last_checkpoint import LastCheckpoint
-from vidpool.train.callbacks.requeue import RequeueBetweenBatches
-from vidpool.train.checkpoint_io import SafeCheckpointIO
-from vidpool.train.run_folder import current_job
+from vidpool.train.callbacks.interruptions import LastCheckpoint, RequeueBetweenBatches
+from vidpool.train.run_folder import SafeCheckpointIO, current_job
 
 
 def default_callbacks(

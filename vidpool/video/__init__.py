@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 from vidpool.errors import ConfigError
 from vidpool.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, decoding
-from vidpool.video.decord_video import DecordVideo
 from vidpool.video.image_video import FramesDbVideo, ImageFileVideo
+from vidpool.video.other_decoders import DecordVideo, TorchCodecVideo
 from vidpool.video.pyav_video import PyAVVideo
-from vidpool.video.torchcodec_video import TorchCodecVideo
 
 __all__ = ["DECODERS", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Decoder", "Video", "open_video"]
 

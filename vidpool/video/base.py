@@ -23,9 +23,6 @@ VIDEO_SUFFIXES = (
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Suffixes of image files, in lower case."""
 
-FRAMES_AT_ONCE = 64
-"""Most frames that decord and torchcodec decode in one call, which bounds the memory."""
-
 
 class Video(VideoMetadata):
     """One open video file; :func:`vidpool.video.open_video` makes them.

@@ -7,7 +7,7 @@ import pytest
 from trees import HACS_HEADER, Videos, make_hacs, video_id, write_clip, write_csv
 
 from vidpool.data.catalogue.index import read_index
-from vidpool.data.datasets.hacs import HACSDataModule
+from vidpool.data.datasets.hacs_kinetics import HACSDataModule
 from vidpool.data.prepare import check
 from vidpool.data.prepare.check import CheckedData, check_data
 from vidpool.data.prepare.check_report import write_report

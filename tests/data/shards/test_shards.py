@@ -23,8 +23,7 @@ from vidpool.data.datasets.video_folder import VideoFolderDataModule
 from vidpool.data.schedule import ClipRequest, ConstantSchedule, Step, mix_seeds
 from vidpool.data.shards import reader as shard_reader
 from vidpool.data.shards import writer as shard_writer
-from vidpool.data.shards.datamodule import ShardDataModule
-from vidpool.data.shards.loader import ShardLoader
+from vidpool.data.shards.datamodule import ShardDataModule, ShardLoader
 from vidpool.data.shards.reader import Shard, ShardClips
 from vidpool.data.shards.writer import make_shards
 from vidpool.data.transforms.augmentation import Augmentation

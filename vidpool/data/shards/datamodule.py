@@ -1,26 +1,101 @@
-"""A datamodule whose videos lie in shards."""
+"""A datamodule whose videos lie in shards, with a loader that resumes in the middle of an epoch."""
 
 import os
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from vidpool.data.catalogue.listing import OnBadVideo, Split, choose_split, empty_split_message
 from vidpool.data.catalogue.table import UNLABELLED, LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
 from vidpool.data.loader import ignore_signals
-from vidpool.data.schedule import ClipRequest
-from vidpool.data.shards.format import read_manifest, require_webdataset
-from vidpool.data.shards.loader import ShardLoader
-from vidpool.data.shards.reader import ReadClip, Shard, ShardClips
+from vidpool.data.schedule import ClipRequest, ScheduledSampler
+from vidpool.data.shards.reader import (
+    ReadClip,
+    Shard,
+    ShardClips,
+    read_manifest,
+    require_webdataset,
+)
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.views import Preprocessing
 from vidpool.errors import ConfigError, DataError
 from vidpool.files import expand_path
+
+
+class ShardLoader:
+    """A loader over :class:`ShardClips` that Lightning can resume in the middle of an epoch.
+
+    Args:
+        dataset: The clips to load.
+        batches_done: As for :class:`vidpool.data.loader.ScheduledLoader`.
+        **options: Of PyTorch's DataLoader.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardClips,
+        batches_done: Callable[[], int] | None = None,
+        **options: Any,
+    ) -> None:
+        self.dataset = dataset
+        # Lightning calls `loader.sampler.set_epoch`, and a DataLoader of an iterable dataset has no
+        # sampler of its own
+        self.sampler = self
+        self._loader: DataLoader[Batch] = DataLoader(dataset, batch_size=None, **options)
+        self._batches_done = batches_done
+        self._epoch = 0
+        self._made = 0
+        self._resumed: dict[str, int] = {}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self._epoch = epoch
+
+    @property
+    def scheduled(self) -> ScheduledSampler:
+        """Sampler of the current epoch."""
+        self.dataset.scheduled.set_epoch(self._epoch)
+        return self.dataset.scheduled
+
+    def __len__(self) -> int:
+        """Return the number of this rank's batches in the epoch."""
+        self.dataset.begin(self._epoch, 0)
+        return len(self.dataset.steps())
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches of the epoch, without those made before the run was resumed.
+
+        Raises:
+            ConfigError: They were made by another number of processes, which share clips otherwise.
+        """
+        state, self._resumed = self._resumed, {}
+        # a checkpoint from the end of an epoch says nothing of the next one
+        self._made = state["made"] if state.get("epoch") == self._epoch else 0
+        if self._made and max(1, state["workers"]) != max(1, self._loader.num_workers):
+            raise ConfigError(
+                f"data.num_workers was {state['workers']} and is {self._loader.num_workers}: "
+                "within an epoch, shards can be gone on with by the same number only"
+            )
+        self.dataset.begin(self._epoch, self._made)
+        for batch in self._loader:
+            self._made += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch, its batches that are done, and the number of worker processes."""
+        made = self._made if self._batches_done is None else self._batches_done()
+        return {"epoch": self._epoch, "made": made, "workers": self._loader.num_workers}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Skip the batches that are done, if the same epoch is resumed."""
+        self._resumed = state
 
 
 class ShardDataModule(VideoDataModule):

@@ -23,7 +23,7 @@ from vidpool.data.catalogue.listing import Split
 from vidpool.data.catalogue.table import VideoTable
 from vidpool.data.listed import ListedDataModule
 from vidpool.data.parallel import bar_options, in_processes, usable_cpus
-from vidpool.data.shards.format import MANIFEST, PARTIAL, VERSION, require_webdataset
+from vidpool.data.shards.reader import MANIFEST, PARTIAL, VERSION, require_webdataset
 from vidpool.errors import ConfigError, DataError, VideoError
 from vidpool.files import atomic_write, make_folder
 from vidpool.video import Video, open_video

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpool.data.transforms.augmentation import Augmentation
-from vidpool.data.transforms.functional import seeded
+from vidpool.data.transforms.augmentation import Augmentation, seeded
 from vidpool.data.views import ClipShape, crop_views, even_clips
 from vidpool.figures import plain_text
 from vidpool.video import open_video

@@ -1,4 +1,4 @@
-"""Decoders of others: what they are right on, and that they say where they are not."""
+"""Decoding with decord and torchcodec: where it is right, and the warning where it is not."""
 
 import sys
 import warnings
@@ -11,7 +11,7 @@ from decoding import need, shared_file, with_display_matrix, wrong_frames
 from numbered_kinds import COUNT
 
 from vidpool.errors import ConfigError, VideoError
-from vidpool.video import Video, known_issues, open_video
+from vidpool.video import Video, open_video, other_decoders
 
 OTHERS = ("decord", "torchcodec")
 
@@ -19,7 +19,7 @@ OTHERS = ("decord", "torchcodec")
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test begin as a process does that has not warned yet."""
-    monkeypatch.setattr(known_issues, "_warned", set())
+    monkeypatch.setattr(other_decoders, "_warned", set())
 
 
 @pytest.mark.parametrize(

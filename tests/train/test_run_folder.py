@@ -17,7 +17,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from vidpool.errors import CheckpointError
-from vidpool.train.checkpoint_io import SafeCheckpointIO, remove_unfinished, write_checkpoint
+from vidpool.train.run_folder import SafeCheckpointIO, remove_unfinished, write_checkpoint
 
 FORK = multiprocessing.get_context("fork")  # a new interpreter would import PyTorch anew
 OLD, NEW = {"state_dict": {"w": torch.zeros(9)}}, {"state_dict": {"w": torch.ones(99_999)}}

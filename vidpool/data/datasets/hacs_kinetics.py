@@ -1,7 +1,9 @@
-"""The base of HACS and Kinetics: annotated clips of YouTube videos, in any file layout."""
+"""HACS and Kinetics-700: annotated clips of YouTube videos, in any file layout."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from vidpool.data.catalogue.listing import SPLITS, Listing
 from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
-from vidpool.data.datasets.annotations import Annotation
+from vidpool.data.datasets.annotations import SPLIT_NAMES, Annotation, read_annotations
 from vidpool.data.datasets.layouts import Entry, Layout, VideoLookup, of_class
 from vidpool.data.listed import ListedDataModule
 from vidpool.errors import DataError
@@ -84,6 +86,113 @@ class AnnotatedDataModule(ListedDataModule):
                 "not tell them apart; each file is taken once"
             )
         return listing
+
+
+class HACSDataModule(AnnotatedDataModule):
+    """HACS by its annotation file, in any of the layouts that it is found in.
+
+    ``annotations`` names ``HACS_clips_v1.1.1.csv``, ``HACS_segments_v1.1.1.json``, or the SRTG
+    authors' CSV. Negative clips, which show that the class is not to be seen, are left out. In the
+    layout ``untrimmed`` a clip is read out of the whole video by its times.
+
+    The arguments are those of :class:`AnnotatedDataModule`.
+    """
+
+    def annotation_files(self) -> list[Path]:
+        """Return the one annotation file."""
+        return [self.annotations]
+
+    def read_annotations(self) -> Iterator[Annotation]:
+        """Yield the positive clips of all splits.
+
+        Raises:
+            DataError: The annotation file is missing or cannot be understood.
+        """
+        return read_annotations(self.annotations)
+
+
+class Kinetics700DataModule(AnnotatedDataModule):
+    """Kinetics-700 by its annotation files, in any of the layouts that it is found in.
+
+    The releases of 2019 and 2020 differ in their annotation files alone: clips that the files do
+    not list are not read, though they may lie in the same folders. The test videos have no labels;
+    testing is on the validation videos then.
+
+    Args:
+        root: The folder below which the videos lie, in whatever folders.
+        annotations: The folder with ``train.csv``, ``val.csv`` (or ``validate.csv``) and perhaps
+            ``test.csv``, whose names may have anything before that word
+            (``kinetics700_2020_train.csv``); or one CSV file whose column ``split`` tells.
+        **options: See :class:`AnnotatedDataModule`.
+    """
+
+    def __init__(self, root: str, annotations: str, **options: Any) -> None:
+        super().__init__(root=root, annotations=annotations, **options)
+
+    def annotation_files(self) -> list[Path]:
+        """Return the file of each split that has one, or the one file of all splits."""
+        return list(dict.fromkeys(self._files.values()))
+
+    def read_annotations(self) -> Iterator[Annotation]:
+        """Yield the clips of all splits, training clips first.
+
+        Raises:
+            DataError: A file cannot be understood, or a label is not among those for training
+                (unless a network is tested, whose classes are known).
+        """
+        if None in self._files:
+            yield from read_annotations(self._files[None])
+            return
+        if "train" not in self._files and self.trained_classes is None:
+            raise DataError(
+                f"{self.annotations}: holds no train.csv, whose labels say the class ids (a CSV "
+                "file of another name may be given itself, if its column split tells the splits)"
+            )
+        labels: set[str | None] = set()
+        for split, path in self._files.items():
+            for clip in read_annotations(path, split):
+                if split == "train":
+                    labels.add(clip.label)
+                elif (
+                    self.trained_classes is None
+                    and clip.label is not None
+                    and clip.label not in labels
+                ):
+                    raise DataError(
+                        f"{path}: the label {clip.label!r} is not among those of "
+                        f"{self._files['train']}"
+                    )
+                yield clip
+
+    @cached_property
+    def _files(self) -> dict[str | None, Path]:
+        """Return the annotation file by split; the split is ``None`` if one file has all."""
+        folder = self.annotations
+        if not folder.is_dir():
+            return {None: folder}
+        found: dict[str | None, Path] = {}
+        for split in SPLITS:
+            endings = tuple(name for name, meant in SPLIT_NAMES.items() if meant == split)
+            paths = sorted(
+                path
+                for path in folder.iterdir()
+                if path.suffix.lower() == ".csv"
+                and path.stem.lower().endswith(endings)
+                and not path.name.startswith(".")
+            )
+            if len(paths) > 1:
+                raise DataError(
+                    f"{folder}: both {paths[0].name} and {paths[1].name} could be the list of the "
+                    f"{split} split; data.init_args.annotations must name a folder with one of them"
+                )
+            if paths:
+                found[split] = paths[0]
+        if not found:
+            raise DataError(
+                f"{folder}: holds no train.csv, val.csv or test.csv (a CSV file of another name "
+                "may be given itself, if its column split tells the splits)"
+            )
+        return found
 
 
 def list_clips(

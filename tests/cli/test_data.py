@@ -1,4 +1,4 @@
-"""The data sets in the layouts that they have on disk, from check to test, as users run it."""
+"""``vidpool data`` on real video files: prepare, shard, and each layout from check to test."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from tables import read_csv
 from trees import HACS_FORMS, Videos, make_hacs, make_kinetics, make_video_folder
 
 from vidpool.cli import main
+from vidpool.data.datasets.ucf101 import UCF101DataModule
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -40,7 +41,7 @@ def videos(tmp_path_factory):
     return Videos(tmp_path_factory.mktemp("made"))
 
 
-def recipe(folder, data, name="data.yaml", **options):
+def write_recipe(folder, data, name="data.yaml", **options):
     """A recipe whose part with the data is that of `configs/data`, but for size and paths."""
     content = yaml.safe_load((ROOT / "configs" / "data" / name).read_text())
     content["data"]["init_args"] |= SMALL | options
@@ -61,11 +62,59 @@ def fit_and_test(path, *options):
     return json.loads(Path("runs/x/test_0/metrics.json").read_text())
 
 
+def test_prepare_a_data_set_and_read_it(colours, tmp_path, capsys):
+    source = tmp_path / "source"
+    source.mkdir()
+    for folder in colours.iterdir():
+        (source / folder.name).symlink_to(folder)
+    (source / "Red" / "broken.mp4").write_text("no video")
+    target = tmp_path / "target"
+    try:
+        assert main(["data", "prepare", str(source), str(target), "--num_workers", "1"]) == 1
+    finally:
+        (source / "Red" / "broken.mp4").unlink()
+    told = capsys.readouterr()
+    assert told.out == f"{target}: 30 videos prepared, 0 were there already\n"
+    assert "1 could not be prepared" in told.err
+    assert "Red/broken.mp4: is not a video" in told.err
+    assert main(["data", "prepare", str(source), str(target), "--shard", "1/2"]) == 0
+    assert "0 videos prepared, 15 were there already" in capsys.readouterr().out
+    prepared = UCF101DataModule(str(target), lists=str(colours / "ucfTrainTestlist"))
+    assert len(prepared.videos("train")) == 18
+    assert all(video.path.endswith(".mp4") for video in prepared.videos("train"))
+
+
+def test_mistakes_of_prepare_are_told(tmp_path, capsys):
+    assert main(["data", "prepare", str(tmp_path / "none"), str(tmp_path / "target")]) == 1
+    assert f"{tmp_path / 'none'}: no such folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["data", "prepare", "a", "b", "--shard", "3"])
+    assert "'3' is not of the form I/N" in capsys.readouterr().err
+
+
+def test_shard_a_data_set_and_train_on_it(recipe, tmp_path, capsys):
+    pytest.importorskip("webdataset")
+    out = tmp_path / "shards"
+    command = ["data", "shard", "--config", str(recipe), "--output", str(out), "--num_workers", "1"]
+    assert main(command) == 0
+    told = f"{out}: 2 shards written, 0 were there already\ntrain: 18 videos, test: 12 videos\n"
+    assert capsys.readouterr().out == told
+    config = yaml.safe_load(recipe.read_text())
+    options = config["data"]["init_args"]
+    del options["root"]
+    config["data"] = {"class_path": "ShardDataModule", "init_args": {**options, "shards": str(out)}}
+    (tmp_path / "shards.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(tmp_path / "shards.yaml")]) == 0
+    checkpoint = next(tmp_path.glob("runs/tiny/fit_0/checkpoints/last.ckpt"))
+    options = ["--config", str(tmp_path / "shards.yaml"), "--ckpt_path", str(checkpoint)]
+    assert main(["test", *options]) == 0
+
+
 def test_check_in_processes_and_train_with_the_index(videos, tmp_path, capsys):
     root = make_video_folder(tmp_path / "my videos", videos)
     broken = root / "train" / "jump" / "-'ü.mp4"
     broken.write_text("not a video")
-    path = recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
+    path = write_recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
     assert main(["data", "check", "--config", str(path), "--num_workers", "1"]) == 0
     folder = Path("checks") / "my videos"
     assert f"wrote {folder / 'index.safetensors'}" in capsys.readouterr().out
@@ -87,7 +136,7 @@ def test_check_in_processes_and_train_with_the_index(videos, tmp_path, capsys):
 
 def test_check_says_what_cannot_be(videos, tmp_path, capsys):
     root = make_video_folder(tmp_path / "v", videos)
-    path = recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
+    path = write_recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
     assert main(["data", "check", "--config", str(path), "--num_workers", "0"]) == 1
     assert "--num_workers must be at least 1, got 0" in capsys.readouterr().err
     assert main(["data", "check"]) == 1
@@ -102,7 +151,7 @@ def test_check_says_what_cannot_be(videos, tmp_path, capsys):
 def test_hacs(videos, tmp_path, layout):
     annotations = make_hacs(tmp_path / "hacs", videos, layout, underscores=layout != "trimmed")
     options = {"root": str(tmp_path / "hacs"), "annotations": str(annotations)}
-    path = recipe(tmp_path, "hacs", "hacs.yaml", **options)
+    path = write_recipe(tmp_path, "hacs", "hacs.yaml", **options)
     assert fit_and_test(path)["videos"] == 12
 
 
@@ -113,13 +162,13 @@ def test_hacs(videos, tmp_path, layout):
 def test_kinetics(videos, tmp_path, name, flat, underscores):
     annotations = make_kinetics(tmp_path / "k700", videos, flat, underscores)
     options = {"root": str(tmp_path / "k700"), "annotations": str(annotations)}
-    path = recipe(tmp_path, "k700", name, **options)
+    path = write_recipe(tmp_path, "k700", name, **options)
     assert fit_and_test(path)["videos"] == 6
 
 
 @pytest.mark.slow
 def test_ucf101(colours, tmp_path):
-    path = recipe(tmp_path, "ucf", "ucf101.yaml", root=str(colours))
+    path = write_recipe(tmp_path, "ucf", "ucf101.yaml", root=str(colours))
     assert fit_and_test(path)["videos"] == 12
 
 
@@ -139,7 +188,7 @@ def gone(group, seconds):
 def test_an_interrupted_check_goes_on(videos, tmp_path):
     """Ctrl-C, as a terminal sends it to all processes of the command."""
     root = make_video_folder(tmp_path / "v", videos, each=150)
-    path = recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
+    path = write_recipe(tmp_path, "mine", "video_folder.yaml", root=str(root))
     command = [sys.executable, "-m", "vidpool", "data", "check", "--config", str(path)]
     command += ["--num_workers", "2"]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)

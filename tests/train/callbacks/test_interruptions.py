@@ -10,7 +10,7 @@ import torch
 from generated import Generated, quiet_trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
-from vidpool.train.callbacks.requeue import RequeueBetweenBatches
+from vidpool.train.callbacks.interruptions import RequeueBetweenBatches
 from vidpool.train.classifier import VideoClassifier
 
 pytestmark = [

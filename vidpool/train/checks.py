@@ -1,0 +1,313 @@
+"""Checks of a training: bfloat16 on this CPU, batches too small for batch norm, and checkpoints.
+
+Checkpoints have to fit the training that resumes from them, or the evaluation that loads them.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidpool.data.datamodule import VideoDataModule
+from vidpool.data.schedule import ClipShape, ScheduledSampler
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.models.cost import values_per_channel
+from vidpool.train.network import ARCHITECTURE
+from vidpool.train.optim import same_groups
+
+# kernel sizes whose weight gradients PyTorch 2.14 gets wrong at T = 2, on CPUs with AVX512-BF16
+BFLOAT16_KERNELS = ((3, 1, 1), (3, 3, 3))
+BFLOAT16_TRIALS = 2
+# relative errors: rounding to bfloat16 gives less than 0.01, uninitialized memory 1 or NaN
+BFLOAT16_TOLERANCE = 0.05
+FINETUNING = ("freeze", "backbone_lr", "layer_decay")
+"""The settings that determine which parameters an optimiser trains, and in which groups."""
+
+
+def check_precision(trainer: pl.Trainer, is_image_model: bool) -> None:
+    """Refuse to train in bfloat16 on a CPU where PyTorch's 3D convolutions are wrong.
+
+    The convolutions are measured once per process.
+
+    Args:
+        trainer: The trainer, set up for training.
+        is_image_model: The network has 2D convolutions, which are right.
+
+    Raises:
+        ConfigError: The convolutions are wrong; the message says which precision works.
+    """
+    precision = str(trainer.precision)
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if not on_cpu or is_image_model or not precision.startswith("bf16"):
+        return
+    fault = bfloat16_fault()
+    if fault is not None:
+        raise ConfigError(
+            f"trainer.precision {precision} would train on wrong gradients: on this CPU, {fault}. "
+            "Set trainer.precision to 32-true"
+        )
+
+
+@functools.cache
+def bfloat16_fault() -> str | None:
+    """Compare small bfloat16 3D convolutions of two frames on the CPU with float32.
+
+    Some CPUs read uninitialized memory there, so freed memory is filled with NaN beforehand.
+
+    Returns:
+        What is wrong, or None where the output and both gradients are right.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for kernel_size in BFLOAT16_KERNELS:
+        for _ in range(BFLOAT16_TRIALS):
+            x, weight, gradient = (
+                torch.randn(
+                    shape, generator=generator, dtype=torch.float32, device="cpu"
+                ).bfloat16()
+                for shape in ((4, 16, 2, 14, 14), (16, 16, *kernel_size), (4, 16, 2, 14, 14))
+            )
+            expected = _convolve(x.float(), weight.float(), gradient.float())
+            computed = _convolve(x, weight, gradient)
+            names = ("output", "gradient of the input", "gradient of the weight")
+            for name, got, right in zip(names, computed, expected, strict=True):
+                error = float((got.float() - right).norm() / right.norm())
+                if not error < BFLOAT16_TOLERANCE:  # NaN too
+                    return (
+                        f"PyTorch {torch.__version__} computes bfloat16 3D convolutions wrongly "
+                        f"(kernel size {kernel_size}, 2 frames: relative error {error:.2g} of the "
+                        f"{name})"
+                    )
+    return None
+
+
+@torch.enable_grad()
+def _convolve(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output of a same-padded convolution, and the gradients of x and weight."""
+    x, weight = x.requires_grad_(), weight.requires_grad_()
+    _fill_freed_memory()
+    output = F.conv3d(x, weight, padding=[size // 2 for size in weight.shape[2:]])
+    _fill_freed_memory()
+    of_x, of_weight = torch.autograd.grad(output, (x, weight), gradient)
+    return output.detach(), of_x, of_weight
+
+
+def _fill_freed_memory() -> None:
+    """Leave NaN in the memory that the allocator hands out next, in blocks of 256 B to 4 MiB."""
+    for exponent in reversed(range(8, 23)):
+        # a byte of 255 is part of a NaN in every floating-point format
+        blocks = [torch.full((1 << exponent,), 255, dtype=torch.uint8) for _ in range(4)]
+        del blocks
+
+
+def smallest_batches(classifier: Any, shapes: Iterable[ClipShape]) -> dict[ClipShape, int]:
+    """Return the fewest clips that batch norm can be trained on, by clip shape.
+
+    A batch of one clip is too small if a batch norm gets a single value per channel of it.
+
+    Args:
+        classifier: A :class:`~vidpool.train.classifier.VideoClassifier`.
+        shapes: Shapes of training clips.
+
+    Returns:
+        2 for each shape whose batches need two clips; other shapes are left out.
+    """
+    channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
+    enough: list[ClipShape] = []
+    smallest = {}
+    for shape in sorted(shapes, key=lambda shape: shape.frames * shape.crop**2):
+        # feature maps do not shrink as clips grow, so that mostly one shape is tried
+        if any(one.frames <= shape.frames and one.crop <= shape.crop for one in enough):
+            continue
+        size = (
+            2 * (shape.crop,) if classifier.is_image_model else (shape.frames, *2 * (shape.crop,))
+        )
+        try:
+            values = values_per_channel(classifier.model, size, channels)
+        except ConfigError:  # the first step fails for the same reason, with its message
+            continue
+        if values == 1:
+            smallest[shape] = 2
+        else:
+            enough.append(shape)
+    return smallest
+
+
+def leave_out_small_batches(
+    trainer: pl.Trainer, datamodule: VideoDataModule, classifier: Any
+) -> None:
+    """Have a datamodule leave out the batches that are too small for batch norm.
+
+    Args:
+        trainer: The trainer, set up for training.
+        datamodule: The datamodule.
+        classifier: A :class:`~vidpool.train.classifier.VideoClassifier`.
+    """
+    synchronized = getattr(trainer.strategy, "_layer_sync", None) is not None
+    # synchronized batch norm has the values of all ranks
+    over_ranks = synchronized and trainer.world_size > 1
+    shapes = [] if over_ranks else datamodule.schedule.shapes()
+    datamodule.smallest_batches = smallest_batches(classifier, shapes)
+
+
+def report_left_out(trainer: pl.Trainer) -> bool:
+    """Report the incomplete batch that an epoch leaves out; return True if there is one."""
+    sampler: ScheduledSampler | None = getattr(trainer.train_dataloader, "scheduled", None)
+    if sampler is None or sampler.left_out < sampler.num_replicas:
+        return False
+    clips = "1 clip" if sampler.num_replicas == 1 else "1 clip on each process"
+    rank_zero_info(
+        f"the last batch of epoch {trainer.current_epoch} would be {clips}, which ends as a "
+        "single value per channel, of which batch norm has no statistics: such batches are "
+        f"left out. Of {sampler.total} clips, {sampler.total - sampler.left_out} are trained on"
+    )
+    return True
+
+
+@contextmanager
+def explain_single_values(
+    classifier: pl.LightningModule, batch: Any, batch_idx: int
+) -> Iterator[None]:
+    """Explain PyTorch's error about a batch of which batch norm gets one value per channel.
+
+    Args:
+        classifier: The classifier, in a training step.
+        batch: The batch, of vidpool's loaders.
+        batch_idx: Number of the batch in its epoch.
+
+    Raises:
+        ConfigError: The batch is too small; the message says why, and what to do.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        clip, requested = batch["clip"], batch.get("requested", 1)
+        shape = " x ".join(map(str, clip.shape[2:]))
+        sampler = getattr(classifier.trainer.train_dataloader, "scheduled", None)
+        subject, advice = _cause_and_advice(sampler, clip, requested, batch_idx)
+        raise ConfigError(
+            f"{subject} of {shape} ends as a single value per channel, of which batch norm has "
+            f"no statistics: {advice}, or set data.crop higher"
+        ) from error
+
+
+def _cause_and_advice(
+    sampler: ScheduledSampler | None, clips: Sized, requested: int, batch_idx: int
+) -> tuple[str, str]:
+    """Return the subject of the message and what can be done about the batch."""
+    if len(clips) > 1:  # sub-batch norm takes each clip by itself
+        return f"each of {len(clips)} clips", "set multigrid's sub_batch_norm to 2 or more"
+    subject = "a batch of 1 clip"
+    if requested > 1:
+        return (
+            f"{subject} (the others of {requested} cannot be read)",
+            "set data.on_bad_video to substitute",
+        )
+    batches = [] if sampler is None else [step.batch_size for step in sampler.plan]
+    if sampler is not None and len(batches) == 1 and sampler.total < 2 * sampler.num_replicas:
+        return subject, "train on more videos"
+    if batches and batches[max(0, batch_idx - 1)] == 1:
+        return subject, "set data.batch_size to 2 or more"
+    # a loader without a datamodule does not know which batches the network needs
+    return subject, "leave incomplete batches out, as trainer.fit(model, datamodule=...) does"
+
+
+def check_network(saved: Mapping[str, Any], settings: Mapping[str, Any], resuming: bool) -> None:
+    """Refuse the checkpoint of another network and, for resuming, of another optimiser.
+
+    Args:
+        saved: Settings in the checkpoint.
+        settings: Settings of the classifier that loads it.
+        resuming: A training resumes from the checkpoint.
+
+    Raises:
+        CheckpointError: The settings differ; the message says in what, and how to fine-tune.
+    """
+    names = (*ARCHITECTURE, "optimizer") if resuming else ARCHITECTURE
+    differing = [
+        f"{name} is {saved[name]!r} in the checkpoint and {settings[name]!r} here"
+        for name in names
+        if name in saved and saved[name] != settings[name]
+    ]
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint is of another network: {'; '.join(differing)}. To fine-tune its "
+            "weights on other classes give it as --model.init_from instead of --ckpt_path"
+        )
+
+
+def check_parameter_groups(
+    groups: Sequence[Mapping[str, Any]],
+    new: Sequence[Mapping[str, Any]],
+    saved: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
+    """Refuse an optimiser with other parameters, or with the parameters in other groups.
+
+    Args:
+        groups: Parameter groups in the checkpoint.
+        new: Parameter groups of the optimiser that resumes.
+        saved: Settings in the checkpoint.
+        settings: Settings of the classifier that resumes.
+
+    Raises:
+        CheckpointError: The groups differ; the message names the settings that cause it.
+    """
+    if same_groups(groups, new):
+        return
+    differing = [
+        f"model.{name} is {saved[name]} in the checkpoint and {settings[name]} here"
+        for name in FINETUNING
+        if name in saved and saved[name] != settings[name]
+    ]
+    raise CheckpointError(
+        "the checkpoint's optimiser trains other parameters, or groups them otherwise: "
+        f"{'; '.join(differing) or 'they are not named'}. To change this give the checkpoint "
+        "as --model.init_from instead of --ckpt_path"
+    )
+
+
+def check_averaging(checkpoint: Mapping[str, Any], trainer: pl.Trainer) -> None:
+    """Refuse to resume from averaged weights without the callback that averages them.
+
+    Raises:
+        CheckpointError: The trainer lacks the callback.
+    """
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    averages = any(isinstance(each, WeightAveraging) for each in callbacks)
+    if "averaging_state" in checkpoint and not averages:
+        raise CheckpointError(
+            "the checkpoint's weights are an average (EMA), beside which those in training are "
+            "kept. Resume with the callback that made it, --config schedule/ema, "
+            "or give the checkpoint as --model.init_from to start from the average"
+        )
+
+
+def check_class_names(saved: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a checkpoint of other classes.
+
+    Args:
+        saved: Class names in the checkpoint.
+        names: Class names of the data, as many.
+
+    Raises:
+        CheckpointError: The names differ; the message gives the first that does.
+    """
+    if saved == names:
+        return
+    number = next(i for i in range(len(names)) if names[i] != saved[i])
+    unnamed = saved == [str(i) for i in range(len(saved))]
+    hint = "It was imported without their names: see vidpool import --classes. " * unnamed
+    raise CheckpointError(
+        f"the checkpoint's classes are not the data's: class {number} is {saved[number]!r} "
+        f"in the checkpoint and {names[number]!r} in the data. {hint}To fine-tune on other "
+        "classes give the checkpoint as --model.init_from instead of --ckpt_path"
+    )
