@@ -151,8 +151,8 @@ class Predictor:
             crops=own.crops if crops is None else crops,
         )
 
-    @overload
-    def __call__(self, video: VideoInput) -> Prediction: ...
+    @overload  # a str is a sequence, too, but of this kind
+    def __call__(self, video: VideoInput) -> Prediction: ...  # type: ignore[overload-overlap]
 
     @overload
     def __call__(self, video: Sequence[VideoInput]) -> list[Prediction]: ...
@@ -201,9 +201,9 @@ class Predictor:
         return self._mean_over_views(self._network.features, self._views(_source(video)))
 
     def _predict(self, source: Path | Video) -> Prediction:
-        path = source if isinstance(source, Path) else source.path
-        if isinstance(source, TensorVideo):
-            path = None
+        path = None
+        if not isinstance(source, TensorVideo):
+            path = source.path if isinstance(source, Video) else source
         try:
             views = self._views(source)
         except VideoError as error:

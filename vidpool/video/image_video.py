@@ -238,7 +238,8 @@ class TensorVideo(Video):
         return 0
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
-        size = scaled_size(*self._frames.shape[2:], short_side)
+        height, width = self._frames.shape[2:]
+        size = scaled_size(height, width, short_side)
         for index in indices:
             pixels = self._frames[index].permute(1, 2, 0).contiguous().numpy()
             yield self._converter.convert(index, av.VideoFrame.from_ndarray(pixels), size)
