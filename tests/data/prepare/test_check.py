@@ -25,7 +25,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
-    """Processes take seconds to start; tests/cli/test_check.py has them."""
+    """Processes take seconds to start; tests/cli/test_data.py has them."""
 
     def one_by_one(function, items, workers):
         assert workers == 1
