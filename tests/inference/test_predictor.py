@@ -275,27 +275,51 @@ def test_a_video_of_one_picture_and_of_fewer_frames_than_a_clip(predictor, tmp_p
     assert predictor(tmp_path / "a.png").error is None
 
 
-class Recorded(loading.VideoClassifier):
-    """Notes what backbone it was given, and is built with that of the checkpoint."""
+class ModuleClassifier(loading.VideoClassifier):
+    """Notes the module that it was given, and is built with a network of the same weights."""
 
     def __init__(self, backbone, **settings):
-        self.given = [backbone]
+        given = [backbone]
         super().__init__("r3d_18", **settings)
+        self.given = given
+        self.hparams["backbone"] = "class:my_package.nets.Net"
 
 
-def test_a_network_that_is_a_module(checkpoint, tmp_path, monkeypatch):
-    """It is named in the checkpoint, never imported, and passed again."""
+@pytest.fixture
+def module_checkpoint(checkpoint, tmp_path):
     content = load_checkpoint(checkpoint)
     content["hyper_parameters"]["backbone"] = "class:my_package.nets.Net"
     torch.save(content, tmp_path / "own.ckpt")
+    return tmp_path / "own.ckpt"
+
+
+def test_a_network_that_is_a_module(module_checkpoint, monkeypatch):
+    """It is named in the checkpoint, never imported, and passed again."""
     with pytest.raises(CheckpointError, match=r"my_package\.nets\.Net.*as network") as caught:
-        Predictor(tmp_path / "own.ckpt")
+        Predictor(module_checkpoint)
     assert caught.value.argument == "network"
-    monkeypatch.setattr(loading, "VideoClassifier", Recorded)
+    monkeypatch.setattr(loading, "VideoClassifier", ModuleClassifier)
     module = torch.nn.Identity()
+    content = load_checkpoint(module_checkpoint)
     classifier, _, _ = restore_classifier(content, "own.ckpt", module)
     assert classifier.given == [module]
-    assert Predictor(tmp_path / "own.ckpt", network=module).class_names == list("abcdef")
+    assert Predictor(module_checkpoint, network=module).class_names == list("abcdef")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
+def test_export_of_a_network_that_is_a_module(
+    predictor, video, module_checkpoint, tmp_path, monkeypatch, suffix
+):
+    monkeypatch.setattr(loading, "VideoClassifier", ModuleClassifier)
+    module = torch.nn.Identity()
+    with pytest.raises(CheckpointError, match="as network"):
+        export(module_checkpoint, tmp_path / "a.pth")
+    exported = export(module_checkpoint, tmp_path / f"a{suffix}", network=module)
+    assert exported.manifest["model"]["backbone"] == "class:my_package.nets.Net"
+    assert exported.manifest["input"]["shape"] == ["N", 3, "T", "H", "W"]
+    again = Predictor(exported.path, "cpu", network=module if suffix == ".safetensors" else None)
+    expected = predictor(video).probabilities
+    assert torch.allclose(again(video).probabilities, expected, atol=1e-5)
 
 
 def test_only_one_place_normalizes(checkpoint, video, monkeypatch):

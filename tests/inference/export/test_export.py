@@ -204,8 +204,8 @@ def test_a_plain_checkpoint_has_raw_weights_only(narrow, tmp_path):
 
 @pytest.mark.parametrize("wrong", [1e-2, float("nan")])
 def test_a_file_that_computes_something_else_is_not_kept(narrow, tmp_path, monkeypatch, wrong):
-    def load_wrong(path, device):
-        network = load_network(path, device)
+    def load_wrong(path, device, module):
+        network = load_network(path, device, module)
         logits = network.logits
         return Network(
             lambda clip: logits(clip) + wrong, network.class_names, network.preprocessing, device

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.inference.loading import Network
+from vidpool.inference.loading import MODULE_PREFIX, Network
 from vidpool.models import model_info
 
 
@@ -87,7 +87,8 @@ def example_shapes(
     if set("THW") <= set(fixed):
         return shapes
     shares = (3 / 4, 3 / 4, 5 / 8)
-    smallest = (1, *model_info(name).smallest)[-3:]  # pictures have no T
+    of_class = name.startswith(MODULE_PREFIX)  # about which nothing is known
+    smallest = (1, 1, 1) if of_class else (1, *model_info(name).smallest)[-3:]  # pictures have no T
     other = [
         size if axis in fixed else max(least, int(size * share) | 1)
         for axis, size, share, least in zip("THW", clip, shares, smallest, strict=True)
