@@ -19,7 +19,7 @@ from vidpool.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
 from vidpool.video.image_video import TensorVideo
 
 VideoInput: TypeAlias = str | os.PathLike[str] | Video | Tensor | NDArray[np.uint8]
-"""What stands for a video: a path, an open video, or uint8 RGB frames (T, 3, H, W)."""
+"""Input that is one video: a path, an open video, or uint8 RGB frames (T, 3, H, W)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""Metadata of an open video file, and what a decoder has to tell."""
+"""Metadata of an open video file, and the interface of decoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ OpenVideo = TypeVar("OpenVideo", bound="VideoMetadata")
 
 
 class VideoMetadata(ABC):
-    """What is known of an open video file; :class:`~vidpool.video.base.Video` reads its frames.
+    """Metadata of an open video file; :class:`~vidpool.video.base.Video` reads its frames.
 
     Args:
         path: The file.
