@@ -141,10 +141,14 @@ def test_predictions_of_a_test(folder, name, one, other):
 @few
 @given(names, names)
 def test_predictions_of_predict(folder, name, label):
-    predictions = [Prediction(Path(name), ((label, 0.5),)), Prediction(Path(name), error=label)]
+    scores = torch.tensor([0.25, 0.75])
+    predictions = [
+        Prediction(Path(name), ["other", label], scores),
+        Prediction(Path(name), ["other", label], error=label),
+    ]
     write_predicted(folder / "p.csv", predictions)
     with open_text(folder / "p.csv") as file:
-        first, second = csv.DictReader(file)
+        first, _, second = csv.DictReader(file)
     assert (first["file"], first["class"], second["error"]) == (name, label, label)
     write_predicted(folder / "p.json", predictions)
     first, second = json.loads((folder / "p.json").read_bytes())

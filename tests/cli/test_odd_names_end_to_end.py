@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vidpool.cli import main
@@ -95,16 +97,31 @@ def test_every_command(tree, capsys, caplog):
     assert r"caf\udce9" in capsys.readouterr().out
 
 
-def test_predictions_made_before_an_error_are_kept(tree, monkeypatch, capsys):
-    def failing(*_):
-        yield Prediction(Path(NOT_UTF8), (("cat", 0.75),))
-        raise KeyboardInterrupt
+class Cats:
+    """A predictor that knows cats; it is interrupted at a second video if told so."""
 
-    monkeypatch.setattr("vidpool.cli.predict.predict", failing)
+    def __init__(self, *_, interrupted=True, **__):
+        self.left = 1 if interrupted else 99
+
+    def __call__(self, video):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return cat(video)
+
+
+def cat(path):
+    return Prediction(Path(path), ["cat", "dog"], torch.tensor([0.75, 0.25]))
+
+
+def test_predictions_made_before_an_error_are_kept(tree, monkeypatch, capsys):
+    monkeypatch.setattr("vidpool.cli.predict.Predictor", Cats)
+    monkeypatch.setattr("vidpool.cli.predict.find_videos", lambda _: [NOT_UTF8, "b", "c", "d"])
     command = ["predict", "any.ckpt", str(tree / "val"), "--output", "p.csv"]
     assert main(command) == 130
-    (row,) = rows_of("p.csv")
+    row, other = rows_of("p.csv")
     assert (row["file"], row["class"]) == (NOT_UTF8, "cat")
+    assert (other["file"], other["class"]) == (NOT_UTF8, "dog")
     printed = capsys.readouterr()
     assert "wrote p.csv (1 of 4 files)" in printed.out
     assert "cat" in printed.out
@@ -113,11 +130,11 @@ def test_predictions_made_before_an_error_are_kept(tree, monkeypatch, capsys):
 
 def test_predictions_that_cannot_be_written_where_they_should_be(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    predictions = [Prediction(Path(NOT_UTF8), (("cat", 0.75),))]
+    predictions = [cat(NOT_UTF8)]
     with pytest.raises(
         ConfigError, match=r"gone/p.csv: cannot be written \(No such file"
     ) as caught:
-        _save(tmp_path / "gone/p.csv", predictions)
+        _save(tmp_path / "gone/p.csv", predictions, top=1)
     kept = str(caught.value).rpartition("the predictions are in ")[2]
     assert rows_of(kept)[0]["file"] == NOT_UTF8
 
@@ -126,9 +143,7 @@ def test_predictions_are_printed_where_nothing_can_be_written(tree, monkeypatch,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(
-        "vidpool.cli.predict.predict", lambda *_: [Prediction(Path("a.mp4"), (("cat", 1),))]
-    )
+    monkeypatch.setattr("vidpool.cli.predict.Predictor", partial(Cats, interrupted=False))
     monkeypatch.setattr("vidpool.cli.predict.write_predictions", full)
     command = ["predict", "any.ckpt", str(tree / "val"), "--output", "p.csv"]
     assert main(command) == 1

@@ -11,7 +11,7 @@ from tables import read_csv
 
 from vidpool.cli import main
 from vidpool.inference.loading import load_classifier
-from vidpool.inference.predictor import find_videos, predict
+from vidpool.inference.predictor import Predictor, find_videos
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "videos"
 
@@ -39,14 +39,14 @@ def test_prediction_is_the_mean_softmax_over_the_views(checkpoint, colours):
     from vidpool.data.views import normalize, read_views
 
     video = str(colours / "Red/v_Red_g02_c01.mp4")
-    (found,) = predict(checkpoint, [video], top=6)
+    found = Predictor(checkpoint)(video)
     classifier, names, preprocessing = load_classifier(checkpoint)
     views = read_views(video, preprocessing)
     assert views.shape == (9, 3, 4, 32, 32)  # three clips, three crops
     with torch.no_grad():
         clips = normalize(views, preprocessing.mean, preprocessing.std)
         expected = classifier(clips).softmax(1).mean(0)
-    assert dict(found.classes) == pytest.approx(
+    assert dict(found.top(6)) == pytest.approx(
         dict(zip(names, expected.tolist(), strict=True)), abs=1e-5
     )
 
@@ -130,18 +130,18 @@ def test_a_video_shorter_than_the_clip_and_one_of_a_single_pixel(checkpoint, tmp
                 picture = np.full((*size, 3), (30, 30, 200), np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode(None))
-    found = list(predict(checkpoint, find_videos([tmp_path])))
+    found = Predictor(checkpoint)(find_videos([tmp_path]))
     assert [prediction.path.name for prediction in found] == ["pixel.avi", "short.avi"]
     for prediction in found:
         assert prediction.error is None
-        assert prediction.classes[0][0] == "Blue"
+        assert prediction.top(1)[0][0] == "Blue"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared videos are not here")
 def test_real_and_broken_videos(checkpoint):
-    found = {p.path.name: p for p in predict(checkpoint, find_videos([SHARED]))}
+    found = {p.path.name: p for p in Predictor(checkpoint)(find_videos([SHARED]))}
     for name in ("real_ucf_style.avi", "real_kinetics_style.mp4", "real_cooking.mkv"):
-        assert len(found[name].classes) == 5
+        assert len(found[name].top(5)) == 5
     for name in ("x_audio.mp4", "x_empty.mp4", "x_html.mp4", "x_text.avi", "x_zeros.mp4"):
         assert found[name].error.startswith(str(found[name].path))
     for name in ("x_trunc.avi", "x_trunc_faststart.mp4"):

@@ -159,7 +159,7 @@ def test_which_decoder_reads_a_folder(folder: Path) -> None:
     ):
         pass
     with (
-        pytest.raises(ConfigError, match="fast decoding"),
+        pytest.raises(ConfigError, match="fast is for decoder"),
         open_video(folder, "frames_db", fast=True),
     ):
         pass

@@ -194,7 +194,7 @@ def test_torchcodec_on_a_gpu(written: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize(
     ("decoder", "options", "says"),
     [
-        ("decord", {"fast": True}, "fast decoding is for decoder 'auto' or 'pyav', not 'decord'"),
+        ("decord", {"fast": True}, "fast is for decoder 'auto' or 'pyav', not 'decord'"),
         ("frames_db", {"fast": True}, "not 'frames_db'"),
         ("auto", {"device": "cuda"}, "device 'cuda' is for decoder 'torchcodec', not 'auto'"),
     ],

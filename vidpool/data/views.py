@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.video import open_video
+from vidpool.video import Video, open_video
 
 
 class ClipShape(NamedTuple):
@@ -172,7 +172,20 @@ def clip_positions(video_length: int, preprocessing: Preprocessing) -> Tensor:
 
 
 def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -> Tensor:
-    """Read all views of one video.
+    """Read all views of one video file.
+
+    Returns:
+        uint8 (clips * crops, C, T, crop, crop).
+
+    Raises:
+        VideoError: The video cannot be decoded.
+    """
+    with open_video(path, decoder, square_pixels=preprocessing.square_pixels) as video:
+        return views_of(video, preprocessing)
+
+
+def views_of(video: Video, preprocessing: Preprocessing) -> Tensor:
+    """Read all views of an open video.
 
     Returns:
         uint8 (clips * crops, C, T, crop, crop).
@@ -181,10 +194,9 @@ def read_views(path: str, preprocessing: Preprocessing, decoder: str = "auto") -
         VideoError: The video cannot be decoded.
     """
     p = preprocessing
-    with open_video(path, decoder, square_pixels=p.square_pixels) as video:
-        where = clip_positions(len(video), p)
-        # clips overlap: reading all frames at once decodes the video only once
-        frames = video.frames(where.flatten().tolist(), p.short_side)
+    where = clip_positions(len(video), p)
+    # clips overlap: reading all frames at once decodes the video only once
+    frames = video.frames(where.flatten().tolist(), p.short_side)
     views = [crop_views(clip, p.crop, p.crops) for clip in frames.split(p.frames)]
     return torch.cat(views).transpose(1, 2)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
@@ -22,6 +22,9 @@ from vidpool.train.classifier import VideoClassifier
 
 EXTRA_FILE = f"{DESCRIPTION}.json"
 """File in a torch.export program that holds its description."""
+
+MODULE_PREFIX = "class:"
+"""Start of the hyper-parameter ``backbone`` of a module; the name of its class follows."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,13 @@ class Network:
     class_names: list[str]
     preprocessing: Preprocessing
     device: str
+    features: Callable[[Tensor], Tensor] | None = None
+    """Returns features (N, F) before the classifier, float32; None for exported programs."""
 
 
-def load_network(path: str | os.PathLike[str], device: str = "auto") -> Network:
+def load_network(
+    path: str | os.PathLike[str], device: str = "auto", network: nn.Module | None = None
+) -> Network:
     """Load a checkpoint, or a file of `vidpool export`.
 
     Args:
@@ -43,21 +50,31 @@ def load_network(path: str | os.PathLike[str], device: str = "auto") -> Network:
             are read by :func:`load_classifier`. Like any program, a `.pt2` should come from someone
             you trust.
         device: A PyTorch device; `auto` is a GPU if one can be used. Defaults to `auto`.
+        network: As for :func:`load_classifier`.
 
     Raises:
-        CheckpointError: The file cannot be read or was not made by vidpool.
-        ConfigError: The device cannot be used, or a package is missing.
+        CheckpointError: The file cannot be read, was not made by vidpool, or needs ``network``.
+        ConfigError: The device cannot be used, a package is missing, or ``network`` was given for
+            a file that contains its network.
     """
     path = expand_path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    if network is not None and path.suffix in (".onnx", ".pt2"):
+        raise ConfigError(f"{path}: contains its network; leave out network", "network")
     if path.suffix == ".onnx":
         return _load_onnx(path, device)
     device = best_device(device)
     if path.suffix == ".pt2":
         return _load_program(path, device)
-    classifier, class_names, preprocessing = load_classifier(path, device)
-    return Network(lambda clip: classifier(clip).float(), class_names, preprocessing, device)
+    classifier, class_names, preprocessing = load_classifier(path, device, network)
+    return Network(
+        lambda clip: classifier(clip).float(),
+        class_names,
+        preprocessing,
+        device,
+        lambda clip: classifier.features(clip).float(),
+    )
 
 
 def best_device(device: str) -> str:
@@ -68,7 +85,7 @@ def best_device(device: str) -> str:
 
 
 def load_classifier(
-    path: str | os.PathLike[str], device: str = "cpu"
+    path: str | os.PathLike[str], device: str = "cpu", network: nn.Module | None = None
 ) -> tuple[VideoClassifier, list[str], Preprocessing]:
     """Load a classifier in evaluation mode, with its class names and preprocessing.
 
@@ -76,31 +93,37 @@ def load_classifier(
         path: A checkpoint of `vidpool fit` or `vidpool import`, or a `.pth` or `.safetensors` of
             `vidpool export`. A checkpoint with averaged weights gives these.
         device: A PyTorch device for the classifier, see :func:`best_device`. Defaults to the CPU.
+        network: The network of a checkpoint whose classifier was made with a module instead of a
+            name: an instance of its class, which gets the checkpoint's weights.
 
     Raises:
-        CheckpointError: The file cannot be read, or was not made by vidpool.
+        CheckpointError: The file cannot be read, was not made by vidpool, or needs ``network``.
         ConfigError: The device cannot be used.
     """
-    classifier, class_names, preprocessing = restore_classifier(load_checkpoint(path), path)
+    classifier, class_names, preprocessing = restore_classifier(
+        load_checkpoint(path), path, network
+    )
     device = best_device(device)
     try:
         classifier.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used: {error}") from None
+        raise ConfigError(f"device {device!r} cannot be used: {error}", "device") from None
     return classifier, class_names, preprocessing
 
 
 def restore_classifier(
-    checkpoint: dict[str, Any], path: str | os.PathLike[str]
+    checkpoint: dict[str, Any], path: str | os.PathLike[str], network: nn.Module | None = None
 ) -> tuple[VideoClassifier, list[str], Preprocessing]:
     """Return what :func:`load_classifier` returns, from the content of a checkpoint.
 
     Args:
         checkpoint: The content, from :func:`~vidpool.models.weights.load_checkpoint`.
         path: The file, for messages.
+        network: As for :func:`load_classifier`.
 
     Raises:
-        CheckpointError: The checkpoint was not made by vidpool, or does not fit this version.
+        CheckpointError: The checkpoint was not made by vidpool, does not fit this version, or needs
+            ``network``.
     """
     description = checkpoint.get("vidpool")
     if not description or "hyper_parameters" not in checkpoint:
@@ -113,6 +136,15 @@ def restore_classifier(
         for name, value in checkpoint["hyper_parameters"].items()
         if not name.startswith("_")
     }
+    backbone = settings.get("backbone")
+    if network is not None:
+        settings["backbone"] = network
+    elif isinstance(backbone, str) and backbone.startswith(MODULE_PREFIX):
+        raise CheckpointError(
+            f"{path}: its network is of the class {backbone.removeprefix(MODULE_PREFIX)}, and "
+            "checkpoints do not import code; give an instance of the class as network",
+            "network",
+        )
     try:
         classifier = VideoClassifier(**settings)
         if "pytorch-lightning_version" in checkpoint:
@@ -169,7 +201,7 @@ def _load_program(path: Path, device: str) -> Network:
             torch.empty(0, device=device)
             program = move_to_device_pass(program, device)
         except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"device {device!r} cannot be used: {error}") from None
+            raise ConfigError(f"device {device!r} cannot be used: {error}", "device") from None
     return Network(program.module(), class_names, preprocessing, device)
 
 
@@ -186,10 +218,13 @@ def _load_onnx(path: Path, device: str) -> Network:
         elif device != "auto":
             raise ConfigError(
                 f"device {device!r} cannot be used: this onnxruntime has {', '.join(available)}; "
-                "install onnxruntime-gpu in its place"
+                "install onnxruntime-gpu in its place",
+                "device",
             )
     elif device != "cpu":
-        raise ConfigError(f"device {device!r} cannot be used: ONNX files run on cpu or cuda")
+        raise ConfigError(
+            f"device {device!r} cannot be used: ONNX files run on cpu or cuda", "device"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
     options.intra_op_num_threads = torch.get_num_threads()

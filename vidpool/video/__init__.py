@@ -1,6 +1,7 @@
 """Frame-accurate reading of video files by frame number.
 
     with open_video("clip.mp4") as video:
+        frame = video[10]  # uint8, (3, H, W)
         clip = video.frames(range(0, 64, 4), short_side=128)  # uint8, (16, 3, H, W)
 
 Every file that cannot be read raises :class:`vidpool.errors.VideoError`, whose message begins with
@@ -8,8 +9,6 @@ the path.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +31,6 @@ DECODERS: dict[str, type[Video]] = {
 """Values of ``open_video``'s ``decoder``; ``auto`` stands for a frame-accurate one."""
 
 
-@contextmanager
 def open_video(
     path: str | os.PathLike[str],
     decoder: str = "auto",
@@ -40,11 +38,11 @@ def open_video(
     fast: bool = False,
     device: str = "cpu",
     square_pixels: bool = False,
-) -> Iterator[Video]:
-    """Open a video for the length of a ``with`` block.
+) -> Video:
+    """Open a video, usually for the length of a ``with`` block.
 
-    Open, read, leave: the video is to be neither kept nor pickled, and readers that stay open hold
-    much memory.
+    A video that is opened without ``with`` is closed by ``video.close()``. Videos that stay open
+    hold much memory, and cannot be pickled.
 
     Args:
         path: A file on disk, never read as a URL; for ``frames_db`` the folder of a video, which
@@ -62,21 +60,32 @@ def open_video(
             as a player does, so that circles are round. By default frames have the pixels that are
             coded, as with other decoders. For ``auto`` and ``pyav``.
 
-    Yields:
-        The open video. Using it after the block raises ``ValueError``.
+    Returns:
+        The open video, see :class:`~vidpool.video.base.Video`.
 
     Raises:
         ConfigError: No decoder has this name, it is not installed, or it has not these options.
         VideoError: The file is missing, empty, or holds no video that can be opened.
         ValueError: ``length`` is less than 1.
+
+    Examples:
+        >>> import tempfile, torch
+        >>> from vidpool.data.datasets.demo import write_video
+        >>> path = tempfile.mkdtemp() + "/clip.mp4"
+        >>> write_video(path, torch.zeros(60, 48, 64, 3, dtype=torch.uint8), fps=25)
+        >>> with open_video(path) as video:
+        ...     print(video[10].shape, video[::4].shape, video.fps, video.duration)
+        torch.Size([3, 48, 64]) torch.Size([15, 3, 48, 64]) 25.0 2.4
     """
     if length is not None and length < 1:
         raise ValueError(f"{path}: a video has at least 1 frame, not {length}")
     if decoder not in DECODERS:
-        raise ConfigError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
-    for option, value in (("fast decoding", fast), ("square_pixels", square_pixels)):
+        raise ConfigError(
+            f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}", "decoder"
+        )
+    for option, value in (("fast", fast), ("square_pixels", square_pixels)):
         if value and decoder not in ("auto", "pyav"):
-            raise ConfigError(f"{option} is for decoder 'auto' or 'pyav', not {decoder!r}")
+            raise ConfigError(f"{option} is for decoder 'auto' or 'pyav', not {decoder!r}", option)
     kind = DECODERS[decoder]
     # os.path, unlike pathlib, takes a path that cannot be for one that is not
     if decoder == "auto" and os.path.isfile(os.path.join(path, "frames.db")):  # noqa: PTH113, PTH118
@@ -88,9 +97,9 @@ def open_video(
         options = {"fast": fast, "square_pixels": square_pixels}
     if device != "cpu":
         if kind is not TorchCodecVideo:
-            raise ConfigError(f"device {device!r} is for decoder 'torchcodec', not {decoder!r}")
+            raise ConfigError(
+                f"device {device!r} is for decoder 'torchcodec', not {decoder!r}", "device"
+            )
         options["device"] = device
     with decoding(Path(path)):
-        video = kind(Path(path), length, **options)
-    with closing(video):
-        yield video
+        return kind(Path(path), length, **options)

@@ -1,18 +1,18 @@
-"""The interface of all decoders, and what they share."""
+"""Videos as sequences of frames, and what all decoders share."""
 
-import math
 import operator
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidpool.errors import ConfigError, VideoError, VidpoolError
+from vidpool.errors import ConfigError, VideoError
+from vidpool.video.metadata import VideoMetadata, decoding
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
@@ -23,43 +23,13 @@ VIDEO_SUFFIXES = (
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Suffixes of image files, in lower case."""
 
-INSTANT = 1e-6
-"""Seconds by which times may differ and be the same: 0.3 is a little less than 3/10."""
 
-
-class Times(Protocol):
-    """When the frames of a video are shown, in seconds from the moment the first one is."""
-
-    def begun_before(self, seconds: float) -> int:
-        """Return how many frames are first shown before a time within the video."""
-
-    def duration(self, length: int) -> float:
-        """Return for how long the first ``length`` frames are shown."""
-
-
-@dataclass(frozen=True)
-class EvenTimes:
-    """Frames at a constant rate.
-
-    Attributes:
-        rate: Frames per second.
-    """
-
-    rate: float
-
-    def begun_before(self, seconds: float) -> int:
-        """Return how many frames are first shown before a time."""
-        return math.ceil(seconds * self.rate)
-
-    def duration(self, length: int) -> float:
-        """Return for how long ``length`` frames are shown."""
-        return length / self.rate
-
-
-class Video(ABC):
+class Video(VideoMetadata):
     """One open video file; :func:`vidpool.video.open_video` makes them.
 
-    Frames are numbered from 0 in the order in which a player shows them.
+    Frames are numbered from 0 in the order in which a player shows them. A video is a sequence of
+    frames: it has a length, can be indexed and iterated over. It closes at the end of a ``with``
+    block, or with :meth:`close`; using it afterwards raises ``ValueError``.
 
     Args:
         path: The file.
@@ -70,82 +40,79 @@ class Video(ABC):
 
     Attributes:
         path: The file.
+
+    Examples:
+        >>> import tempfile, torch
+        >>> from vidpool.data.datasets.demo import write_video
+        >>> from vidpool.video import open_video
+        >>> path = tempfile.mkdtemp() + "/clip.mp4"
+        >>> write_video(path, torch.zeros(30, 48, 64, 3, dtype=torch.uint8), fps=10)
+        >>> video = open_video(path)
+        >>> len(video), video.fps, video.duration
+        (30, 10.0, 3.0)
+        >>> video.width, video.height, video.codec, video.rotation
+        (64, 48, 'h264', 0)
+        >>> video[-1].shape, video[::4].shape, video[[1, 5, 3]].shape
+        (torch.Size([3, 48, 64]), torch.Size([8, 3, 48, 64]), torch.Size([3, 3, 48, 64]))
+        >>> video.times[:4].tolist()
+        [0.0, 0.1, 0.2, 0.3]
+        >>> sum(1 for frame in video)
+        30
+        >>> video.frames(video.span(1.0, 1.5), short_side=24).shape
+        torch.Size([5, 3, 24, 32])
+        >>> video.close()
     """
 
-    def __init__(self, path: Path, length: int | None = None) -> None:
-        self.path = path
-        self._known_length = length
-        self._closed = False
-
-    def __len__(self) -> int:
-        """Return the number of frames that decode; at least 1.
-
-        Raises:
-            VideoError: No frame decodes.
-            ValueError: The video is closed.
-        """
-        self._require_open()
-        with decoding(self.path):
-            return self._count()
-
-    @property
-    def fps(self) -> float:
-        """Frames per second, on average where the frame rate varies.
-
-        Raises:
-            VideoError: The file does not say.
-            ValueError: The video is closed.
-        """
-        self._require_open()
-        with decoding(self.path):
-            return self._average_rate()
-
-    @property
-    def cut_from(self) -> int | None:
-        """Frames that a file had before it was cut short; ``None`` where none are known to be lost.
-
-        PyAV tells it, of MP4 and AVI.
-
-        Raises:
-            VideoError: No frame decodes.
-            ValueError: The video is closed.
-        """
-        self._require_open()
-        return None
-
-    def span(self, start: float, end: float) -> range:
-        """Return the numbers of the frames shown within ``[start, end)``.
-
-        They are found by their time stamps where those can be trusted, so that a variable frame
-        rate does no harm, and elsewhere by the average rate.
+    def __getitem__(self, key: "int | slice | Sequence[int] | Tensor") -> Tensor:
+        """Decode one frame, or several.
 
         Args:
-            start: Seconds from the moment at which the first frame is shown.
-            end: Seconds, more than ``start``; may lie beyond the end of the video.
+            key: A frame number; a slice; or frame numbers in any order, repeated or not, as a list,
+                a range, or an integer tensor or array of one dimension. Negative numbers count from
+                the end.
 
         Returns:
-            Numbers of successive frames, at least one, the first of them on the screen at
-            ``start``.
+            uint8 RGB: of a number the frame (3, H, W), else the frames (T, 3, H, W). An empty slice
+            or list gives an empty tensor (0, 3, H, W).
 
         Raises:
-            VideoError: The video ends before ``start``, or does not say its frame rate.
-            ValueError: ``start`` is negative, ``end`` is not more than ``start``, or the video is
-                closed.
+            IndexError: There is no such frame; the message gives the number of frames.
+            TypeError: The key is of another type.
+            VideoError: A frame cannot be decoded.
+            ValueError: The video is closed.
         """
         self._require_open()
-        if not 0 <= start < end:
-            raise ValueError(f"{self.path}: no frames lie within {start} s and {end} s")
-        with decoding(self.path):
-            length = self._count()
-            times = self._times()
-            if times is None:
-                times = EvenTimes(self._average_rate())
-            duration = times.duration(length)
-            if start > duration - INSTANT:
-                raise VideoError(f"{self.path}: ends at {duration:.3f} s, before {start} s")
-            first = min(times.begun_before(start + INSTANT), length) - 1
-            stop = length if end > duration else min(times.begun_before(end - INSTANT), length)
-            return range(first, max(stop, first + 1))
+        length = len(self)
+        if isinstance(key, slice):
+            return self._clip(range(length)[key])
+        single = not isinstance(key, list | range) and getattr(key, "ndim", 0) == 0
+        numbers = [_frame_number(index) for index in ([key] if single else key)]  # type: ignore[union-attr]
+        for number in numbers:
+            if not -length <= number < length:
+                raise self._no_frame(number, length)
+        clip = self._clip([number % length for number in numbers])
+        return clip[0] if single else clip
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Decode all frames in order, one at a time: :meth:`stream` without scaling."""
+        return self.stream()
+
+    def __repr__(self) -> str:
+        """Return what is known of the video; this may decode it to count its frames."""
+        parts = [repr(str(self.path))]
+        if self._closed:
+            parts.append("closed")
+        else:
+            for describe in (
+                lambda: f"{len(self)} frames",
+                lambda: f"{self.width}x{self.height}",
+                lambda: f"{self.fps:.2f} fps",
+                lambda: f"{self.duration:.2f} s",
+                lambda: self.codec,
+            ):
+                with suppress(VideoError):
+                    parts.append(describe() or "unknown codec")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def frames(self, indices: Iterable[int], short_side: int | None = None) -> Tensor:
         """Decode the frames with these numbers.
@@ -169,19 +136,18 @@ class Video(ABC):
         wanted = [operator.index(index) for index in indices]
         if not wanted:
             raise ValueError(f"{self.path}: no frame indices were given")
-        if short_side is not None and short_side < 1:
-            raise ConfigError(f"short_side must be at least 1, not {short_side}")
+        _check_short_side(short_side)
         length = len(self)
         for index in wanted:
             if not 0 <= index < length:
-                raise IndexError(f"{self.path}: no frame {index}; the video has {length} frames")
+                raise self._no_frame(index, length)
         places: dict[int, list[int]] = {}
         for place, index in enumerate(wanted):
             places.setdefault(index, []).append(place)
         distinct = sorted(places)
         clip: Tensor | None = None
         with decoding(self.path):
-            for index, picture in zip(distinct, self._decode(distinct, short_side), strict=True):
+            for index, picture in zip(distinct, self._read(distinct, short_side), strict=True):
                 picture = picture.permute(2, 0, 1)
                 if clip is None:
                     clip = picture.new_empty(len(wanted), *picture.shape)
@@ -191,7 +157,9 @@ class Video(ABC):
         return clip
 
     def stream(self, short_side: int | None = None) -> Iterator[Tensor]:
-        """Decode all frames in order, one at a time.
+        """Decode all frames in order, one at a time; ``for frame in video`` does it unscaled.
+
+        Other frames may be read while it runs; it then decodes again from the last key frame.
 
         Args:
             short_side: As in :meth:`frames`.
@@ -201,80 +169,48 @@ class Video(ABC):
 
         Raises:
             VideoError: A frame cannot be decoded.
+            ConfigError: ``short_side`` is less than 1.
             ValueError: The video is closed.
         """
-        self._require_open()
-        indices = list(range(len(self)))
-        with decoding(self.path):
-            for picture in self._decode(indices, short_side):
+        _check_short_side(short_side)
+        number, length = 0, len(self)
+        while number < length:
+            with decoding(self.path):
+                pictures = iter(self._read(list(range(number, length)), short_side))
+            reads = self._reads
+            while number < length and reads == self._reads:
+                self._require_open()
+                with decoding(self.path):
+                    picture = next(pictures)
                 yield picture.permute(2, 0, 1)
+                number += 1
 
-    def close(self) -> None:
-        """Close the file; closing twice does no harm."""
-        if not self._closed:
-            self._closed = True
-            self._release()
+    def _clip(self, numbers: Sequence[int]) -> Tensor:
+        return self.frames(numbers) if numbers else self.frames([0])[:0]
 
-    def _require_known_length(self, length: int) -> int:
-        """Return the length, or raise ``VideoError`` if another one was known beforehand."""
-        if self._known_length not in (None, length):
-            raise VideoError(
-                f"{self.path}: {self._known_length} frames are expected of it, but it holds "
-                f"{length}: has it changed since they were counted?"
-            )
-        return length
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ValueError(f"{self.path}: the video is closed")
-
-    @abstractmethod
-    def _count(self) -> int:
-        """Return how many frames decode, or raise ``VideoError`` where none does."""
-
-    @abstractmethod
-    def _average_rate(self) -> float:
-        """Return frames per second, or raise ``VideoError``."""
-
-    @abstractmethod
-    def _times(self) -> "Times | None":
-        """Return when frames are shown, or ``None`` where only the average rate tells."""
-
-    @abstractmethod
-    def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
-        """Decode frames.
-
-        Args:
-            indices: At least one valid frame number, ascending and distinct.
-            short_side: As in :meth:`frames`.
-
-        Returns:
-            One uint8 tensor of shape ``(H, W, 3)`` per index, in their order, all of one size.
-        """
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Close what the decoder holds open."""
+    def _no_frame(self, number: int, length: int) -> IndexError:
+        return IndexError(f"{self.path}: no frame {number}; the video has {length} frames")
 
 
-@contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Raise a ``VideoError`` for whatever a decoder raises.
-
-    What a decoder makes of a damaged or unusual file is not limited to its documented errors.
-
-    Args:
-        path: The file that is decoded.
+def _frame_number(index: Any) -> int:
+    """Return a frame number as an int.
 
     Raises:
-        VideoError: Any exception was raised within the block that is not vidpool's own.
+        TypeError: It is none, or a truth value: masks are not supported.
     """
+    if isinstance(index, bool | np.bool_) or getattr(index, "dtype", None) == torch.bool:
+        raise TypeError("frames are chosen by number, not by truth values")
     try:
-        yield
-    except VidpoolError:
-        raise
-    except Exception as error:
-        raise VideoError(f"{path}: cannot be decoded ({type(error).__name__}: {error})") from error
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(
+            f"frames are chosen by an int, a slice or a list of ints, not by {type(index).__name__}"
+        ) from None
+
+
+def _check_short_side(short_side: int | None) -> None:
+    if short_side is not None and short_side < 1:
+        raise ConfigError(f"short_side must be at least 1, not {short_side}", "short_side")
 
 
 def require_file(path: Path) -> None:

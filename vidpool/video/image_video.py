@@ -1,4 +1,4 @@
-"""Videos stored as images: a folder of JPEG frames in a database, and single image files."""
+"""Videos of images: JPEG frames in a database, single image files, and frames in memory."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from av.packet import Packet
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from vidpool.errors import VideoError
+from vidpool.errors import ConfigError, VideoError
 from vidpool.video.base import Video, require_file, resize, scaled_size
 from vidpool.video.pyav_video import Converter
 
@@ -63,6 +63,13 @@ class FramesDbVideo(Video):
 
     def _times(self) -> None:
         return None
+
+    def _codec(self) -> str:
+        return "mjpeg"
+
+    def _rotation(self) -> int:
+        _ = self._frame_size  # the tag comes with a decoded frame
+        return self._converter.rotation
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         pictures = self._pictures(indices)
@@ -174,6 +181,12 @@ class ImageFileVideo(Video):
     def _times(self) -> None:
         return None
 
+    def _codec(self) -> str | None:
+        return (self._image.format or "").lower() or None
+
+    def _rotation(self) -> int:
+        return 0  # the orientation tag is ignored
+
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         assert indices == [0]
         try:
@@ -185,3 +198,51 @@ class ImageFileVideo(Video):
 
     def _release(self) -> None:
         self._image.close()
+
+
+class TensorVideo(Video):
+    """Frames in memory, scaled as PyAV scales those of a file.
+
+    Args:
+        frames: uint8 RGB frames (T, 3, H, W) with T at least 1.
+
+    Raises:
+        TypeError: The frames are not uint8.
+        ConfigError: The frames have another shape.
+    """
+
+    def __init__(self, frames: Tensor) -> None:
+        super().__init__(Path("<tensor>"))
+        if frames.dtype != torch.uint8:
+            raise TypeError(f"frames must be uint8 in [0, 255], not {frames.dtype}")
+        if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+            raise ConfigError(
+                f"frames must be of shape (T, 3, H, W), not {tuple(frames.shape)}", "frames"
+            )
+        self._frames = frames.detach().cpu()
+        self._converter = Converter(self.path)
+
+    def _count(self) -> int:
+        return len(self._frames)
+
+    def _average_rate(self) -> float:
+        raise VideoError(f"{self.path}: frames in memory have no frame rate")
+
+    def _times(self) -> None:
+        return None
+
+    def _codec(self) -> None:
+        return None
+
+    def _rotation(self) -> int:
+        return 0
+
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
+        height, width = self._frames.shape[2:]
+        size = scaled_size(height, width, short_side)
+        for index in indices:
+            pixels = self._frames[index].permute(1, 2, 0).contiguous().numpy()
+            yield self._converter.convert(index, av.VideoFrame.from_ndarray(pixels), size)
+
+    def _release(self) -> None:
+        del self._frames

@@ -1,7 +1,8 @@
 """Decoding with decord and torchcodec, and a warning where they return wrong frames."""
 
 import warnings
-from collections.abc import Iterable
+from abc import abstractmethod
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from torch import Tensor
 from vidpool.errors import ConfigError, VideoError
 from vidpool.video.base import Video, require_file, resize
 from vidpool.video.pyav_source import Source
-from vidpool.video.pyav_table import StampTimes, read_table
+from vidpool.video.pyav_table import read_table
+from vidpool.video.pyav_video import PyAVVideo
+from vidpool.video.times import StampTimes
 
 AVI = "AVI with B-frames"
 AVI_KEYS = "AVI with B-frames and several key frames"
@@ -29,10 +32,40 @@ WRONG: dict[str, set[str]] = {
 Measured with numbered frames, decord 0.6 and torchcodec 0.17, the latter in its exact mode.
 """
 
+FRAMES_AT_ONCE = 64
+"""Most frames that are decoded in one call, which bounds the memory."""
+
 _warned: set[tuple[str, str]] = set()
 
 
-class DecordVideo(Video):
+class BatchVideo(Video):
+    """A video whose decoder decodes many frames in one call; PyAV reads the file's metadata."""
+
+    @abstractmethod
+    def _decode_batch(self, indices: list[int]) -> Tensor:
+        """Return the frames with ascending and distinct numbers, uint8 (T, 3, H, W)."""
+
+    def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
+        for first in range(0, len(indices), FRAMES_AT_ONCE):
+            frames = self._decode_batch(indices[first : first + FRAMES_AT_ONCE])
+            yield from resize(frames, short_side).permute(0, 2, 3, 1)
+
+    def _times(self) -> StampTimes | None:
+        # decord's own are in float32, and those of AVI files are far off
+        with closing(Source(self.path)) as source:
+            table = read_table(source)
+        return table.times if table else None
+
+    def _codec(self) -> str:
+        with closing(Source(self.path)) as source:
+            return source.codec_name
+
+    def _rotation(self) -> int | None:
+        with PyAVVideo(self.path) as video:
+            return video.rotation
+
+
+class DecordVideo(BatchVideo):
     """A video read by decord 0.6, for comparison and to reproduce results of other projects.
 
     It finds frames by seeking, and on some kinds of file it silently returns wrong frames;
@@ -77,13 +110,7 @@ class DecordVideo(Video):
     def _average_rate(self) -> float:
         return float(self._reader.get_avg_fps())
 
-    def _times(self) -> StampTimes | None:
-        # its own are in float32, and those of AVI files are far off
-        with closing(Source(self.path)) as source:
-            table = read_table(source)
-        return table.times if table else None
-
-    def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
+    def _decode_batch(self, indices: list[int]) -> Tensor:
         try:
             batch = self._reader.get_batch(indices)
         except self._failures as error:
@@ -92,13 +119,13 @@ class DecordVideo(Video):
             ) from error
         # another library may have set decord's bridge, which holds for the whole process
         frames = batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
-        return resize(frames.permute(0, 3, 1, 2), short_side).permute(0, 2, 3, 1).unbind()
+        return frames.permute(0, 3, 1, 2)
 
     def _release(self) -> None:
         del self._reader
 
 
-class TorchCodecVideo(Video):
+class TorchCodecVideo(BatchVideo):
     """A video read by torchcodec in its exact mode, in one thread.
 
     It goes by time stamps, so it returns wrong frames of AVI files with B-frames (UCF-101: each is
@@ -139,7 +166,9 @@ class TorchCodecVideo(Video):
             if "Could not load libtorchcodec" in str(error):
                 raise _missing_libraries_error() from error
             if "cuda" in device and "CUDA" in str(error):
-                raise ConfigError(f"torchcodec cannot decode on {device!r}: {error}") from error
+                raise ConfigError(
+                    f"torchcodec cannot decode on {device!r}: {error}", "device"
+                ) from error
             raise VideoError(f"{path}: torchcodec finds no video in it that it can read") from error
 
     def _count(self) -> int:
@@ -151,19 +180,13 @@ class TorchCodecVideo(Video):
             raise VideoError(f"{self.path}: does not say its frame rate")
         return float(rate)
 
-    def _times(self) -> StampTimes | None:
-        with closing(Source(self.path)) as source:
-            table = read_table(source)
-        return table.times if table else None
-
-    def _decode(self, indices: list[int], short_side: int | None) -> Iterable[Tensor]:
+    def _decode_batch(self, indices: list[int]) -> Tensor:
         try:
-            frames = self._decoder.get_frames_at(indices).data
+            return self._decoder.get_frames_at(indices).data
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoError(
                 f"{self.path}: torchcodec cannot decode all of the frames {indices}"
             ) from error
-        return resize(frames, short_side).permute(0, 2, 3, 1).unbind()
 
     def _release(self) -> None:
         del self._decoder

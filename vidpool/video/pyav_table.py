@@ -11,14 +11,14 @@ refresh, H.264 names recovery points after which it takes many pictures until ev
 refreshed. So the bitstream is asked; section numbers are those of the codecs' specifications.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 from av.packet import Packet
 
 from vidpool.video.pyav_source import MP4, Source, has_new_header
+from vidpool.video.times import StampTimes
 
 MATROSKA = "matroska,webm"
 TIMED_CONTAINERS = {MP4, MATROSKA, "mpegts", "flv"}
@@ -37,40 +37,6 @@ HEVC_SLICES = range(32)
 HEVC_KEYS = range(16, 24)
 """IRAP pictures (H.265, 7.4.2.2): BLA, IDR and CRA."""
 AV1_SEQUENCE_HEADER, AV1_FRAME_HEADER, AV1_FRAME = 1, 3, 6
-
-
-@dataclass(frozen=True)
-class StampTimes:
-    """When frames are shown, by their time stamps.
-
-    Attributes:
-        stamps: Time stamp of every frame shown, ascending and distinct.
-        time_base: The unit of time stamps, in seconds.
-        declared_rate: Frames per second as the file declares them.
-    """
-
-    stamps: list[int]
-    time_base: Fraction
-    declared_rate: Fraction | None
-
-    def begun_before(self, seconds: float) -> int:
-        """Return how many frames are first shown before a time, counted from the first one's."""
-        return bisect_left(self.stamps, self.stamps[0] + seconds / self.time_base)
-
-    def duration(self, length: int) -> float:
-        """Return for how many seconds the first ``length`` frames are shown.
-
-        The last of them counts for as long as frames last on average.
-        """
-        shown = (self.stamps[length - 1] - self.stamps[0]) * self.time_base
-        return float(shown + (1 / self.rate if self.rate else 0))
-
-    @property
-    def rate(self) -> Fraction | None:
-        """Frames per second over the whole video, or what is declared for a single frame."""
-        if len(self.stamps) == 1:
-            return self.declared_rate
-        return (len(self.stamps) - 1) / ((self.stamps[-1] - self.stamps[0]) * self.time_base)
 
 
 @dataclass(frozen=True)

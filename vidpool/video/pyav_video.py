@@ -19,7 +19,8 @@ from vidpool.errors import VideoError
 from vidpool.video.base import Video, decoding, require_file, scaled_size
 from vidpool.video.pyav_access import CountedFrames, TabledFrames
 from vidpool.video.pyav_source import Source
-from vidpool.video.pyav_table import FrameTable, StampTimes, read_table
+from vidpool.video.pyav_table import FrameTable, read_table
+from vidpool.video.times import StampTimes
 
 MAX_PIXEL_ASPECT = 16
 """Largest sample aspect ratio that is accepted; headers may be damaged."""
@@ -92,14 +93,20 @@ class PyAVVideo(Video):
         return len(self._access)
 
     def _average_rate(self) -> float:
-        times = self._times()
-        rate = times.rate if times else self._source.declared_rate
+        rate = self._source.declared_rate
         if not rate:
             raise VideoError(f"{self.path}: does not say its frame rate")
         return float(rate)
 
     def _times(self) -> StampTimes | None:
         return self._table.times if self._table else None
+
+    def _codec(self) -> str:
+        return self._source.codec_name
+
+    def _rotation(self) -> int:
+        _ = self._frame_size  # the tag comes with a decoded frame
+        return self._converter.rotation
 
     def _decode(self, indices: list[int], short_side: int | None) -> Iterator[Tensor]:
         # a stream may change its picture size on the way, but a clip has one
@@ -131,6 +138,11 @@ class Converter:
         self._reformatter = VideoReformatter()
         self._matrix: list[int] | None = None
         self._matrix_is_known = False
+
+    @property
+    def rotation(self) -> int:
+        """Degrees by which frames are turned counter-clockwise, once one has been converted."""
+        return matrix_rotation(self._matrix) if self._matrix else 0
 
     def convert(self, index: int, frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
         """Scale a frame, and turn it as the video's rotation tag says.
@@ -182,6 +194,21 @@ def display_matrix(frame: av.VideoFrame) -> list[int] | None:
         return None
     a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
     return [a, b, c, d]
+
+
+def matrix_rotation(matrix: list[int]) -> int:
+    """Return the degrees by which a display matrix turns a picture counter-clockwise.
+
+    Of a matrix that also mirrors, it is the turn after the picture is flipped upside down.
+
+    Returns:
+        0, 90, 180 or 270; angles between the quarter turns go to the nearest, as in
+        :func:`upright`.
+    """
+    a, b, _, _ = matrix
+    if abs(b) > abs(a):
+        return 90 if b < 0 else 270
+    return 180 if a < 0 else 0
 
 
 def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:

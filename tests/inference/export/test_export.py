@@ -204,8 +204,8 @@ def test_a_plain_checkpoint_has_raw_weights_only(narrow, tmp_path):
 
 @pytest.mark.parametrize("wrong", [1e-2, float("nan")])
 def test_a_file_that_computes_something_else_is_not_kept(narrow, tmp_path, monkeypatch, wrong):
-    def load_wrong(path, device):
-        network = load_network(path, device)
+    def load_wrong(path, device, module):
+        network = load_network(path, device, module)
         logits = network.logits
         return Network(
             lambda clip: logits(clip) + wrong, network.class_names, network.preprocessing, device
@@ -238,7 +238,7 @@ def test_a_network_that_fails_on_another_size_is_told(narrow, tmp_path):
     [
         ("x.bin", {}, "x.bin: must end in .pth or .pt for state_dict; .safetensors for"),
         ("x.pth", {"format": "onnx"}, "x.pth: must end in .onnx for onnx"),
-        ("x.onnx", {"format": "caffe"}, "--format must be one of .* got 'caffe'"),
+        ("x.onnx", {"format": "caffe"}, "format must be one of .* got 'caffe'"),
         ("none/x.pth", {}, "none: no such folder"),
         ("x.pth", {"tolerance": 0.0}, "tolerance must be positive, got 0"),
         ("x.pth", {"tolerance": float("nan")}, "tolerance must be positive, got nan"),

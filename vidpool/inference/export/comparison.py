@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.inference.loading import Network
+from vidpool.inference.loading import MODULE_PREFIX, Network
 from vidpool.models import model_info
 
 
@@ -49,7 +49,8 @@ def compare(
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"{path}: the exported network fails on clips of shape {shape} ({reason}); "
-                "nothing was written; --fixed_size may help"
+                "nothing was written; fixed_size may help",
+                "fixed_size",
             ) from error
         logits.append(expected)
         differences.append((found - expected).abs().max())
@@ -58,8 +59,9 @@ def compare(
     if not difference <= tolerance * max(1.0, largest):
         raise ConfigError(
             f"{path}: the exported network's logits differ by {difference:.1e} from PyTorch's, "
-            f"which reach {largest:.3g}; that is beyond the tolerance {tolerance:g} (--tolerance); "
-            "nothing was written"
+            f"which reach {largest:.3g}; that is beyond the tolerance {tolerance:g}; "
+            "nothing was written",
+            "tolerance",
         )
     return {
         "clips": [list(shape) for shape in shapes],
@@ -85,7 +87,8 @@ def example_shapes(
     if set("THW") <= set(fixed):
         return shapes
     shares = (3 / 4, 3 / 4, 5 / 8)
-    smallest = (1, *model_info(name).smallest)[-3:]  # pictures have no T
+    of_class = name.startswith(MODULE_PREFIX)  # about which nothing is known
+    smallest = (1, 1, 1) if of_class else (1, *model_info(name).smallest)[-3:]  # pictures have no T
     other = [
         size if axis in fixed else max(least, int(size * share) | 1)
         for axis, size, share, least in zip("THW", clip, shares, smallest, strict=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
+from vidpool.inference.loading import MODULE_PREFIX
 from vidpool.models import model_info
 from vidpool.ops import reference
 from vidpool.ops.geometry import Window
@@ -39,7 +40,13 @@ _LARGE = (48, 160, 192)
 
 
 def known_limits(name: str) -> Limits:
-    """Return the limits of a network of :func:`vidpool.models.list_models`."""
+    """Return the limits of a network.
+
+    Args:
+        name: One of :func:`vidpool.models.list_models`, or a class that none are known of.
+    """
+    if name.startswith(MODULE_PREFIX):
+        return Limits()
     if model_info(name).fixed:
         return Limits("THW", "the network takes this size only")
     if model_info(name).modality == "image":

@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +16,20 @@ from typing import Any, Literal, get_args
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import vidpool
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import atomic_write, check_output, write_json
 from vidpool.inference.export.comparison import compare, example_shapes
 from vidpool.inference.export.tracing import ImageModelOfClips, Limits, known_limits, trace
-from vidpool.inference.loading import EXTRA_FILE, load_network, need_onnx, restore_classifier
+from vidpool.inference.loading import (
+    EXTRA_FILE,
+    MODULE_PREFIX,
+    load_network,
+    need_onnx,
+    restore_classifier,
+)
 from vidpool.models import model_info
 from vidpool.models.weights import DESCRIPTION, load_checkpoint
 from vidpool.train.network import ARCHITECTURE
@@ -56,6 +64,7 @@ def export(
     ckpt_path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    network: nn.Module | None = None,
     format: str | None = None,
     weights: Weights = "averaged",
     fixed_size: bool = False,
@@ -78,6 +87,7 @@ def export(
         ckpt_path: A checkpoint of `vidpool fit` or `vidpool import`, or a `.pth` or
             `.safetensors` of this function.
         out: The file; `out` with `.json` behind is the manifest.
+        network: As for :func:`~vidpool.inference.loading.load_classifier`; it is copied.
         format: One of `FORMATS`; by default what the suffix of `out` says.
         weights: `averaged` takes those where the checkpoint has any, `raw` those that were trained.
         fixed_size: Keep T, H and W in programs as the checkpoint's clips have them.
@@ -97,18 +107,20 @@ def export(
     check_output(out, overwrite, FORMATS[format])
     check_output(manifest_path, overwrite, (".json",))
     if not tolerance > 0:
-        raise ConfigError(f"tolerance must be positive, got {tolerance}")
+        raise ConfigError(f"tolerance must be positive, got {tolerance}", "tolerance")
     if weights not in get_args(Weights):
-        raise ConfigError(f"weights must be one of {get_args(Weights)}, got {weights!r}")
+        raise ConfigError(f"weights must be one of {get_args(Weights)}, got {weights!r}", "weights")
     if format == "onnx":
         need_onnx()
     progress("reading the checkpoint")
     checkpoint = load_checkpoint(ckpt_path)
     taken = _choose(checkpoint, weights, ckpt_path)
-    classifier, class_names, preprocessing = restore_classifier(checkpoint, ckpt_path)
-    network = classifier.model.float().to(memory_format=torch.contiguous_format)
-    network.requires_grad_(False)
-    clip_network = ImageModelOfClips(network) if classifier.is_image_model else network
+    classifier, class_names, preprocessing = restore_classifier(
+        checkpoint, ckpt_path, deepcopy(network)
+    )
+    model = classifier.model.float().to(memory_format=torch.contiguous_format)
+    model.requires_grad_(False)
+    clip_network = ImageModelOfClips(model) if classifier.is_image_model else model
     name = str(classifier.hparams["backbone"])
     channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
     clip = (preprocessing.frames, preprocessing.crop, preprocessing.crop)
@@ -119,7 +131,9 @@ def export(
         program, limits = trace(
             clip_network, example_shapes(name, channels, clip, limits.fixed), limits
         )
-    elif model_info(name).modality == "video" and not model_info(name).fixed:
+    elif name.startswith(MODULE_PREFIX) or not (
+        classifier.is_image_model or model_info(name).fixed
+    ):
         limits = Limits()
     sizes = zip("NTHW", (1, *clip), strict=True)
     n, *rest = (size if axis in limits.fixed else axis for axis, size in sizes)
@@ -144,16 +158,18 @@ def export(
     with atomic_write(out) as part, atomic_write(manifest_path) as note:
         progress(f"writing {format}")
         if format == "safetensors":
-            state = {key: value.contiguous() for key, value in network.state_dict().items()}
+            state = {key: value.contiguous() for key, value in model.state_dict().items()}
             save_file(state, part, metadata={DESCRIPTION: json.dumps(content)})
         elif program is None:
-            torch.save({"state_dict": network.state_dict(), **content}, part)
+            torch.save({"state_dict": model.state_dict(), **content}, part)
         elif format == "torch_export":
             _save_program(program, part, content)
         else:
             _save_onnx(program, part, content)
         progress("checking the file's logits")
         shapes = example_shapes(name, channels, clip, limits.fixed)
+        # programs contain their network
+        exported = load_network(part, "cpu", deepcopy(network) if program is None else None)
         manifest = {
             "file": out.name,
             "format": format,
@@ -161,7 +177,7 @@ def export(
             "sha256": _sha256(part),
             "model": content["hyper_parameters"],
             **content[DESCRIPTION],
-            "check": compare(clip_network, load_network(part, "cpu"), shapes, tolerance, out),
+            "check": compare(clip_network, exported, shapes, tolerance, out),
         }
         write_json(note, manifest)
     return Exported(out, manifest_path, manifest)
@@ -174,12 +190,12 @@ def _format(out: Path, format: str | None) -> str:
         ConfigError: The format is unknown, or the suffix belongs to another.
     """
     if format is not None and format not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {format!r}", "format")
     found = next((name for name, suffixes in FORMATS.items() if out.suffix in suffixes), None)
     if found is None or format not in (None, found):
         formats = {format: FORMATS[format]} if format else FORMATS
         endings = "; ".join(f"{' or '.join(ends)} for {name}" for name, ends in formats.items())
-        raise ConfigError(f"{out}: must end in {endings}")
+        raise ConfigError(f"{out}: must end in {endings}", "out")
     return found
 
 
@@ -191,7 +207,9 @@ def _choose(checkpoint: dict[str, Any], weights: Weights, path: str | os.PathLik
     raw = checkpoint.get("current_model_state")
     saved = (checkpoint.get(DESCRIPTION) or {}).get("weights")
     if weights == "raw" and saved == "averaged":
-        raise CheckpointError(f"{path}: holds averaged weights alone: export raw ones of the .ckpt")
+        raise CheckpointError(
+            f"{path}: holds averaged weights alone: export raw ones of the .ckpt", "weights"
+        )
     if raw is None:
         return "averaged" if saved == "averaged" else "raw"
     if weights == "raw":
