@@ -27,7 +27,10 @@ POOLING_METHODS = {
     "power": PoolingMethod(
         (pooling.PowerAvgPool1d, pooling.PowerAvgPool2d, pooling.PowerAvgPool3d)
     ),
-    "lp": PoolingMethod((pooling.LpPool1d, pooling.LpPool2d, pooling.LpPool3d), "optional"),
+    "lp": PoolingMethod(
+        (pooling.LearnedNormPool1d, pooling.LearnedNormPool2d, pooling.LearnedNormPool3d),
+        "optional",
+    ),
     "gated": PoolingMethod(
         (pooling.GatedPool1d, pooling.GatedPool2d, pooling.GatedPool3d), "optional"
     ),
