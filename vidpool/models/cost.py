@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpool.errors import ConfigError
 from vidpool.nn.functional import find_calls
 from vidpool.nn.registry import pooled_dimensions
-from vidpool.nn.swap import skip_reason
+from vidpool.nn.selection import skip_reason
 
 aten = torch.ops.aten
 
