@@ -6,9 +6,7 @@ The forward pass runs on the meta device, so it takes neither time nor memory fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
+from vidpool.models.common import meta_copy
 from vidpool.nn.functional import find_calls
 from vidpool.nn.registry import pooled_dimensions
 from vidpool.nn.selection import skip_reason
@@ -107,7 +106,7 @@ def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Co
     }
     # PyTorch 2.11 decomposes operators whose overload has no formula
     overloads = {operator.default: formula for operator, formula in formulas.items()}
-    empty = _meta_copy(model)
+    empty = meta_copy(model)
     recurrent_layers = _shorten_recurrent_layers(empty)
     counter = FlopCounterMode(display=False, custom_mapping=formulas | overloads)
     with counter:
@@ -151,7 +150,7 @@ def values_per_channel(model: nn.Module, size: Sequence[int], channels: int = 3)
     def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         counts.append(prod(inputs[0].shape[2:]))
 
-    empty = _meta_copy(model)
+    empty = meta_copy(model)
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.training:
             empty.get_submodule(name).register_forward_pre_hook(count)
@@ -173,7 +172,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     Raises:
         ConfigError: If the network does not accept this size.
     """
-    empty = _meta_copy(model)
+    empty = meta_copy(model)
     layers = {name: module for name, module in empty.named_modules() if _is_pooling(module)}
     calls = find_calls(empty)
     for block in dict.fromkeys(call.block for call in calls.values()):
@@ -236,14 +235,21 @@ def _shorten_recurrent_layers(model: nn.Module) -> dict[str, _RecurrentLayer]:
     }
 
 
-def _meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the meta device in evaluation mode."""
-    tensors: dict[int, Any] = {}
-    for tensor in chain(model.parameters(), model.buffers()):
-        empty = tensor.detach().to("meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        tensors[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
-    return deepcopy(model, tensors).eval()
+def _forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    time = 1 if self._layer.batch_first and x.dim() == 3 else 0
+    output, state = self._run(x.narrow(time, 0, 1), state)
+    weights = (w for name, w in self._layer.named_parameters() if name.startswith("weight"))
+    self.products += x.shape[:-1].numel() * sum(weight.numel() for weight in weights)
+    return output.new_empty(*x.shape[:-1], output.shape[-1]), state
+
+
+def _shorten_recurrent_layers(model: nn.Module) -> dict[str, _RecurrentLayer]:
+    """Replace the forward pass of each recurrent layer; the counts by name of the layer."""
+    return {
+        name: _RecurrentLayer(module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.RNNBase)
+    }
 
 
 def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:
