@@ -6,8 +6,9 @@ import torchvision
 from torch import nn
 
 from vidpool.errors import ConfigError
-from vidpool.models import create_model, features_of, heads_of
+from vidpool.models import create_model, features_of, heads_of, register_model
 from vidpool.models.heads import check_network
+from vidpool.train.classifier import VideoClassifier
 
 
 class Net(nn.Module):
@@ -174,3 +175,18 @@ def test_the_check_leaves_the_network_as_it_is():
     check_network(model, 5, "own", CLIP.shape)
     assert model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_the_head_of_a_users_network_is_its_classifier_in_training():
+    @register_model
+    def net(num_classes):
+        return Net(num_classes)
+
+    rates = VideoClassifier("net", num_classes=4, pooling=None, backbone_lr=0.1).lr_scales
+    assert {name for name, rate in rates.items() if rate == 1} == {"fc.weight", "fc.bias"}
+    assert rates["gate.weight"] == rates["body.weight"] == 0.1
+    decayed = VideoClassifier("net", num_classes=4, pooling=None, layer_decay=0.5).lr_scales
+    assert [decayed[f"{name}.weight"] for name in ("gate", "body", "fc")] == [0.25, 0.5, 1]
+    frozen = VideoClassifier("net", num_classes=4, pooling=None, freeze=["backbone"]).model
+    trained = [name for name, parameter in frozen.named_parameters() if parameter.requires_grad]
+    assert trained == ["fc.weight", "fc.bias"]

@@ -235,23 +235,6 @@ def _shorten_recurrent_layers(model: nn.Module) -> dict[str, _RecurrentLayer]:
     }
 
 
-def _forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    time = 1 if self._layer.batch_first and x.dim() == 3 else 0
-    output, state = self._run(x.narrow(time, 0, 1), state)
-    weights = (w for name, w in self._layer.named_parameters() if name.startswith("weight"))
-    self.products += x.shape[:-1].numel() * sum(weight.numel() for weight in weights)
-    return output.new_empty(*x.shape[:-1], output.shape[-1]), state
-
-
-def _shorten_recurrent_layers(model: nn.Module) -> dict[str, _RecurrentLayer]:
-    """Replace the forward pass of each recurrent layer; the counts by name of the layer."""
-    return {
-        name: _RecurrentLayer(module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.RNNBase)
-    }
-
-
 def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:
     """Run a forward pass of a model on the meta device."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
