@@ -59,6 +59,10 @@ def test_an_option_without_a_default_is_named():
     [
         (lambda classes: Net(num_classes=classes), "'net': <lambda> does not take num_classes"),
         (lambda num_classes, /: Net(num_classes=num_classes), "does not take num_classes"),
+        (
+            lambda num_classes, pooling: Net(pooling, num_classes=num_classes),
+            "'net' cannot have the option pooling: create_model has",
+        ),
         (5, "'net': 5 is no function or class"),
     ],
 )

@@ -11,7 +11,7 @@ from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.nn import POOLING_METHODS, SoftPool2d, pooling, register_pooling, swap_pooling
-from vidpool.nn.registry import find_factory, overrides_forward, pooled_dimensions
+from vidpool.nn.registry import overrides_forward, pooled_dimensions
 
 
 class MinPool2d(nn.MaxPool2d):
@@ -63,7 +63,7 @@ def test_all_layers_are_registered():
 def test_channels_are_what_the_layers_take(name):
     for ndim, cls in POOLING_METHODS[name].layers.items():
         assert cls.__name__.endswith(f"{ndim}d")
-        factory = find_factory(name, ndim)
+        factory = POOLING_METHODS[name].factory(ndim)
         channels = inspect.signature(cls).parameters.get("channels")
         if channels is None:
             assert factory.channels == "none"
@@ -168,13 +168,14 @@ def test_swap_takes_functions():
         (lambda size: nn.MaxPool2d(size), "does not take the argument kernel_size and stride"),
         (dict, "dict is not a pooling layer: it is no torch.nn.Module"),
         (3, "3 is neither a class nor a function"),
-        (nn.MaxPool3d, "MaxPool3d pools 3 dimensions, not 2"),
+        (nn.MaxPool3d, "pooling 'MaxPool3d' has no 2D layer, only 3D$"),
     ],
 )
 def test_what_is_no_pooling_is_an_error_and_the_model_stays(to, message):
     model = nn.Sequential(nn.MaxPool2d(2))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         swap_pooling(model, to=to)
+    assert caught.value.argument == "to"
     assert type(model[0]) is nn.MaxPool2d
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vidpool.analysis.images import read_image
 from vidpool.errors import ConfigError, DataError
-from vidpool.nn.registry import find_factory
+from vidpool.nn.registry import find_method
 
 LEARNED = ("lp", "gated", "dpp", "lip", "ordinal", "lift")
 """Methods with parameters, which have their initial values until they are trained."""
@@ -49,7 +49,7 @@ def make_pooling_layer(method: str, kernel_size: int, dimensions: int, seed: int
     Raises:
         ConfigError: The method is unknown, or does not support this kernel size.
     """
-    factory = find_factory(method, dimensions)
+    factory = find_method(method).factory(dimensions)
     if kernel_size < 1:
         raise ConfigError(f"a window has at least 1 pixel, got k = {kernel_size}")
     options: dict[str, Any] = {} if factory.channels == "none" else {"channels": 3}

@@ -35,7 +35,7 @@ from vidpool.bench.timing import (
     warm_up,
 )
 from vidpool.figures import GREY, ORANGE
-from vidpool.nn.registry import POOLING_METHODS, find_factory
+from vidpool.nn.registry import POOLING_METHODS, find_method
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -168,7 +168,7 @@ def make_layer(method: str, case: Case) -> nn.Module:
         ConfigError: The method cannot pool with this window.
         RuntimeError: Likewise.
     """
-    factory = find_factory(method, len(case.shape) - 2)
+    factory = find_method(method).factory(len(case.shape) - 2)
     window = case.window
     options: dict[str, Any] = {
         "kernel_size": window.kernel_size,

@@ -29,7 +29,8 @@ class ModelBuilder:
         function: The function or class.
 
     Raises:
-        ConfigError: If it cannot be called, or does not take `num_classes` as a keyword argument.
+        ConfigError: If it cannot be called, does not take `num_classes` as a keyword argument, or
+            has an option with the name of another argument of `create_model`.
     """
 
     def __init__(self, model: str, function: Callable[..., nn.Module]) -> None:
@@ -52,6 +53,13 @@ class ModelBuilder:
             self._takes_others = False
         self.options = {parameter.name: parameter.annotation for parameter in parameters}
         """Annotations of the options by name."""
+        reserved = [name for name in ("name", "pooling", "pooling_options") if name in self.options]
+        if reserved:
+            raise ConfigError(
+                f"model {model!r} cannot have the option {' and '.join(reserved)}: create_model "
+                "has an argument of that name",
+                argument="builder",
+            )
         self._required = [each.name for each in parameters if each.default is each.empty]
         if "num_classes" not in self.options and not self._takes_others:
             raise ConfigError(

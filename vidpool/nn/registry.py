@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from torch import nn
@@ -34,7 +35,8 @@ class PoolingFactory:
 
     def __init__(self, build: Callable[..., nn.Module]) -> None:
         self.build = build
-        self.name = getattr(build, "__name__", None) or repr(build)
+        named = build.func if isinstance(build, partial) else build
+        self.name = getattr(named, "__name__", None) or repr(build)
         if isinstance(build, type) and not issubclass(build, nn.Module):
             raise ConfigError(f"{self.name} is not a pooling layer: it is no torch.nn.Module")
         if not callable(build):
@@ -124,9 +126,10 @@ class PoolingMethod(NamedTuple):
         """
         if ndim not in self.factories:
             present = " and ".join(f"{known}D" for known in self.factories)
+            hint = f": register one with register_pooling({self.name!r}, pool{ndim}d=…)"
             raise ConfigError(
-                f"pooling {self.name!r} has no {ndim}D layer, only {present}: register one with "
-                f"register_pooling({self.name!r}, pool{ndim}d=…)"
+                f"pooling {self.name!r} has no {ndim}D layer, only {present}"
+                f"{hint if self.name in POOLING_METHODS else ''}"
             )
         return self.factories[ndim]
 
@@ -287,30 +290,28 @@ _register_own("ordinal", pooling.OrdinalPool1d, pooling.OrdinalPool2d, pooling.O
 _register_own("lift", pooling.LiftPool1d, pooling.LiftPool2d, pooling.LiftPool3d)
 
 
-def find_factory(pooling: str | Callable[..., nn.Module], ndim: int) -> PoolingFactory:
-    """Return what makes the layers of a pooling method for a number of dimensions.
+def find_method(pooling: str | Callable[..., nn.Module]) -> PoolingMethod:
+    """Return a registered pooling method, or one that consists of a single class or function.
 
     Args:
         pooling: Name of a registered method, or a class or function that makes layers; see
             :func:`register_pooling`.
-        ndim: Number of pooled dimensions.
 
     Raises:
-        ConfigError: If the name is unknown (the message lists all names), if the method has no
-            layer for this number of dimensions, or if the class or function does not meet the
-            protocol.
+        ConfigError: If the name is unknown (the message lists all names), or if the class or
+            function does not meet the protocol.
     """
     if isinstance(pooling, str):
         if pooling not in POOLING_METHODS:
             names = ", ".join(POOLING_METHODS)
             raise ConfigError(f"unknown pooling {pooling!r}: choose from {names}")
-        return POOLING_METHODS[pooling].factory(ndim)
+        return POOLING_METHODS[pooling]
     factory = PoolingFactory(pooling)
+    dimensions: tuple[int, ...] = (1, 2, 3)
     if isinstance(pooling, type):
-        known = next((known for known, cls in _classes() if issubclass(pooling, cls)), ndim)
-        if known != ndim:
-            raise ConfigError(f"{factory.name} pools {known} dimensions, not {ndim}")
-    return factory
+        known = {ndim for ndim, cls in _classes() if issubclass(pooling, cls)}
+        dimensions = tuple(sorted(known)) or dimensions
+    return PoolingMethod(factory.name, dict.fromkeys(dimensions, factory), Origin.of(pooling))
 
 
 def pooled_dimensions(layer: nn.Module) -> int:

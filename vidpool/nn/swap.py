@@ -14,7 +14,8 @@ from vidpool.nn.channels import find_channels
 from vidpool.nn.functional import Call
 from vidpool.nn.registry import (
     PoolingFactory,
-    find_factory,
+    PoolingMethod,
+    find_method,
     overrides_forward,
     pooled_dimensions,
 )
@@ -130,6 +131,10 @@ def swap_pooling(
         ...     return torch.nn.LPPool2d(2, kernel_size, stride)
         >>> _ = swap_pooling(torch.nn.Sequential(torch.nn.MaxPool2d(2)), to=strided)
     """
+    try:
+        method = find_method(to)
+    except ConfigError as error:
+        raise ConfigError(str(error), "to") from error
     if geometry not in get_args(Geometry):
         raise ConfigError(
             f"unknown geometry {geometry!r}: choose from {', '.join(get_args(Geometry))}",
@@ -152,7 +157,7 @@ def swap_pooling(
             "'keep'",
             argument="geometry",
         )
-    factories = {layer: _find_factory(to, name, layer) for name, layer in selected}
+    factories = {layer: _find_factory(method, name, layer) for name, layer in selected}
     with _installed([calls[layer] for _, layer in selected if layer in calls]):
         counts = _channels(model, selected, factories, channels, example)
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
@@ -185,12 +190,10 @@ def _installed(calls: list[Call]) -> Iterator[None]:
         raise
 
 
-def _find_factory(
-    to: str | Callable[..., nn.Module], name: str, layer: nn.Module
-) -> PoolingFactory:
+def _find_factory(method: PoolingMethod, name: str, layer: nn.Module) -> PoolingFactory:
     """Return what makes the layers that replace a layer."""
     try:
-        return find_factory(to, pooled_dimensions(layer))
+        return method.factory(pooled_dimensions(layer))
     except ConfigError as error:
         raise ConfigError(f"{name} ({type(layer).__name__}): {error}", "to") from error
 
@@ -267,5 +270,6 @@ def _equivalent(
         new = factory(**_geometry(layer) | options)
     except (ConfigError, RuntimeError) as error:  # the geometry is not supported
         argument = getattr(error, "argument", None)
+        argument = argument if argument in options else "to"
         raise ConfigError(f"{described}: {error}", argument) from error
     return new.train(layer.training)
