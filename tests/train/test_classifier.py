@@ -43,7 +43,7 @@ def test_state_dict_holds_the_network_alone():
         ({"label_smoothing": 1.0}, r"label_smoothing must lie within \[0, 1\), got 1"),
         ({"dropout": 1.5}, "dropout"),
         ({"pooling": "hip"}, "unknown pooling 'hip'"),
-        ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a model.pooling"),
+        ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a pooling"),
         ({"backbone_options": {"width": 8}}, "give width as model.width"),
         ({"backbone_options": {"in_channels": "3"}}, "in_channels must be a whole number.* '3'"),
         ({"backbone_options": {"gradient_checkpointing": True}}, "as model.gradient_checkpointing"),
@@ -67,7 +67,9 @@ def test_any_video_network_with_any_pooling():
     )
     assert network(clip).shape == (2, 5)
     assert network.model.gradient_checkpointing
-    with pytest.raises(ConfigError, match=r"torchvision/r3d_18.*null keeps the network's own"):
+    with pytest.raises(
+        ConfigError, match=r"torchvision/r3d_18.*pooling=None keeps the network's own"
+    ):
         VideoClassifier("torchvision/r3d_18", num_classes=5)
     plain = VideoClassifier("torchvision/r3d_18", num_classes=5, pooling=None)
     assert plain(clip[:, :3]).shape == (2, 5)

@@ -5,8 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
-from vidpool.models import create_model, model_info
-from vidpool.nn import swap_pooling
+from vidpool.models import create_model, model_info, replace_pooling
 
 ARCHITECTURE = (
     "backbone",
@@ -72,22 +71,8 @@ def exchange_pooling(
     Raises:
         ConfigError: The network has no pooling to replace, or an option cannot work.
     """
-    if pooling is None:
-        if options:
-            raise ConfigError(f"model.pooling_options {options} need a model.pooling")
-        return
-    info = model_info(name)
-    small = (64, 64) if info.modality == "image" else (8, 64, 64)
-    size = info.size if info.fixed else map(max, info.smallest, small)
-    example = (1, channels, *size)
-    try:
-        swap_pooling(model, pooling, **({"example": example} | options))
-    except ConfigError as error:
-        raise ConfigError(
-            f"model.pooling {pooling} of {name}: {error}; null keeps the network's own pooling"
-        ) from error
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"model.pooling_options {options}: {error}") from error
+    example = model_info(name).example_shape(channels)
+    replace_pooling(model, pooling, options, name=name, example=example)
 
 
 def compile_network(model: nn.Module, backend: str | None = None) -> None:
