@@ -1,6 +1,7 @@
 """What several packages' tests share."""
 
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ COLOURS = {
     "Yellow": (210, 210, 30),
 }
 TRAIN_GROUPS, TEST_GROUPS = (3, 4, 5), (1, 2)
+REGISTRIES = {"vidpool.nn.registry": "POOLING_METHODS", "vidpool.models.registry": "_MODELS"}
 LISTS = Path(__file__).parents[2] / "shared" / "lists"
 
 
@@ -45,6 +47,21 @@ def pytest_runtest_makereport():
     if told != escape(told):
         report.longrepr = escape(told)
     return report
+
+
+@pytest.fixture(autouse=True)
+def _keep_registries():
+    """Remove what a test registers."""
+    registries = [
+        getattr(sys.modules[module], name)
+        for module, name in REGISTRIES.items()
+        if module in sys.modules
+    ]
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-import vidpool
+from vidpool import __version__
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import atomic_write, check_output, write_json
 from vidpool.inference.export.comparison import compare, example_shapes
@@ -232,7 +232,7 @@ def _metrics(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _versions(format: str) -> dict[str, Any]:
-    versions: dict[str, Any] = {"vidpool": vidpool.__version__, "torch": str(torch.__version__)}
+    versions: dict[str, Any] = {"vidpool": __version__, "torch": str(torch.__version__)}
     if format == "onnx":
         versions |= {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
         versions["onnx_opset"] = OPSET
