@@ -1,6 +1,7 @@
 """``vidpool fit | validate | test``: Lightning's own command line over VideoClassifier."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,24 +15,11 @@ from vidpool.cli.lightning import constructor_errors, instantiate, user_errors
 from vidpool.errors import CheckpointError
 from vidpool.files import expand_path
 from vidpool.models.weights import load_checkpoint
-from vidpool.train.callbacks.console import silence_checkpoint_warnings, silence_noise
+from vidpool.train.callbacks.console import silence_noise
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.network import ARCHITECTURE
-from vidpool.train.run_folder import (
-    find_last_checkpoint,
-    find_requeued_run,
-    keep_metrics,
-    mark_run,
-    new_run_folder,
-    remove_unfinished,
-)
-from vidpool.train.trainer import (
-    default_callbacks,
-    default_loggers,
-    end_with_parent,
-    refuse_on_cpu,
-    with_safe_checkpoints,
-)
+from vidpool.train.run_folder import find_last_checkpoint, find_requeued_run
+from vidpool.train.trainer import end_with_parent, make_trainer
 
 CLI = TypeVar("CLI", bound="VidpoolCLI")
 
@@ -78,12 +66,9 @@ def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
 class VidpoolCLI(LightningCLI):
     """LightningCLI with vidpool's run folders and defaults.
 
-    Logs, checkpoints and settings go to ``<root>/<name>/<verb>_<n>``, a new folder for each run. A
-    requeued SLURM job continues in its folder, from its latest checkpoint.
+    Logs, checkpoints and settings go to ``<root>/<name>/<verb>_<n>``, see
+    :func:`vidpool.train.make_trainer`.
     """
-
-    requeued_folder: Path | None = None
-    """Folder of the run that a requeued job continues."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -145,7 +130,7 @@ class VidpoolCLI(LightningCLI):
         if self.config["subcommand"] == "fit":
             requeued = find_requeued_run(runs, "fit")
             if requeued is not None:
-                self.requeued_folder, settings["ckpt_path"] = requeued[0], str(requeued[1])
+                settings["ckpt_path"] = str(requeued[1])
         if settings.get("ckpt_path") == "last":
             found = find_last_checkpoint(runs)
             rank_zero_info(f"--ckpt_path last: {found or f'no run in {runs} has one yet'}")
@@ -155,8 +140,6 @@ class VidpoolCLI(LightningCLI):
             if self.config["subcommand"] != "fit":
                 raise CheckpointError("--ckpt_path must name the checkpoint to be evaluated")
             return
-        if self.config["subcommand"] == "fit":
-            remove_unfinished(path)
         checkpoint = load_checkpoint(path)
         if self.config["subcommand"] == "fit" and "optimizer_states" not in checkpoint:
             raise CheckpointError(
@@ -169,42 +152,12 @@ class VidpoolCLI(LightningCLI):
                 settings["model"][name] = saved[name]
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Make the trainer, with vidpool's callbacks, loggers and checkpoints."""
-        trainer = self._get(self.config_init, "trainer")
-        training = self.subcommand == "fit"
-        refuse_on_cpu(trainer.accelerator, trainer.precision, trainer.sync_batchnorm)
+        """Make the trainer with :func:`vidpool.train.make_trainer`."""
         run = self._get(self.config, "run")
-        folder = self._prepare_folder(Path(run.root) / run.name)
-        # reports and the config go there without a logger
-        trainer.default_root_dir = trainer.default_root_dir or str(folder)
-        if trainer.logger is None:
-            trainer.logger = default_loggers(run.root, run.name, folder.name)
-        goes_on = f"; it goes on from {self.config_init[self.subcommand].ckpt_path}"
-        rank_zero_info(f"this run's folder: {folder}{goes_on if self.requeued_folder else ''}")
-        silence_checkpoint_warnings(training)
-        trainer.callbacks = default_callbacks(
-            trainer.callbacks,
-            training=training,
-            progress_bar=trainer.enable_progress_bar is not False,
-            model_summary=trainer.enable_model_summary is not False,
-            checkpointing=trainer.enable_checkpointing is not False,
-            validating=trainer.limit_val_batches != 0,
-            save_minutes=run.save_minutes,
-        )
-        if training and trainer.enable_checkpointing is not False:
-            trainer.plugins = with_safe_checkpoints(trainer.plugins)
+        self.trainer_class = partial(make_trainer, **run)
+        self.save_config_kwargs["overwrite"] = True  # by a requeued job, in its folder
         with constructor_errors("Lightning cannot run this"):
             return super().instantiate_trainer(**kwargs)
-
-    def _prepare_folder(self, runs: Path) -> Path:
-        """Return the run's folder: a new one, or that of the run that a requeued job continues."""
-        if self.requeued_folder is not None:
-            keep_metrics(self.requeued_folder)
-            self.save_config_kwargs["overwrite"] = True
-            return self.requeued_folder
-        folder = new_run_folder(runs, str(self.subcommand))
-        mark_run(folder)
-        return folder
 
 
 class ParsedFit(VidpoolCLI):
