@@ -10,11 +10,13 @@ from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
-from vidpool.cli.configs import VideoDataModule, expand_bases, read_surrogates
+from vidpool.cli.arguments import PLUGIN, PLUGIN_HELP
+from vidpool.cli.configs import expand_bases, note_settings, read_surrogates
 from vidpool.cli.lightning import constructor_errors, instantiate, user_errors
-from vidpool.errors import CheckpointError
+from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import expand_path
 from vidpool.models.weights import load_checkpoint
+from vidpool.plugins import loaded_plugins
 from vidpool.train.callbacks.console import silence_noise
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.network import ARCHITECTURE
@@ -28,12 +30,14 @@ DESCRIPTIONS = {
     "validate": "Accuracy on the validation videos, one view each.",
     "test": "Accuracy on the test videos, averaged over several views each.",
 }
+EPILOG = f"{PLUGIN} MODULE or {PLUGIN} FILE.py: {PLUGIN_HELP}."
 
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run one of Lightning's verbs; see :class:`VidpoolCLI`."""
     # distributed training starts its other processes with this command line
-    sys.argv = [sys.argv[0], verb, *arguments]
+    plugins = (part for plugin in loaded_plugins() for part in (PLUGIN, plugin))
+    sys.argv = [sys.argv[0], verb, *plugins, *arguments]
     end_with_parent()
     silence_noise()
     with user_errors():
@@ -51,12 +55,12 @@ def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
     read_surrogates()
     return cls(
         VideoClassifier,
-        VideoDataModule,
+        pl.LightningDataModule,
         subclass_mode_data=True,
         seed_everything_default=1,
         auto_configure_optimizers=False,
         parser_kwargs={
-            name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
+            name: {"usage": usage % name, "description": DESCRIPTIONS[name], "epilog": EPILOG}
             for name in cls.subcommands()
         },
         args=[verb, *expand_bases(arguments)],
@@ -102,13 +106,16 @@ class VidpoolCLI(LightningCLI):
         """Link the number of classes to the data in training; evaluation has the checkpoint's."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
-            parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+            parser.link_arguments(
+                "data", "model.num_classes", compute_fn=_count_classes, apply_on="instantiate"
+            )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args`` without Lightning's warning that ``sys.argv`` differs."""
         self.config = parser.parse_args(args)
         settings = self.config[self.config["subcommand"]]
+        note_settings(settings)
         for section, name in ((settings.run, "root"), (settings, "ckpt_path")):
             if section.get(name) is not None:
                 section[name] = str(expand_path(section[name]))
@@ -160,6 +167,21 @@ class VidpoolCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
 
 
+def _count_classes(data: Any) -> int:
+    """Return the number of classes of a datamodule.
+
+    Raises:
+        ConfigError: It does not tell.
+    """
+    count = getattr(data, "num_classes", None)
+    if not isinstance(count, int):
+        raise ConfigError(
+            f"{type(data).__name__} needs an attribute num_classes, the number of classes, to be "
+            f"trained on here, got {count!r}"
+        )
+    return count
+
+
 class ParsedFit(VidpoolCLI):
     """A parsed command line of ``vidpool fit``, which is not run."""
 
@@ -173,10 +195,10 @@ class ParsedFit(VidpoolCLI):
         """Return all settings, by section."""
         return self.config["fit"].as_dict()
 
-    def datamodule(self) -> VideoDataModule:
+    def datamodule(self) -> pl.LightningDataModule:
         """Make the datamodule of the settings."""
         parser = LightningArgumentParser()
-        parser.add_lightning_class_args(VideoDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True)
         return parser.instantiate_classes(Namespace(data=self.config["fit"]["data"])).data
 
     def _set_seed(self) -> None:

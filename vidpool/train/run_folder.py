@@ -151,8 +151,8 @@ def new_run_folder(parent: Path, verb: str) -> Path:
             number += 1
     except OSError as error:
         raise ConfigError(
-            f"{parent}: the run's folder cannot be made here ({error.strerror}); set root to a "
-            "folder that can be written to",
+            f"{parent}: the run's folder cannot be made here ({error.strerror}); set the "
+            "root of the runs to a folder that can be written to",
             argument="root",
         ) from error
 
