@@ -89,8 +89,8 @@ class _Recipe:
         data, model = settings["data"].get("init_args") or {}, settings["model"]
         if not {"frames", "stride", "crop", "batch_size"} <= data.keys():
             raise ConfigError(
-                f"{settings['data']['class_path']}: a schedule needs a datamodule with the arguments "
-                "frames, stride, crop and batch_size, such as those of vidpool"
+                f"{settings['data']['class_path']}: a schedule needs a datamodule with the "
+                "arguments frames, stride, crop and batch_size, such as those of vidpool"
             )
         self.shape = ClipShape(data["frames"], data["stride"], data["crop"]).check()
         self.recipe_epochs = settings["trainer"]["max_epochs"]

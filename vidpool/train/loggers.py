@@ -1,6 +1,7 @@
 """Loggers that write to the folder of a trainer's current run."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -26,6 +27,11 @@ class RunLogger(Logger):
     def version(self) -> str:
         """The name of the run's folder; empty before the first run."""
         return "" if self._run_folder.path is None else self._run_folder.path.name
+
+    @property
+    def root_dir(self) -> str:
+        """The folder of the folders of runs."""
+        return str(Path(self.log_dir).parent)
 
     @property
     def log_dir(self) -> str:

@@ -143,32 +143,44 @@ class Trainer(pl.Trainer):
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
 
     def validate(
-        self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **further: Any
+        self,
+        model: pl.LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: pl.LightningDataModule | None = None,
+        weights_only: bool | None = None,
     ) -> Any:
         """Validate in a new folder; the arguments are those of ``pl.Trainer.validate``."""
         with self._begin_run("validate", ckpt_path) as path:
-            return super().validate(model, dataloaders, path, **further)
+            return super().validate(model, dataloaders, path, verbose, datamodule, weights_only)
 
     def test(
-        self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **further: Any
+        self,
+        model: pl.LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: pl.LightningDataModule | None = None,
+        weights_only: bool | None = None,
     ) -> Any:
         """Test in a new folder; the arguments are those of ``pl.Trainer.test``."""
         with self._begin_run("test", ckpt_path) as path:
-            return super().test(model, dataloaders, path, **further)
+            return super().test(model, dataloaders, path, verbose, datamodule, weights_only)
 
     def predict(
         self,
-        model: Any = None,
+        model: pl.LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: pl.LightningDataModule | None = None,
         return_predictions: bool | None = None,
-        ckpt_path: Any = None,
-        **further: Any,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
     ) -> Any:
         """Predict; the arguments are those of ``pl.Trainer.predict``."""
         with self._begin_run("predict", ckpt_path) as path:
             return super().predict(
-                model, dataloaders, datamodule, return_predictions, path, **further
+                model, dataloaders, datamodule, return_predictions, path, weights_only
             )
 
     @contextmanager
@@ -198,7 +210,7 @@ class Trainer(pl.Trainer):
         ]
         with warnings.catch_warnings():
             silence_checkpoint_warnings(training=verb == "fit")
-            yield ckpt_path
+            yield None if ckpt_path is None else str(ckpt_path)
 
 
 def default_callbacks(
