@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ import yaml
 from vidpool import plugins
 from vidpool.cli import VERBS, main
 from vidpool.cli.arguments import forget_options, note_options, option_of, take_plugins
+from vidpool.cli.training import _count_classes
 from vidpool.errors import ConfigError
 from vidpool.models import registry
 
@@ -113,7 +115,12 @@ def test_processes_that_are_started_load_it_too(recipe, plugin):
 def test_a_datamodule_without_classes_is_told(plugin, capsys):
     command = ["fit", "--plugin", str(plugin), "--data", "WithoutClasses"]
     assert main([*command, "--trainer.accelerator", "cpu"]) == 1
-    assert "WithoutClasses needs an attribute num_classes" in capsys.readouterr().err
+    assert "WithoutClasses needs the attribute num_classes" in capsys.readouterr().err
+
+
+def test_classes_are_counted_by_number_or_names():
+    assert _count_classes(SimpleNamespace(num_classes=3, class_names=None)) == 3
+    assert _count_classes(SimpleNamespace(class_names=("a", "b"))) == 2
 
 
 def test_a_plugin_that_is_not_there_is_one_line(recipe, capsys):

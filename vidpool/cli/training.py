@@ -171,15 +171,16 @@ def _count_classes(data: Any) -> int:
     """Return the number of classes of a datamodule.
 
     Raises:
-        ConfigError: It does not tell.
+        ConfigError: The datamodule has neither ``num_classes`` nor ``class_names``.
     """
     count = getattr(data, "num_classes", None)
-    if not isinstance(count, int):
+    names = getattr(data, "class_names", None)
+    if count is None and names is None:
         raise ConfigError(
-            f"{type(data).__name__} needs an attribute num_classes, the number of classes, to be "
-            f"trained on here, got {count!r}"
+            f"{type(data).__name__} needs the attribute num_classes, the number of classes, or "
+            "class_names"
         )
-    return count
+    return len(names or ()) if count is None else int(count)
 
 
 class ParsedFit(VidpoolCLI):
