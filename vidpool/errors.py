@@ -51,13 +51,17 @@ class CheckpointError(VidpoolError):
 
 
 class StoppedError(VidpoolError):
-    """A run was told to stop, and did; the message says how to go on with it.
+    """A run was told to stop, and did; the message says how to resume.
 
     Args:
-        message: For the user.
+        reason: Why and where the run stopped.
         signal: The signal's number.
+        checkpoint: The checkpoint to resume from; None if there is none.
     """
 
-    def __init__(self, message: str, signal: int) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, signal: int, checkpoint: str | None = None) -> None:
+        resume = "" if checkpoint is None else f"; resume with ckpt_path={checkpoint!r}"
+        super().__init__(reason + resume)
+        self.reason = reason
         self.signal = signal
+        self.checkpoint = checkpoint

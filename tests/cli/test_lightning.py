@@ -71,7 +71,7 @@ def test_missing_packages_are_told_from_faults():
 def test_a_run_root_that_cannot_be_made_is_one_line(recipe, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert fit(recipe, "--run.root", str(tmp_path / "file")) == 1
-    assert re.search(r"error: \S+file/tiny: .*set run.root to a folder", capsys.readouterr().err)
+    assert re.search(r"error: \S+file/tiny: .*set the root of the runs", capsys.readouterr().err)
 
 
 def test_an_unknown_monitor_is_a_warning_then_one_line(recipe, capsys):

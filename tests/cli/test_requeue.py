@@ -131,7 +131,7 @@ def test_a_requeued_job_goes_on_in_its_folder(long, processes):
 
     _finish(_job(long, processes, 4711))
     assert sorted(path.name for path in Path("runs/tiny").iterdir()) == ["fit_0"]
-    assert "fit_0; it goes on from runs/tiny/fit_0/hpc_ckpt_1.ckpt" in Path("rank0.log").read_text()
+    assert "fit_0; it resumes from runs/tiny/fit_0/hpc_ckpt_1.ckpt" in Path("rank0.log").read_text()
     _finish(_job(long, processes, 4712, "--run.name", "whole"))
     whole, resumed = (
         torch.load(f"runs/{name}/fit_0/checkpoints/last.ckpt", weights_only=True)

@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vidpool import __version__
-from vidpool.cli.arguments import Parser, run_subcommand
+from vidpool.cli.arguments import (
+    Parser,
+    forget_options,
+    option_of,
+    run_subcommand,
+    take_plugins,
+)
 from vidpool.errors import StoppedError, VidpoolError
+from vidpool.plugins import load_installed_plugins, load_plugin
 
 
 class Verb(NamedTuple):
@@ -22,7 +29,10 @@ class Verb(NamedTuple):
 
     description: str
     module: str = ""
-    """Module with ``main(verb, arguments)``, or with all subcommands; empty if each has its own."""
+    """Module with ``main(verb, arguments)``, or with a function ``add_WHAT`` for each subcommand.
+
+    Empty if each subcommand has its own module, with ``add_parser``.
+    """
     subcommands: tuple[str, ...] = ()
     """Names of the subcommands. That of ``vidpool show pooling`` is in ``show_pooling.py``."""
 
@@ -75,21 +85,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"vidpool {__version__}")
     parser.add_argument("verb", choices=VERBS, metavar="VERB", help=argparse.SUPPRESS)
+    try:
+        plugins, arguments = take_plugins(arguments)
+    except VidpoolError as error:
+        parser.error(str(error))
     verb: str = parser.parse_args(arguments[:1]).verb
     arguments = [_expand_tilde(argument) for argument in arguments]
+    forget_options()
     try:
+        load_installed_plugins()
+        for plugin in plugins:
+            load_plugin(plugin)
         return _run(verb, arguments[1:])
     except KeyboardInterrupt:
         print(f"vidpool {verb}: interrupted", file=sys.stderr)
         return 130
     except StoppedError as stop:
-        print(f"vidpool {verb}: {stop}", file=sys.stderr)
+        resume = "" if stop.checkpoint is None else f"; resume with --ckpt_path {stop.checkpoint}"
+        print(f"vidpool {verb}: {stop.reason}{resume}", file=sys.stderr)
         return 128 + stop.signal  # as shells have it
     except Exception as error:
-        message = user_message(error)
-        if message is None or os.environ.get("VIDPOOL_TRACEBACK"):
+        cause = user_error(error)
+        if cause is None or os.environ.get("VIDPOOL_TRACEBACK"):
             raise
+        message = user_message(cause)
         print(f"vidpool {verb}: error: {message}", file=sys.stderr)
+        option = option_of(cause.argument)
+        if option is not None and option not in message:
+            print(f"  option: {option}", file=sys.stderr)
         return 1
 
 
@@ -97,8 +120,12 @@ def _run(verb: str, arguments: list[str]) -> int:
     """Run a verb and return its exit status."""
     description, module, subcommands = VERBS[verb]
     if subcommands:
-        modules = {name: f"{__name__}.{module or f'{verb}_{name}'}" for name in subcommands}
-        return run_subcommand(verb, description, modules, arguments)
+        places = {
+            name: f"{module}:add_{name}" if module else f"{verb}_{name}:add_parser"
+            for name in subcommands
+        }
+        places = {name: f"{__name__}.{place}" for name, place in places.items()}
+        return run_subcommand(verb, description, places, arguments)
     run: Callable[[str, list[str]], int] = import_module(f"{__name__}.{module}").main
     return run(verb, arguments)
 
@@ -111,17 +138,20 @@ def _expand_tilde(argument: str) -> str:
     return argument
 
 
-def user_message(error: BaseException | None) -> str | None:
-    """Return the message of an error of vidpool, or of one that it was raised from; None for a bug.
+def user_error(error: BaseException | None) -> VidpoolError | None:
+    """Return an error of vidpool, or the one that an error was raised from; None for a bug.
 
     jsonargparse wraps errors of the classes that it makes in its own errors.
     """
     while error is not None and not isinstance(error, VidpoolError):
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if error is None:
-        return None
+    return error
+
+
+def user_message(error: VidpoolError) -> str:
+    """Return the message of an error, without the traceback that a loader process adds."""
     text = str(error)
-    if text.startswith("Caught "):  # a loader process put its traceback before the words
+    if text.startswith("Caught "):
         marker = f"{type(error).__name__}: "
         text = text[text.rindex(marker) + len(marker) :].strip()
     return text

@@ -15,13 +15,33 @@ from vidpool.files import check_output, expand_path
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
 LARGEST_SEED = 2**32 - 1
 """The largest seed that NumPy and scikit-learn take, as well as PyTorch."""
+DATA_HELP = "`--config FILE` and `--data.OPTION VALUE` as `vidpool fit` takes them"
+PLUGIN = "--plugin"
+PLUGIN_HELP = (
+    "import a module, or a file that ends in .py, whose networks, pooling layers, datamodules and "
+    "other classes can be named here; may be repeated"
+)
+
+_options: dict[str, set[str]] = {}
+"""Options of the command that runs, by the dotted name of their argument."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that takes no abbreviations and prints errors in one line."""
+    """An argparse parser that takes no abbreviations and prints errors in one line.
+
+    Its help lists ``--plugin``, which :func:`take_plugins` has removed from the command line.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        self.add_argument(PLUGIN, metavar="PLUGIN", default=argparse.SUPPRESS, help=PLUGIN_HELP)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        """Add an argument, and note its option for :func:`option_of`."""
+        action = super().add_argument(*args, **kwargs)
+        if action.option_strings:
+            note_options({action.dest: action.option_strings[-1]})
+        return action
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with status 2."""
@@ -48,19 +68,79 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(arguments)}{hint}")
 
 
+def take_plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the values of all ``--plugin`` options, and the other arguments.
+
+    Raises:
+        ConfigError: The last ``--plugin`` has no value.
+    """
+    plugins: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option != PLUGIN:
+            others.append(argument)
+            continue
+        plugin = value if equals else next(rest, None)
+        if not plugin:
+            raise ConfigError(f"{PLUGIN} needs the name of a module or the path of a file")
+        plugins.append(plugin)
+    return plugins, others
+
+
+def note_options(options: Mapping[str, str]) -> None:
+    """Note options of the command that runs, for :func:`option_of`.
+
+    Args:
+        options: Options by the dotted name of their argument, such as ``--model.lr`` by
+            ``model.lr``.
+    """
+    for name, option in options.items():
+        _options.setdefault(name, set()).add(option)
+
+
+def forget_options() -> None:
+    """Forget the options of the command that ran before."""
+    _options.clear()
+
+
+def option_of(argument: str | None) -> str | None:
+    """Return the option of the running command that sets an argument of the library.
+
+    That is the option of this name, such as ``--clips`` for ``clips``, or else the option whose
+    name ends with it, such as ``--model.init_from`` for ``init_from``. Of several, the one with the
+    fewest dots counts.
+
+    Returns:
+        None if there is no such option, or if several are equally short.
+    """
+    if argument is None:
+        return None
+    found = [
+        (name.count("."), option)
+        for name, options in _options.items()
+        if name == argument or name.endswith(f".{argument}")
+        for option in options
+    ]
+    fewest = min((dots for dots, _ in found), default=0)
+    shortest = {option for dots, option in found if dots == fewest}
+    return shortest.pop() if len(shortest) == 1 else None
+
+
 def run_subcommand(
-    verb: str, description: str, modules: Mapping[str, str], arguments: Sequence[str]
+    verb: str, description: str, places: Mapping[str, str], arguments: Sequence[str]
 ) -> int:
     """Run a verb with subcommands, ``vidpool VERB WHAT``.
 
     Args:
         verb: The verb.
         description: Description of the verb in its help.
-        modules: Modules of the subcommands by name. Each has ``add_parser``, which takes argparse's
-            subparsers, adds those of the module and sets the defaults ``run``, a function of the
-            parsed arguments that returns the exit status, and ``takes_data=True`` if it also takes
-            ``--config`` and ``--data.…``. Such a function finds these in ``args.rest``. The whole
-            command is in ``args.command``.
+        places: By the name of a subcommand the function that adds its parser, as
+            ``module:function``. The function takes argparse's subparsers. It sets the defaults
+            ``run``, a function of the parsed arguments that returns the exit status, and
+            ``takes_data=True`` if it also takes ``--config`` and ``--data.…``. Such a function
+            finds these in ``args.rest``. The whole command is in ``args.command``.
         arguments: Command line after the verb.
 
     Returns:
@@ -72,9 +152,10 @@ def run_subcommand(
         epilog=f"`vidpool {verb} WHAT --help` lists the options of a subcommand.",
     )
     subparsers = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    named = [name for name in arguments[:1] if name in modules]
-    for module in dict.fromkeys(modules[name] for name in named or modules):
-        import_module(module).add_parser(subparsers)
+    named = [name for name in arguments[:1] if name in places]
+    for name in named or places:
+        module, _, function = places[name].partition(":")
+        getattr(import_module(module), function)(subparsers)
     args, rest = parser.parse_known_args(arguments)
     subparser: Parser = subparsers.choices[args.what]
     if "takes_data" in args:  # what is left is for jsonargparse

@@ -21,8 +21,8 @@ from vidpool.bench.data import (
     measure_loading,
 )
 from vidpool.bench.timing import describe_machine
-from vidpool.cli.arguments import add_output, check_at_least, results_file
-from vidpool.cli.configs import DATA_HELP, make_datamodule
+from vidpool.cli.arguments import DATA_HELP, add_output, check_at_least, results_file
+from vidpool.cli.configs import make_datamodule
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import TrainingClips

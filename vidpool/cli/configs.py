@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 
+from vidpool.cli.arguments import note_options
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.datasets.hacs_kinetics import HACSDataModule, Kinetics700DataModule
 from vidpool.data.datasets.ucf101 import UCF101DataModule
@@ -41,7 +42,6 @@ DATAMODULES: tuple[type[VideoDataModule], ...] = (
 
 CONFIG_OPTIONS = ("-c", "--config")
 SUFFIX = ".yaml"
-DATA_HELP = "`--config FILE` and `--data.OPTION VALUE` as `vidpool fit` takes them"
 _SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _load_other = get_loader("yaml")
 
@@ -204,7 +204,17 @@ def _parse(command: str, arguments: list[str]) -> tuple[ArgumentParser, Namespac
     settings = parser.parse_args(expand_bases(arguments, section="data"))
     if settings.get("data") is None:
         raise missing
+    note_settings(settings)
     return parser, settings
+
+
+def note_settings(settings: Namespace) -> None:
+    """Note the options of parsed settings, so that errors can name them.
+
+    Settings of the class of a section, such as ``data.init_args.root``, are typed ``--data.root``.
+    """
+    names = (name.replace(".init_args.", ".") for name in settings.keys(branches=True))
+    note_options({name: f"--{name}" for name in names})
 
 
 def load_yaml(text: str) -> Any:

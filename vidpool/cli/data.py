@@ -1,39 +1,27 @@
-"""``vidpool data``: generate, check, prepare and shard data sets."""
+"""``vidpool data``: generate, check, prepare and shard data sets.
+
+Each function imports what it needs, so that a subcommand and its help wait for nothing else.
+"""
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
-from vidpool.cli.arguments import add_num_workers, add_seed, check_at_least
-from vidpool.cli.configs import DATA_HELP, make_datamodule
-from vidpool.data.datasets.demo import make_demo
-from vidpool.data.listed import ListedDataModule
-from vidpool.data.parallel import usable_cpus
-from vidpool.data.prepare.check import PROBLEMS, CheckedData, check_data
-from vidpool.data.prepare.check_report import repeat_warnings, write_report
-from vidpool.data.prepare.journal import RECORDS
-from vidpool.data.prepare.transcode import PrepareSettings, prepare
-from vidpool.data.shards.writer import make_shards
+from vidpool.cli.arguments import DATA_HELP, add_num_workers, add_seed, check_at_least
 from vidpool.errors import ConfigError
 from vidpool.files import printable
-from vidpool.results import wide_console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vidpool.data.prepare.check import CheckedData
 
 MAX_NAMED = 20  # bad files that are printed
 
 
-def add_parser(what: Any) -> None:
-    """Add the subcommands of ``vidpool data``."""
-    _add_demo(what)
-    _add_check(what)
-    _add_prepare(what)
-    _add_shard(what)
-
-
-def _add_demo(what: Any) -> None:
+def add_demo(what: Any) -> None:
+    """Add the parser of ``vidpool data demo``."""
     parser = what.add_parser(
         "demo",
         help="generate a data set of eight classes that only motion tells apart",
@@ -60,12 +48,15 @@ def run_demo(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: An option cannot work, or the folder holds something else.
     """
+    from vidpool.data.datasets.demo import make_demo
+
     root = make_demo(args.output, args.clips_per_group, args.seed, args.num_workers)
     print(f"the demo data set is complete: {root}")
     return 0
 
 
-def _add_check(what: Any) -> None:
+def add_check(what: Any) -> None:
+    """Add the parser of ``vidpool data check``."""
     parser = what.add_parser(
         "check",
         help="find missing, broken and short videos; writes the index that training uses",
@@ -93,6 +84,14 @@ def run_check(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         DataError: The data are not where the settings say, or the folder is another data set's.
     """
+    from vidpool.cli.configs import make_datamodule
+    from vidpool.data.listed import ListedDataModule
+    from vidpool.data.parallel import usable_cpus
+    from vidpool.data.prepare.check import check_data
+    from vidpool.data.prepare.check_report import repeat_warnings, write_report
+    from vidpool.data.prepare.journal import RECORDS
+    from vidpool.results import wide_console
+
     check_at_least(args, 1, "num_workers")
     data = make_datamodule("data check", args.rest)
     if not isinstance(data, ListedDataModule):
@@ -121,8 +120,13 @@ def run_check(args: argparse.Namespace) -> int:
     return 0
 
 
-def _overview(checked: CheckedData) -> Table:
+def _overview(checked: "CheckedData") -> "Table":
     """Return a table of the videos and problems of each split."""
+    from rich import box
+    from rich.table import Table
+
+    from vidpool.data.prepare.check import PROBLEMS
+
     table = Table(box=box.SIMPLE_HEAD, caption=f"{checked.read:,} files were read by this run")
     for name in ("split", "classes", "listed", "found", *PROBLEMS):
         narrow = len(name) < 11  # the longer names have a space to be broken at
@@ -136,7 +140,10 @@ def _overview(checked: CheckedData) -> Table:
     return table
 
 
-def _add_prepare(what: Any) -> None:
+def add_prepare(what: Any) -> None:
+    """Add the parser of ``vidpool data prepare``."""
+    from vidpool.data.prepare.transcode import PrepareSettings
+
     parser = what.add_parser(
         "prepare",
         help="transcode a tree of videos so that they are fast to read",
@@ -187,6 +194,8 @@ def run_prepare(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         DataError: There are no videos.
     """
+    from vidpool.data.prepare.transcode import PrepareSettings, prepare
+
     settings = PrepareSettings(args.short_side, args.fps, args.gop)
     report = prepare(args.source, args.target, settings, args.num_workers, args.shard)
     print(f"{args.target}: {report.made} videos prepared, {report.kept} were there already")
@@ -215,7 +224,8 @@ def _part(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def _add_shard(what: Any) -> None:
+def add_shard(what: Any) -> None:
+    """Add the parser of ``vidpool data shard``."""
     parser = what.add_parser(
         "shard",
         help="write webdataset tar shards of a data set, for clusters",
@@ -243,6 +253,10 @@ def run_shard(args: argparse.Namespace) -> int:
         ConfigError: An option cannot work.
         DataError: The data are not where the settings say.
     """
+    from vidpool.cli.configs import make_datamodule
+    from vidpool.data.listed import ListedDataModule
+    from vidpool.data.shards.writer import make_shards
+
     data = make_datamodule("data shard", args.rest)
     if not isinstance(data, ListedDataModule):
         raise ConfigError(f"{type(data).__name__} has no files to be put into shards")

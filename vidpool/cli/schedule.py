@@ -86,7 +86,12 @@ class _Recipe:
     """The schedule and the learning rate that follow from the settings of ``vidpool fit``."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        data, model = settings["data"]["init_args"], settings["model"]
+        data, model = settings["data"].get("init_args") or {}, settings["model"]
+        if not {"frames", "stride", "crop", "batch_size"} <= data.keys():
+            raise ConfigError(
+                f"{settings['data']['class_path']}: a schedule needs a datamodule with the "
+                "arguments frames, stride, crop and batch_size, such as those of vidpool"
+            )
         self.shape = ClipShape(data["frames"], data["stride"], data["crop"]).check()
         self.recipe_epochs = settings["trainer"]["max_epochs"]
         if self.recipe_epochs is None or self.recipe_epochs < 1:

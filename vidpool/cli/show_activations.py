@@ -24,6 +24,7 @@ from vidpool.analysis.activations import (
 from vidpool.analysis.examples import choose_videos
 from vidpool.analysis.layers import find_layers
 from vidpool.cli.arguments import (
+    DATA_HELP,
     add_checkpoint,
     add_device,
     add_seed,
@@ -31,7 +32,7 @@ from vidpool.cli.arguments import (
     class_index,
     new_file,
 )
-from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, make_datamodule
+from vidpool.cli.configs import add_config, data_arguments, make_datamodule
 from vidpool.data.datasets.demo import write_video
 from vidpool.data.parallel import counting_bar
 from vidpool.data.views import Preprocessing

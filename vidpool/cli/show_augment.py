@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from vidpool.cli.arguments import PICTURES, add_seed, new_file
-from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, parse_data
+from vidpool.cli.arguments import DATA_HELP, PICTURES, add_seed, new_file
+from vidpool.cli.configs import add_config, data_arguments, parse_data
 from vidpool.data.schedule import ClipShape
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.transforms.contact_sheet import augmentation_sheet

@@ -5,6 +5,7 @@ from typing import Any
 
 from vidpool.analysis.examples import choose_videos
 from vidpool.cli.arguments import (
+    DATA_HELP,
     add_checkpoint,
     add_device,
     add_seed,
@@ -12,7 +13,7 @@ from vidpool.cli.arguments import (
     class_index,
     new_file,
 )
-from vidpool.cli.configs import DATA_HELP, add_config, data_arguments, make_datamodule
+from vidpool.cli.configs import add_config, data_arguments, make_datamodule
 from vidpool.data.parallel import counting_bar
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import load_classifier

@@ -1,6 +1,7 @@
 """``vidpool fit | validate | test``: Lightning's own command line over VideoClassifier."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,29 +10,18 @@ from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
-from vidpool.cli.configs import VideoDataModule, expand_bases, read_surrogates
+from vidpool.cli.arguments import PLUGIN, PLUGIN_HELP
+from vidpool.cli.configs import expand_bases, note_settings, read_surrogates
 from vidpool.cli.lightning import constructor_errors, instantiate, user_errors
-from vidpool.errors import CheckpointError
+from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import expand_path
 from vidpool.models.weights import load_checkpoint
-from vidpool.train.callbacks.console import silence_checkpoint_warnings, silence_noise
+from vidpool.plugins import loaded_plugins
+from vidpool.train.callbacks.console import silence_noise
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.network import ARCHITECTURE
-from vidpool.train.run_folder import (
-    find_last_checkpoint,
-    find_requeued_run,
-    keep_metrics,
-    mark_run,
-    new_run_folder,
-    remove_unfinished,
-)
-from vidpool.train.trainer import (
-    default_callbacks,
-    default_loggers,
-    end_with_parent,
-    refuse_on_cpu,
-    with_safe_checkpoints,
-)
+from vidpool.train.run_folder import find_last_checkpoint, find_requeued_run
+from vidpool.train.trainer import end_with_parent, make_trainer
 
 CLI = TypeVar("CLI", bound="VidpoolCLI")
 
@@ -40,12 +30,14 @@ DESCRIPTIONS = {
     "validate": "Accuracy on the validation videos, one view each.",
     "test": "Accuracy on the test videos, averaged over several views each.",
 }
+EPILOG = f"{PLUGIN} MODULE or {PLUGIN} FILE.py: {PLUGIN_HELP}."
 
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run one of Lightning's verbs; see :class:`VidpoolCLI`."""
     # distributed training starts its other processes with this command line
-    sys.argv = [sys.argv[0], verb, *arguments]
+    plugins = (part for plugin in loaded_plugins() for part in (PLUGIN, plugin))
+    sys.argv = [sys.argv[0], verb, *plugins, *arguments]
     end_with_parent()
     silence_noise()
     with user_errors():
@@ -63,12 +55,12 @@ def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
     read_surrogates()
     return cls(
         VideoClassifier,
-        VideoDataModule,
+        pl.LightningDataModule,
         subclass_mode_data=True,
         seed_everything_default=1,
         auto_configure_optimizers=False,
         parser_kwargs={
-            name: {"usage": usage % name, "description": DESCRIPTIONS[name]}
+            name: {"usage": usage % name, "description": DESCRIPTIONS[name], "epilog": EPILOG}
             for name in cls.subcommands()
         },
         args=[verb, *expand_bases(arguments)],
@@ -78,12 +70,9 @@ def _make_cli(cls: type[CLI], verb: str, arguments: list[str]) -> CLI:
 class VidpoolCLI(LightningCLI):
     """LightningCLI with vidpool's run folders and defaults.
 
-    Logs, checkpoints and settings go to ``<root>/<name>/<verb>_<n>``, a new folder for each run. A
-    requeued SLURM job continues in its folder, from its latest checkpoint.
+    Logs, checkpoints and settings go to ``<root>/<name>/<verb>_<n>``, see
+    :func:`vidpool.train.make_trainer`.
     """
-
-    requeued_folder: Path | None = None
-    """Folder of the run that a requeued job continues."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -117,13 +106,16 @@ class VidpoolCLI(LightningCLI):
         """Link the number of classes to the data in training; evaluation has the checkpoint's."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
-            parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+            parser.link_arguments(
+                "data", "model.num_classes", compute_fn=_count_classes, apply_on="instantiate"
+            )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args`` without Lightning's warning that ``sys.argv`` differs."""
         self.config = parser.parse_args(args)
         settings = self.config[self.config["subcommand"]]
+        note_settings(settings)
         for section, name in ((settings.run, "root"), (settings, "ckpt_path")):
             if section.get(name) is not None:
                 section[name] = str(expand_path(section[name]))
@@ -145,7 +137,7 @@ class VidpoolCLI(LightningCLI):
         if self.config["subcommand"] == "fit":
             requeued = find_requeued_run(runs, "fit")
             if requeued is not None:
-                self.requeued_folder, settings["ckpt_path"] = requeued[0], str(requeued[1])
+                settings["ckpt_path"] = str(requeued[1])
         if settings.get("ckpt_path") == "last":
             found = find_last_checkpoint(runs)
             rank_zero_info(f"--ckpt_path last: {found or f'no run in {runs} has one yet'}")
@@ -155,8 +147,6 @@ class VidpoolCLI(LightningCLI):
             if self.config["subcommand"] != "fit":
                 raise CheckpointError("--ckpt_path must name the checkpoint to be evaluated")
             return
-        if self.config["subcommand"] == "fit":
-            remove_unfinished(path)
         checkpoint = load_checkpoint(path)
         if self.config["subcommand"] == "fit" and "optimizer_states" not in checkpoint:
             raise CheckpointError(
@@ -169,42 +159,28 @@ class VidpoolCLI(LightningCLI):
                 settings["model"][name] = saved[name]
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Make the trainer, with vidpool's callbacks, loggers and checkpoints."""
-        trainer = self._get(self.config_init, "trainer")
-        training = self.subcommand == "fit"
-        refuse_on_cpu(trainer.accelerator, trainer.precision, trainer.sync_batchnorm)
+        """Make the trainer with :func:`vidpool.train.make_trainer`."""
         run = self._get(self.config, "run")
-        folder = self._prepare_folder(Path(run.root) / run.name)
-        # reports and the config go there without a logger
-        trainer.default_root_dir = trainer.default_root_dir or str(folder)
-        if trainer.logger is None:
-            trainer.logger = default_loggers(run.root, run.name, folder.name)
-        goes_on = f"; it goes on from {self.config_init[self.subcommand].ckpt_path}"
-        rank_zero_info(f"this run's folder: {folder}{goes_on if self.requeued_folder else ''}")
-        silence_checkpoint_warnings(training)
-        trainer.callbacks = default_callbacks(
-            trainer.callbacks,
-            training=training,
-            progress_bar=trainer.enable_progress_bar is not False,
-            model_summary=trainer.enable_model_summary is not False,
-            checkpointing=trainer.enable_checkpointing is not False,
-            validating=trainer.limit_val_batches != 0,
-            save_minutes=run.save_minutes,
-        )
-        if training and trainer.enable_checkpointing is not False:
-            trainer.plugins = with_safe_checkpoints(trainer.plugins)
+        self.trainer_class = partial(make_trainer, **run)
+        self.save_config_kwargs["overwrite"] = True  # by a requeued job, in its folder
         with constructor_errors("Lightning cannot run this"):
             return super().instantiate_trainer(**kwargs)
 
-    def _prepare_folder(self, runs: Path) -> Path:
-        """Return the run's folder: a new one, or that of the run that a requeued job continues."""
-        if self.requeued_folder is not None:
-            keep_metrics(self.requeued_folder)
-            self.save_config_kwargs["overwrite"] = True
-            return self.requeued_folder
-        folder = new_run_folder(runs, str(self.subcommand))
-        mark_run(folder)
-        return folder
+
+def _count_classes(data: Any) -> int:
+    """Return the number of classes of a datamodule.
+
+    Raises:
+        ConfigError: The datamodule has neither ``num_classes`` nor ``class_names``.
+    """
+    count = getattr(data, "num_classes", None)
+    names = getattr(data, "class_names", None)
+    if count is None and names is None:
+        raise ConfigError(
+            f"{type(data).__name__} needs the attribute num_classes, the number of classes, or "
+            "class_names"
+        )
+    return len(names or ()) if count is None else int(count)
 
 
 class ParsedFit(VidpoolCLI):
@@ -220,10 +196,10 @@ class ParsedFit(VidpoolCLI):
         """Return all settings, by section."""
         return self.config["fit"].as_dict()
 
-    def datamodule(self) -> VideoDataModule:
+    def datamodule(self) -> pl.LightningDataModule:
         """Make the datamodule of the settings."""
         parser = LightningArgumentParser()
-        parser.add_lightning_class_args(VideoDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True)
         return parser.instantiate_classes(Namespace(data=self.config["fit"]["data"])).data
 
     def _set_seed(self) -> None:

@@ -1,7 +1,7 @@
-"""Folders of runs and their checkpoints.
+"""The folder of a run, and atomic checkpoints.
 
-Folders are made, found to resume, and kept for SLURM jobs that are requeued. Checkpoints are
-written atomically.
+A run is one call of ``fit``, ``validate``, ``test`` or ``predict``. Its folder is made when it
+begins. SLURM jobs that are requeued continue in their folder.
 """
 
 import io
@@ -13,19 +13,125 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.files import atomic_write, unfinished_path
+from vidpool.files import atomic_write, expand_path, unfinished_path
 
 if sys.platform != "win32":
     import fcntl
 
 JOB_FILE = "slurm_job"
 """File in a run's folder that names the SLURM job which made it."""
+
+_BEGUN: set[Path] = set()
+"""Folders of the runs that this process began: they are not those of a requeued job."""
+
+
+class RunFolder(pl.Callback):
+    """The folder of a trainer's current run: ``root/name/<verb>_<n>``.
+
+    Checkpoints, reports and settings lie in it, whichever loggers are used. Rank 0 makes it when a
+    run begins, and hands it to the other ranks in ``setup``.
+
+    Args:
+        root: Folder of all runs; ``~`` and environment variables are expanded. Defaults to
+            ``runs``.
+        name: Name of this and similar runs; ``last`` finds the latest checkpoint of a name.
+            Defaults to ``default``.
+
+    Raises:
+        ConfigError: An environment variable in `root` is not set.
+
+    Attributes:
+        root: Folder of all runs.
+        name: Name of the runs.
+        path: Folder of the current run; None before the first one begins.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] = "runs", name: str = "default") -> None:
+        self.root = expand_path(root)
+        self.name = name
+        self.path: Path | None = None
+        self._placed: list[ModelCheckpoint] = []
+
+    @property
+    def runs(self) -> Path:
+        """The folder ``root/name``, which holds the folders of all runs of this name."""
+        return self.root / self.name
+
+    def begin(self, verb: str, is_rank_zero: bool = True) -> Path | None:
+        """Begin a run: make its folder, or find that of the requeued SLURM job to continue.
+
+        Args:
+            verb: ``fit``, ``validate``, ``test`` or ``predict``.
+            is_rank_zero: This process is the first of the run. The others wait for ``setup``.
+
+        Returns:
+            The checkpoint from which the requeued job resumes; None if a new run begins.
+
+        Raises:
+            ConfigError: The folder cannot be made.
+        """
+        requeued = find_requeued_run(self.runs, verb) if verb == "fit" else None
+        self.path = None
+        if requeued is not None:
+            self.path = requeued[0]
+            if is_rank_zero:
+                keep_metrics(self.path)
+        elif is_rank_zero:
+            self.path = new_run_folder(self.runs, verb)
+            mark_run(self.path)
+        if self.path is not None:
+            _BEGUN.add(self.path.absolute())
+            resumes = "" if requeued is None else f"; it resumes from {requeued[1]}"
+            rank_zero_info(f"this run's folder: {self.path}{resumes}")
+        return None if requeued is None else requeued[1]
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the latest ``last.ckpt`` of the runs of this name; None if there is none."""
+        return find_last_checkpoint(self.runs)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Tell all ranks the folder; put the checkpoints of callbacks without ``dirpath`` there."""
+        self.path = Path(trainer.strategy.broadcast(str(self.path)))
+        _BEGUN.add(self.path.absolute())
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ModelCheckpoint):
+                self._place_checkpoints(callback, training=stage == "fit")
+
+    def _place_checkpoints(self, callback: ModelCheckpoint, training: bool) -> None:
+        """Set the folder of a callback that was given none.
+
+        Evaluation keeps the folder of the run before, whose checkpoints it may evaluate.
+        """
+        assert self.path is not None
+        folder = str(self.path / "checkpoints")
+        if callback.dirpath is None:
+            self._placed.append(callback)
+        elif not training or callback.dirpath == folder or callback not in self._placed:
+            return
+        else:  # the checkpoints of the run before do not compete with those of this run
+            callback.best_k_models = {}
+            callback.best_model_path = callback.kth_best_model_path = callback.last_model_path = ""
+            callback.best_model_score = None
+        callback.dirpath = folder
+
+
+def run_folder(trainer: pl.Trainer) -> Path:
+    """Return the folder for the files of a trainer's current run.
+
+    That is the run's folder if :func:`vidpool.train.make_trainer` made the trainer, otherwise
+    Lightning's ``log_dir`` or ``default_root_dir``.
+
+    This is a collective operation: every rank has to call it.
+    """
+    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def new_run_folder(parent: Path, verb: str) -> Path:
@@ -45,8 +151,9 @@ def new_run_folder(parent: Path, verb: str) -> Path:
             number += 1
     except OSError as error:
         raise ConfigError(
-            f"{parent}: the run's folder cannot be made here ({error.strerror}); set run.root to a "
-            "folder that can be written to"
+            f"{parent}: the run's folder cannot be made here ({error.strerror}); set the "
+            "root of the runs to a folder that can be written to",
+            argument="root",
         ) from error
 
 
@@ -99,7 +206,7 @@ def find_requeued_run(parent: Path, verb: str) -> tuple[Path, Path] | None:
     found = [
         (folder, checkpoint)
         for folder in parent.glob(f"{verb}_*")
-        if _is_marked(folder, job)
+        if folder.absolute() not in _BEGUN and _is_marked(folder, job)
         for pattern in ("hpc_ckpt_*.ckpt", "checkpoints/last.ckpt")
         for checkpoint in folder.glob(pattern)
     ]

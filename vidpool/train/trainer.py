@@ -1,55 +1,261 @@
-"""Parts of a Lightning trainer: callbacks, loggers, checkpoints; processes that end together."""
+"""The trainer that ``vidpool fit`` uses, as a Python function, and its parts."""
 
 import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
-from vidpool.errors import ConfigError
-from vidpool.files import is_utf8
-from vidpool.train.callbacks.console import NetworkSummary, RunProgressBar
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.train.callbacks.console import (
+    NetworkSummary,
+    RunProgressBar,
+    silence_checkpoint_warnings,
+    silence_noise,
+)
 from vidpool.train.callbacks.interruptions import LastCheckpoint, RequeueBetweenBatches
-from vidpool.train.run_folder import SafeCheckpointIO, current_job
+from vidpool.train.loggers import RunLogger, default_loggers
+from vidpool.train.run_folder import RunFolder, SafeCheckpointIO, current_job, remove_unfinished
+
+_WATCHER = "vidpool: waits for the end of the parent process"
+
+
+def make_trainer(
+    root: str | os.PathLike[str] = "runs",
+    name: str = "default",
+    *,
+    save_minutes: float | None = 15.0,
+    **trainer_arguments: Any,
+) -> pl.Trainer:
+    """Return a Lightning trainer with everything that ``vidpool fit`` gives.
+
+    Each call of ``fit``, ``validate``, ``test`` or ``predict`` is a run with its own folder,
+    ``root/name/<verb>_<n>``, which is made when the run begins. It holds the run's checkpoints and
+    reports, and the logs of TensorBoard and ``metrics.csv`` unless other loggers are given.
+
+    - ``best.ckpt`` and ``last.ckpt`` are written atomically. ``ckpt_path="last"`` resumes from the
+      latest ``last.ckpt`` of all runs of this name, and starts a new training if there is none.
+    - SIGTERM and Ctrl-C save ``last.ckpt`` after the current step. A requeued SLURM job continues
+      in its folder.
+    - If one process of a distributed training ends, the others end too.
+
+    Args:
+        root: Folder of all runs; ``~`` and environment variables are expanded. Defaults to
+            ``runs``.
+        name: Name of this and similar runs. Defaults to ``default``.
+        save_minutes: Minutes between two saves of ``last.ckpt`` within an epoch; 0 saves after
+            every step, None only at the end of epochs. Defaults to 15.
+        **trainer_arguments: Arguments of ``pl.Trainer``. ``callbacks`` are added to those of
+            :func:`default_callbacks`, ``logger`` replaces vidpool's loggers.
+
+    Returns:
+        The trainer, whose ``log_dir`` is the folder of the current run.
+
+    Raises:
+        ConfigError: `save_minutes` is negative, the trainer uses a CPU with float16 or synchronised
+            batch norm, or an environment variable in `root` is not set.
+
+    Examples:
+        >>> from vidpool.train import make_trainer
+        >>> trainer = make_trainer("runs", name="ucf", max_epochs=50, accelerator="cpu")
+        >>> trainer.max_epochs
+        50
+        >>> [type(logger).__name__ for logger in trainer.loggers]
+        ['RunTensorBoardLogger', 'RunCSVLogger']
+    """
+    end_with_parent()
+    silence_noise()
+    arguments = dict(trainer_arguments)
+    refuse_on_cpu(
+        arguments.get("accelerator") or "auto",
+        arguments.get("precision"),
+        bool(arguments.get("sync_batchnorm")),
+    )
+
+    def enabled(argument: str) -> bool:
+        return not arguments.get("barebones") and arguments.get(argument) is not False
+
+    run = RunFolder(root, name)
+    if enabled("logger") and arguments.get("logger") in (None, True):
+        arguments["logger"] = default_loggers(run)
+    checkpointing = enabled("enable_checkpointing")
+    callbacks = default_callbacks(
+        arguments.get("callbacks"),
+        progress_bar=enabled("enable_progress_bar"),
+        model_summary=enabled("enable_model_summary"),
+        checkpointing=checkpointing,
+        validating=arguments.get("limit_val_batches") != 0,
+        save_minutes=save_minutes,
+    )
+    arguments["callbacks"] = [run, *callbacks]
+    if checkpointing:
+        arguments["plugins"] = with_safe_checkpoints(arguments.get("plugins"))
+    trainer = Trainer(**arguments)
+    trainer.run_folder = run
+    trainer.has_own_root_dir = arguments.get("default_root_dir") is not None
+    return trainer
+
+
+class Trainer(pl.Trainer):
+    """Lightning's trainer with a folder for each run; :func:`make_trainer` makes it.
+
+    Attributes:
+        run_folder: The folder of the current run.
+        has_own_root_dir: ``default_root_dir`` was given; otherwise it is the run's folder.
+    """
+
+    run_folder: RunFolder | None = None
+    has_own_root_dir = True
+
+    @property
+    def log_dir(self) -> str | None:
+        """The folder of the current run; None before the first. Every rank has to ask for it."""
+        path = None if self.run_folder is None else self.run_folder.path
+        return self.strategy.broadcast(None if path is None else str(path))
+
+    @property
+    def default_root_dir(self) -> str:
+        """The folder of checkpoints that are saved because a SLURM job's time is up."""
+        if self.run_folder is None or self.has_own_root_dir:
+            return super().default_root_dir
+        return str(self.run_folder.path or self.run_folder.runs)
+
+    def fit(
+        self,
+        model: pl.LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: pl.LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train in a new folder; the arguments are those of ``pl.Trainer.fit``."""
+        with self._begin_run("fit", ckpt_path) as path:
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
+
+    def validate(
+        self,
+        model: pl.LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: pl.LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> Any:
+        """Validate in a new folder; the arguments are those of ``pl.Trainer.validate``."""
+        with self._begin_run("validate", ckpt_path) as path:
+            return super().validate(model, dataloaders, path, verbose, datamodule, weights_only)
+
+    def test(
+        self,
+        model: pl.LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: pl.LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> Any:
+        """Test in a new folder; the arguments are those of ``pl.Trainer.test``."""
+        with self._begin_run("test", ckpt_path) as path:
+            return super().test(model, dataloaders, path, verbose, datamodule, weights_only)
+
+    def predict(
+        self,
+        model: pl.LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: pl.LightningDataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> Any:
+        """Predict; the arguments are those of ``pl.Trainer.predict``."""
+        with self._begin_run("predict", ckpt_path) as path:
+            return super().predict(
+                model, dataloaders, datamodule, return_predictions, path, weights_only
+            )
+
+    @contextmanager
+    def _begin_run(self, verb: str, ckpt_path: Any) -> Iterator[Any]:
+        """Begin a run, and return the checkpoint that it starts from.
+
+        Raises:
+            CheckpointError: There is no last checkpoint to evaluate.
+            ConfigError: The run's folder cannot be made.
+        """
+        run = self.run_folder
+        assert run is not None
+        if ckpt_path == "last":
+            ckpt_path = run.last_checkpoint()
+            rank_zero_info(f"ckpt_path last: {ckpt_path or f'no run in {run.runs} has one yet'}")
+            if ckpt_path is None and verb != "fit":
+                raise CheckpointError(
+                    f"{run.runs}: no run here has a last.ckpt; give the path of a checkpoint",
+                    argument="ckpt_path",
+                )
+        ckpt_path = run.begin(verb, self.is_global_zero) or ckpt_path
+        if verb == "fit" and ckpt_path is not None:
+            remove_unfinished(ckpt_path)
+        self.loggers = [
+            logger.for_next_run() if isinstance(logger, RunLogger) else logger
+            for logger in self.loggers
+        ]
+        with warnings.catch_warnings():
+            silence_checkpoint_warnings(training=verb == "fit")
+            yield None if ckpt_path is None else str(ckpt_path)
 
 
 def default_callbacks(
     given: Sequence[pl.Callback] | pl.Callback | None = None,
     *,
-    training: bool = True,
     progress_bar: bool = True,
     model_summary: bool = True,
     checkpointing: bool = True,
     validating: bool = True,
     save_minutes: float | None = 15.0,
 ) -> list[pl.Callback]:
-    """Return vidpool's callbacks, after those given.
+    """Return the callbacks of :func:`make_trainer`, for a trainer that you build yourself.
 
-    A given progress bar, model summary or ``last.ckpt`` replaces vidpool's, and so does a given
-    :class:`~pytorch_lightning.callbacks.ModelCheckpoint` the best checkpoint.
+    They are a progress bar, one line about the network's size, ``best.ckpt``, ``last.ckpt``, and
+    the requeueing of SLURM jobs. A given progress bar, model summary or
+    :class:`~vidpool.train.callbacks.interruptions.LastCheckpoint` replaces that of vidpool. A given
+    :class:`~pytorch_lightning.callbacks.ModelCheckpoint` replaces ``best.ckpt``.
 
     Args:
-        given: Other callbacks of the trainer.
-        training: The trainer trains; otherwise it only evaluates. Defaults to True.
-        progress_bar: Add a progress bar.
-        model_summary: Add one line about the network's size.
-        checkpointing: Keep ``best.ckpt`` and ``last.ckpt`` in training.
-        validating: Training validates; without it there is no ``best.ckpt``.
+        given: Other callbacks of the trainer, which come first. Defaults to None.
+        progress_bar: Add a progress bar. Defaults to True.
+        model_summary: Add one line about the network's size. Defaults to True.
+        checkpointing: Keep ``best.ckpt`` and ``last.ckpt`` in training. Defaults to True.
+        validating: Training validates; without it there is no ``best.ckpt``. Defaults to True.
         save_minutes: Minutes between two saves of ``last.ckpt`` within an epoch; 0 saves after
             every step, None only at the end of epochs. Defaults to 15.
 
+    Returns:
+        The callbacks, in the order that they need.
+
     Raises:
         ConfigError: `save_minutes` is negative.
+
+    Examples:
+        >>> import pytorch_lightning as pl
+        >>> from vidpool.train import default_callbacks
+        >>> callbacks = default_callbacks([pl.callbacks.LearningRateMonitor()], save_minutes=5)
+        >>> for callback in callbacks:
+        ...     print(type(callback).__name__)
+        LearningRateMonitor
+        RunProgressBar
+        NetworkSummary
+        ModelCheckpoint
+        LastCheckpoint
+        >>> trainer = pl.Trainer(callbacks=callbacks, logger=False, accelerator="cpu")
     """
     callbacks = _as_list(given)
 
@@ -60,9 +266,9 @@ def default_callbacks(
         callbacks.append(RunProgressBar())
     if model_summary and lacks(pl.callbacks.ModelSummary):
         callbacks.append(NetworkSummary())
-    if training and current_job() is not None:
+    if current_job() is not None:
         callbacks.append(RequeueBetweenBatches())
-    if training and checkpointing:
+    if checkpointing:
         own = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
         if validating and all(isinstance(each, LastCheckpoint) for each in own):
             callbacks.append(
@@ -74,26 +280,6 @@ def default_callbacks(
             callbacks.append(LastCheckpoint(save_minutes))
     # precise batch norm needs the averaged weights in their place
     return sorted(callbacks, key=lambda each: not isinstance(each, WeightAveraging))
-
-
-def default_loggers(root: str | os.PathLike[str], name: str, version: str) -> list[Logger]:
-    """Return loggers for TensorBoard and ``metrics.csv``, both in ``root/name/version``.
-
-    A folder whose name is not UTF-8 gets ``metrics.csv`` alone, with a message.
-    """
-    place: dict[str, Any] = {"save_dir": root, "name": name, "version": version}
-    loggers: list[Logger] = [CSVLogger(**place)]
-    folder = Path(root) / name / version
-    if is_utf8(folder):
-        loggers.insert(0, TensorBoardLogger(**place, default_hp_metric=False))
-    else:
-        rank_zero_info(
-            f"{folder}: TensorBoard cannot write here, since the name is not UTF-8; "
-            "metrics.csv contains the metrics"
-        )
-    # the two loggers share it
-    warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
-    return loggers
 
 
 def with_safe_checkpoints(plugins: Any) -> list[Any]:
@@ -119,10 +305,13 @@ def refuse_on_cpu(accelerator: Any, precision: Any, sync_batchnorm: bool) -> Non
     )
     if on_cpu and str(precision) in ("16", "16-mixed", "16-true"):
         raise ConfigError(
-            f"trainer.precision {precision} does not exist on a CPU; use bf16-mixed or 32-true"
+            f"precision {precision} does not exist on a CPU; use bf16-mixed or 32-true",
+            argument="precision",
         )
     if on_cpu and sync_batchnorm:
-        raise ConfigError("trainer.sync_batchnorm needs GPUs: PyTorch has none for CPUs")
+        raise ConfigError(
+            "sync_batchnorm needs GPUs: PyTorch has none for CPUs", argument="sync_batchnorm"
+        )
 
 
 def end_with_parent() -> None:
@@ -131,8 +320,10 @@ def end_with_parent() -> None:
     It may wait for that process in a collective operation, which on a GPU only fails after the time
     limit of the process group.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    watching = any(thread.name == _WATCHER for thread in threading.enumerate())
+    if os.environ.get("LOCAL_RANK", "0") != "0" and not watching:
+        arguments = (os.getppid(),)
+        threading.Thread(target=_watch, args=arguments, name=_WATCHER, daemon=True).start()
 
 
 def _watch(parent: int) -> None:

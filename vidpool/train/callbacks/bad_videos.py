@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.errors import DataError
 from vidpool.files import open_text
+from vidpool.train.run_folder import run_folder
 
 BAD_VIDEOS = "bad_videos.csv"
 STAGES = ("train", "val", "test")
@@ -124,17 +125,14 @@ class BadVideos(pl.Callback):
         count = int(trainer.callback_metrics.get(f"{stage}/bad_clips", 0))
         if not count:
             return
-        folder = trainer.log_dir  # a collective operation: every rank takes part
+        folder = run_folder(trainer)  # a collective operation: every rank takes part
         messages = self._messages[stage]
-        listed = ""
-        if folder is not None:
-            file = list_bad_videos(Path(folder), trainer.current_epoch, stage, messages)
-            listed = f"; {file} lists them"
+        file = list_bad_videos(folder, trainer.current_epoch, stage, messages)
         first = f", such as {messages[0]}" if messages else ""
         total = self._requested[stage] * trainer.world_size  # every rank gets the same number
         report = (
             f"epoch {trainer.current_epoch}, {stage}: {count} of {total} clips could not be "
-            f"read{first}{listed}"
+            f"read{first}; {file} lists them"
         )
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule) and count > datamodule.max_bad_share * total:

@@ -33,22 +33,22 @@ class LastCheckpoint(ModelCheckpoint):
     processes, it is enough that one of them gets the signal.
 
     Args:
-        minutes: Minutes between two saves within an epoch; 0 saves after every step, None only at
-            the end of epochs. Defaults to 15.
+        save_minutes: Minutes between two saves within an epoch; 0 saves after every step, None
+            only at the end of epochs. Defaults to 15.
 
     Raises:
-        ConfigError: ``minutes`` is negative.
+        ConfigError: ``save_minutes`` is negative.
     """
 
-    def __init__(self, minutes: float | None = 15.0) -> None:
+    def __init__(self, save_minutes: float | None = 15.0) -> None:
         super().__init__(
             filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         )
-        if minutes is not None and not minutes >= 0:
+        if save_minutes is not None and not save_minutes >= 0:
             raise ConfigError(
-                f"minutes between two checkpoints must not be negative, got {minutes}"
+                f"save_minutes must not be negative, got {save_minutes}", argument="save_minutes"
             )
-        self.minutes = minutes
+        self.save_minutes = save_minutes
         self._saved_at = 0.0
         self._signal: int | None = None
         self._is_rank_zero = True
@@ -129,12 +129,16 @@ class LastCheckpoint(ModelCheckpoint):
         request = NOTHING
         if self._signal is not None:
             request = STOP
-        elif self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes:
+        elif self._is_due():
             request = SAVE
         if trainer.world_size > 1:
             votes = torch.tensor(request, device=trainer.strategy.root_device)
             request = int(trainer.strategy.reduce(votes, reduce_op="max"))
         return request
+
+    def _is_due(self) -> bool:
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return self.save_minutes is not None and minutes >= self.save_minutes
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -144,10 +148,11 @@ class LastCheckpoint(ModelCheckpoint):
 
     def _stop(self, trainer: pl.Trainer) -> None:
         number = self._signal or signal.SIGTERM  # the signal of another rank is unknown
-        message = f"stopped by {signal.Signals(number).name} after {trainer.global_step} steps; "
+        reason = f"stopped by {signal.Signals(number).name} after {trainer.global_step} steps"
         saved = self.best_model_path  # ModelCheckpoint's name for the file
-        message += f"resume with --ckpt_path {saved}" if saved else "nothing had been saved yet"
-        raise StoppedError(message, number)
+        if not saved:
+            reason += "; nothing had been saved yet"
+        raise StoppedError(reason, number, saved or None)
 
 
 class RequeueBetweenBatches(pl.Callback):

@@ -16,6 +16,7 @@ from vidpool.files import open_text, write_json
 from vidpool.results import provenance
 from vidpool.train.metrics import confusion_matrix
 from vidpool.train.network import ARCHITECTURE
+from vidpool.train.run_folder import run_folder
 
 PREDICTIONS = "predictions.csv"
 PREDICTION_COLUMNS = (
@@ -44,19 +45,19 @@ class TestReport(pl.Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write the files, on rank zero."""
-        folder = trainer.log_dir  # a collective operation: every rank takes part
-        if not trainer.is_global_zero or folder is None:
+        folder = run_folder(trainer)  # a collective operation: every rank takes part
+        if not trainer.is_global_zero:
             return
         scores, labels, metrics = pl_module.test_results
         names = pl_module.description["class_names"] if pl_module.description else None
         names = names or [str(i) for i in range(pl_module.hparams["num_classes"])]
         matrix = confusion_matrix(scores, labels).cpu()
-        write_test_report(Path(folder), matrix, names, {**metrics, "videos": len(labels)})
+        write_test_report(folder, matrix, names, {**metrics, "videos": len(labels)})
         loader: Any = trainer.test_dataloaders
         write_predictions(
-            Path(folder), loader.dataset.videos, pl_module.scores.seen(), scores, labels, names
+            folder, loader.dataset.videos, pl_module.scores.seen(), scores, labels, names
         )
-        write_run(Path(folder), _describe_run(trainer, pl_module))
+        write_run(folder, _describe_run(trainer, pl_module))
 
 
 def write_test_report(
