@@ -110,6 +110,11 @@ class Augmentation:
                     f"augment.{name} must be 0 or a positive number, got {getattr(self, name)}"
                 )
 
+    @property
+    def needs_device(self) -> bool:
+        """True if a part is left to do on the device: changes, mixup or cutmix."""
+        return bool(self.on_device or self.mixup or self.cutmix)
+
     def reading_short_side(self, crop: int) -> int:
         """Return the short side, in pixels, to which the decoder should scale the frames.
 
