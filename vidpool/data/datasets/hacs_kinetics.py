@@ -15,6 +15,7 @@ from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
 from vidpool.data.datasets.annotations import SPLIT_NAMES, Annotation, read_annotations
 from vidpool.data.datasets.layouts import Entry, Layout, VideoLookup, of_class
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import DataError
 from vidpool.files import expand_path
 
@@ -88,6 +89,7 @@ class AnnotatedDataModule(ListedDataModule):
         return listing
 
 
+@register_datamodule
 class HACSDataModule(AnnotatedDataModule):
     """HACS by its annotation file, in any of the layouts that it is found in.
 
@@ -111,6 +113,7 @@ class HACSDataModule(AnnotatedDataModule):
         return read_annotations(self.annotations)
 
 
+@register_datamodule
 class Kinetics700DataModule(AnnotatedDataModule):
     """Kinetics-700 by its annotation files, in any of the layouts that it is found in.
 

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import ConfigError
 from vidpool.video import IMAGE_SUFFIXES
 
@@ -11,6 +12,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+@register_datamodule
 class ImageFolderDataModule(VideoFolderDataModule):
     """Pictures below a folder, by class folders or by CSV files, as clips of one frame.
 

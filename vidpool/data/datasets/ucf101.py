@@ -8,10 +8,12 @@ from vidpool.data.catalogue.listing import Listing
 from vidpool.data.catalogue.table import Status, TableBuilder
 from vidpool.data.datasets.layouts import prepared_name
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import ConfigError, DataError
 from vidpool.files import expand_path
 
 
+@register_datamodule
 class UCF101DataModule(ListedDataModule):
     """UCF-101 by its official lists: ``Class/v_Class_gXX_cYY.avi`` below ``root``.
 

@@ -16,6 +16,7 @@ from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
 from vidpool.data.datasets.annotations import SPLIT_NAMES, open_text
 from vidpool.data.datasets.layouts import walk_videos
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import DataError
 from vidpool.files import expand_path
 from vidpool.video import VIDEO_SUFFIXES
@@ -32,6 +33,7 @@ class _Video(NamedTuple):
     place: str  # where it is listed, for messages
 
 
+@register_datamodule
 class VideoFolderDataModule(ListedDataModule):
     """Videos below a folder, by class folders or by CSV files.
 

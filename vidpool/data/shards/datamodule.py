@@ -14,6 +14,7 @@ from vidpool.data.catalogue.table import UNLABELLED, LabelledVideo
 from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, EvaluationViews, TrainingClips
 from vidpool.data.loader import loader_options
+from vidpool.data.registry import register_datamodule
 from vidpool.data.schedule import ClipRequest, Schedule, ScheduledSampler
 from vidpool.data.shards.reader import (
     ReadClip,
@@ -122,21 +123,28 @@ class ShardLoader(DataLoader[Any]):
                 "shards can be resumed with the same number only",
                 argument="num_workers",
             )
+        if self._made and state.get("seed", self.dataset.seed) != self.dataset.seed:
+            raise ConfigError(
+                f"the seed was {state['seed']} and is {self.dataset.seed}: an epoch can be resumed "
+                "with the same seed only; call pl.seed_everything before the data is loaded"
+            )
         self.dataset.begin(self._epochs.epoch, self._made)
         for batch in super().__iter__():
             self._made += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch, its batches that are done, and the number of worker processes."""
+        """Return the epoch, its batches that are done, the number of workers and the seed."""
         made = self._made if self.batches_done is None else self.batches_done()
-        return {"epoch": self._epochs.epoch, "made": made, "workers": self.num_workers}
+        own = {"workers": self.num_workers, "seed": self.dataset.seed}
+        return {"epoch": self._epochs.epoch, "made": made, **own}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Skip the batches that are done, if the same epoch is resumed."""
         self._resumed = state
 
 
+@register_datamodule
 class ShardDataModule(VideoDataModule):
     """Videos in the shards that ``vidpool data shard`` makes, read one after another.
 
