@@ -234,7 +234,7 @@ def test_a_schedule_that_passes_its_check_uses_all_phases(batch, clips, ranks, v
 
 def test_a_batch_too_large_is_told_with_what_would_do():
     schedule = MultigridSchedule(BASE, 64, 100)
-    message = "quarter 1 are of up to 2048 clips; data.batch_size must be 50 or less"
+    message = "quarter 1 are of up to 2048 clips; batch_size must be 50 or less"
     with pytest.raises(ConfigError, match=message):
         schedule.check(1600)
     schedule = MultigridSchedule(BASE, 16, 100)

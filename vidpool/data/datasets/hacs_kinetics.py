@@ -186,7 +186,8 @@ class Kinetics700DataModule(AnnotatedDataModule):
             if len(paths) > 1:
                 raise DataError(
                     f"{folder}: both {paths[0].name} and {paths[1].name} could be the list of the "
-                    f"{split} split; data.init_args.annotations must name a folder with one of them"
+                    f"{split} split; annotations must name a folder with one of them",
+                    argument="annotations",
                 )
             if paths:
                 found[split] = paths[0]

@@ -58,7 +58,7 @@ class ImageFolderDataModule(VideoFolderDataModule):
         fixed = {"frames": frames, "stride": stride, "test_clips": test_clips}
         for name, value in fixed.items():
             if value != 1:
-                raise ConfigError(f"data.{name} must be 1 for pictures, got {value}")
+                raise ConfigError(f"{name} must be 1 for pictures, got {value}", argument=name)
         super().__init__(
             root,
             lists,

@@ -45,7 +45,9 @@ class UCF101DataModule(ListedDataModule):
     ) -> None:
         super().__init__(root=root, **options)
         if split not in (1, 2, 3):
-            raise ConfigError(f"UCF-101 has the splits 1, 2 and 3, got split={split}")
+            raise ConfigError(
+                f"UCF-101 has the splits 1, 2 and 3, got split={split}", argument="split"
+            )
         self.split = split
         self.lists = expand_path(lists) if lists is not None else self._find_lists()
         self._class_names = read_class_index(self.lists / "classInd.txt")
@@ -97,8 +99,9 @@ class UCF101DataModule(ListedDataModule):
             if place.is_dir():
                 return place
         raise DataError(
-            f"{places[0]}: no such folder, nor is {places[1]}; data.init_args.lists must name the "
-            "folder with classInd.txt, trainlist01.txt, testlist01.txt, …"
+            f"{places[0]}: no such folder, nor is {places[1]}; lists must name the folder with "
+            "classInd.txt, trainlist01.txt, testlist01.txt, …",
+            argument="lists",
         )
 
 

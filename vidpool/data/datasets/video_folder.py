@@ -68,8 +68,8 @@ class VideoFolderDataModule(ListedDataModule):
         self.lists = self.root if lists is None else expand_path(lists)
         if not self.lists.is_dir():
             raise DataError(
-                f"{self.lists}: no such folder; data.init_args.lists must name the folder with "
-                "train.csv"
+                f"{self.lists}: no such folder; lists must name the folder with train.csv",
+                argument="lists",
             )
 
     def annotation_files(self) -> list[Path]:
@@ -154,7 +154,8 @@ class VideoFolderDataModule(ListedDataModule):
             if split in folders:
                 raise DataError(
                     f"{self.root}: both {folders[split].name} and {path.name} could be the "
-                    f"{split} split; data.init_args.root must name a folder with one of them"
+                    f"{split} split; root must name a folder with one of them",
+                    argument="root",
                 )
             folders[split] = path
         return folders
@@ -260,7 +261,7 @@ def _video(row: list[str], at: dict[str, int], width: int, place: str) -> _Video
     where = PurePosixPath(fields["path"])
     if where.is_absolute() or ".." in where.parts or not where.name or "\0" in fields["path"]:
         raise DataError(
-            f"{place}: {fields['path']!r} must be the path of a file below data.init_args.root"
+            f"{place}: {fields['path']!r} must be the path of a file below root", argument="root"
         )
     times = []
     for name in ("start", "end"):
