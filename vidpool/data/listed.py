@@ -47,6 +47,20 @@ class ListedDataModule(VideoDataModule):
 
     Raises:
         DataError: There is no folder ``root``.
+
+    Examples:
+        >>> from vidpool.data.catalogue.table import LabelledVideo, VideoTable
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> class Runs(ListedDataModule):
+        ...     def annotation_files(self):
+        ...         return []
+        ...
+        ...     def read_listing(self):
+        ...         paths = sorted(self.root.glob("*/run/*.mp4"))
+        ...         videos = [LabelledVideo(str(path), n % 2) for n, path in enumerate(paths)]
+        ...         return Listing(["even", "odd"], VideoTable.of(videos), {"train": (0, 5)})
+        >>> Runs(str(example_dataset())).train_dataset()[1]["label"]
+        1
     """
 
     def __init__(self, root: str, index: str | None = None, **options: Any) -> None:

@@ -98,6 +98,14 @@ class HACSDataModule(AnnotatedDataModule):
     layout ``untrimmed`` a clip is read out of the whole video by its times.
 
     The arguments are those of :class:`AnnotatedDataModule`.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = example_dataset("hacs")
+        >>> size = {"frames": 8, "crop": 32, "short_side": 36, "num_workers": 0}
+        >>> data = HACSDataModule(str(root), str(root / "HACS.csv"), **size)
+        >>> data.class_names, len(data.videos("train")), len(data.videos("val"))
+        (['jump', 'run'], 6, 4)
     """
 
     def annotation_files(self) -> list[Path]:
@@ -127,6 +135,14 @@ class Kinetics700DataModule(AnnotatedDataModule):
             ``test.csv``, whose names may have anything before that word
             (``kinetics700_2020_train.csv``); or one CSV file whose column ``split`` tells.
         **options: See :class:`AnnotatedDataModule`.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset("kinetics"))
+        >>> size = {"frames": 8, "crop": 32, "short_side": 36, "num_workers": 0}
+        >>> data = Kinetics700DataModule(root, annotations=root, **size)
+        >>> data.class_names, len(data.videos("train")), len(data.videos("val"))
+        (['jump', 'run'], 6, 4)
     """
 
     def __init__(self, root: str, annotations: str, **options: Any) -> None:

@@ -37,6 +37,13 @@ class ImageFolderDataModule(VideoFolderDataModule):
     Raises:
         ConfigError: An option is for videos alone.
         DataError: There is no folder ``root`` or ``lists``.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset("images"))
+        >>> data = ImageFolderDataModule(root, crop=32, short_side=36, num_workers=0)
+        >>> next(iter(data.val_dataloader()))["clip"].shape
+        torch.Size([4, 3, 1, 32, 32])
     """
 
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES

@@ -34,6 +34,16 @@ class UCF101DataModule(ListedDataModule):
     Raises:
         ConfigError: ``split`` is not 1, 2 or 3, or an option cannot work.
         DataError: A folder or list is missing or cannot be understood.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset("ucf101"))
+        >>> data = UCF101DataModule(root, frames=16, crop=32, short_side=36, num_workers=0)
+        >>> data.class_names
+        ['jump', 'run']
+        >>> batch = next(iter(data.val_dataloader()))
+        >>> batch["clip"].shape, batch["label"].tolist()
+        (torch.Size([4, 3, 16, 32, 32]), [0, 0, 1, 1])
     """
 
     def __init__(

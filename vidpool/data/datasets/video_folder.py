@@ -59,6 +59,16 @@ class VideoFolderDataModule(ListedDataModule):
 
     Raises:
         DataError: There is no folder ``root`` or ``lists``.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset())
+        >>> data = VideoFolderDataModule(root, frames=8, crop=32, short_side=36, batch_size=4)
+        >>> data.class_names, len(data.train_dataset()), len(data.val_dataset())
+        (['jump', 'run'], 6, 4)
+        >>> data.num_workers = 0
+        >>> [tuple(batch["clip"].shape) for batch in data.train_dataloader()]
+        [(4, 3, 8, 32, 32), (2, 3, 8, 32, 32)]
     """
 
     suffixes: ClassVar[tuple[str, ...]] = VIDEO_SUFFIXES

@@ -156,6 +156,18 @@ class ShardDataModule(VideoDataModule):
     Raises:
         ConfigError: An option cannot work, or webdataset is missing.
         DataError: There are no complete shards.
+
+    Examples:
+        >>> from vidpool.data import VideoFolderDataModule, example_dataset
+        >>> from vidpool.data.shards.writer import make_shards
+        >>> size = {"frames": 8, "crop": 32, "short_side": 36, "num_workers": 0}
+        >>> root = example_dataset()
+        >>> report = make_shards(VideoFolderDataModule(str(root), **size), root / "shards")
+        >>> data = ShardDataModule(str(root / "shards"), batch_size=4, **size)
+        >>> [tuple(batch["clip"].shape) for batch in data.train_dataloader()]
+        [(4, 3, 8, 32, 32), (2, 3, 8, 32, 32)]
+        >>> next(iter(data.val_dataset()))["clip"].shape
+        torch.Size([3, 8, 32, 32])
     """
 
     def __init__(self, shards: str, shuffle_buffer: int = 100, **options: Any) -> None:
