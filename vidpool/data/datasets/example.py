@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import av
 import torch
 from torch import Tensor
 
@@ -73,12 +74,16 @@ def _frames(label: int, number: int, size: tuple[int, int] = (48, 64)) -> Tensor
 
 def _write(path: Path, frames: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".png":
-        from torchvision.io import write_png
-
-        write_png(frames[0].permute(2, 0, 1), str(path))
-    else:
+    if path.suffix != ".png":
         write_video(path, frames)
+        return
+    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("png")
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(frames[0].numpy(), format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def _write_lists(root: Path, layout: ExampleLayout, lines: dict[str, list[str]]) -> None:

@@ -162,7 +162,8 @@ class ShardDataModule(VideoDataModule):
         >>> from vidpool.data.shards.writer import make_shards
         >>> size = {"frames": 8, "crop": 32, "short_side": 36, "num_workers": 0}
         >>> root = example_dataset()
-        >>> report = make_shards(VideoFolderDataModule(str(root), **size), root / "shards")
+        >>> files = VideoFolderDataModule(str(root), **size)
+        >>> report = make_shards(files, root / "shards", num_workers=0)
         >>> data = ShardDataModule(str(root / "shards"), batch_size=4, **size)
         >>> [tuple(batch["clip"].shape) for batch in data.train_dataloader()]
         [(4, 3, 8, 32, 32), (2, 3, 8, 32, 32)]
