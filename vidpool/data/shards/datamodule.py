@@ -206,7 +206,7 @@ class ShardDataModule(VideoDataModule):
     def test_dataset(self) -> ShardSamples:
         """Return the dataset of all views of every video."""
         views = self.preprocessing.clips, self.preprocessing.crops
-        return ShardSamples(self._evaluation_clips("test", *views))
+        return ShardSamples(self._evaluation_clips("test", *views), self.preprocessing.crops)
 
     def train_dataloader(self) -> ShardLoader:
         """Return the loader of random, augmented clips."""

@@ -291,15 +291,17 @@ class ShardSamples(IterableDataset[Sample]):
 
     Args:
         clips: The dataset whose clips are read.
+        crops: Crops of each clip. Defaults to 1.
     """
 
-    def __init__(self, clips: ShardClips) -> None:
+    def __init__(self, clips: ShardClips, crops: int = 1) -> None:
         self.clips = clips
+        self.crops = crops
         self._passes = 0
 
     def __len__(self) -> int:
-        """Return the number of clips."""
-        return self.clips.total
+        """Return the number of samples."""
+        return self.clips.total * self.crops
 
     def __iter__(self) -> Iterator[Sample]:
         """Iterate over the samples of this process."""

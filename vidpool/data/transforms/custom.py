@@ -26,7 +26,9 @@ def check_transform(transform: object) -> None:
     """
     if transform is None or (callable(transform) and not isinstance(transform, type)):
         return
-    hint = f"; create an object of it: {transform.__name__}(…)" * isinstance(transform, type)
+    hint = ""
+    if isinstance(transform, type):
+        hint = f"; create an object of it: {transform.__name__}(…)"
     raise ConfigError(
         "transform must be a callable that takes and returns a uint8 (T, C, H, W) clip, "
         f"got {transform!r}{hint}",
