@@ -61,7 +61,7 @@ def test_clips_of_one_shape_are_counted_in_the_data_set(recipe, capsys):
         (["--clips", 99, "--plot", "out.txt"], "must end in .png"),
         (["--clips", 99, "--plot", "nowhere/out.png"], "nowhere: no such folder"),
         (["--clips", 99, "--trainer.max_epochs", -1], "needs trainer.max_epochs"),
-        (["--clips", 300, "--config", PARTS["paper"]], "data.batch_size must be 5 or less"),
+        (["--clips", 300, "--config", PARTS["paper"]], "batch_size must be 5 or less"),
         (["--clips", 9999, "--config", PARTS["original"], "--model.lr_schedule", "cosine"], "step"),
         (["--data.root", "nowhere"], "nowhere: no such folder"),
     ],

@@ -207,7 +207,7 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
         (["--data.test_crops", "2"], "1 or 3 crops, got crops=2"),
         (["--data.split", "4"], "splits 1, 2 and 3, got split=4"),
         (["--data.root", "nowhere"], "nowhere: no such folder"),
-        (["--data.augment.flip", "2"], "augment.flip is a probability, got 2"),
+        (["--data.augment.flip", "2"], "flip must be a probability, got 2"),
         (["--model.pooling_options", "{gradient: papre}"], "gradient must be one of .*'papre'"),
         (
             ["--model.pooling_options", "{gardient: paper}"],
@@ -348,7 +348,7 @@ def test_more_bad_videos_than_allowed_end_training(recipe, colours, tmp_path, ca
     assert fit(recipe, *options, "--data.max_bad_share", "0.05") == 1
     printed = capsys.readouterr().err.strip().splitlines()[-1]
     assert "1 of 18 clips could not be read" in printed
-    assert "more than data.init_args.max_bad_share (0.05)" in printed
+    assert "more than max_bad_share (0.05)" in printed
 
 
 def test_an_undecodable_video_can_be_left_out_of_a_test(recipe, trained, colours, tmp_path):
