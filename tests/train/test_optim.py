@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from vidpool.train.optim import lr_factor, make_optimizer
+from vidpool.train.lr_scheduler import lr_factor
+from vidpool.train.optim import make_optimizer
 
 
 @pytest.mark.parametrize(("epochs", "factor"), [(0, 1), (39.9, 1), (40, 0.1), (80, 0.01)])

@@ -26,7 +26,7 @@ from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.checks import smallest_batches
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
-from vidpool.train.optim import lr_factor
+from vidpool.train.lr_scheduler import lr_factor
 
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\

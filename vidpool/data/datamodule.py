@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
-import torch
 
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import UNLABELLED
-from vidpool.data.dataset import Batch
 from vidpool.data.parallel import usable_cpus
 from vidpool.data.schedule import ConstantSchedule, Schedule
 from vidpool.data.transforms.augmentation import Augmentation
-from vidpool.data.views import ClipShape, Preprocessing, normalize
+from vidpool.data.views import ClipShape, Preprocessing
 from vidpool.errors import ConfigError, DataError
 from vidpool.video import Decoder
 
@@ -28,8 +26,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
 
     A subclass says what the classes are called (:attr:`class_names`) and makes the loaders;
     :class:`vidpool.data.listed.ListedDataModule` does so for video files. Batches are
-    :class:`vidpool.data.dataset.Batch`; clips come as uint8 and are normalised once they are on
-    the device.
+    :class:`vidpool.data.dataset.Batch`; clips are uint8, and the classifier normalizes them on the
+    device.
 
     Validation looks at the central clip and crop of each video; testing at ``test_clips`` x
     ``test_crops`` views.
@@ -193,21 +191,6 @@ class VideoDataModule(pl.LightningDataModule, ABC):
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint must hold so that prediction needs nothing else."""
         return {"class_names": self.class_names, "preprocessing": self.preprocessing.to_dict()}
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Normalize the clips on the device; in training, also augment and mix them there."""
-        augment = self.augment
-        training = self.trainer is not None and self.trainer.training
-        clip = batch["clip"]
-        if training and augment.on_device:
-            frames = zip(clip.transpose(1, 2), batch["seed"], strict=True)
-            changed = [augment.change(clip, seed) for clip, seed in frames]
-            clip = torch.stack(changed).transpose(1, 2)
-        clip = normalize(clip, self.preprocessing.mean, self.preprocessing.std)
-        if not training or not (augment.mixup or augment.cutmix):
-            return {**batch, "clip": clip}
-        clip, target = augment.mix(clip, batch["label"], self.num_classes, batch["seed"])
-        return {**batch, "clip": clip, "target": target, "label": target.argmax(1)}
 
     def _batches_done(self) -> int:
         """Return the batches of the epoch that Lightning counts as trained on when it resumes."""

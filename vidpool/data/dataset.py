@@ -21,13 +21,14 @@ MAX_SUBSTITUTIONS = 10  # in a row; more means that the data set is broken, not 
 
 class _Mixed(TypedDict, total=False):
     target: Tensor
+    augment: Augmentation
 
 
 class Batch(_Mixed):
     """A batch of clips; N counts each crop of an evaluated clip by itself.
 
     Attributes:
-        clip: uint8 (N, C, T, H, W); normalized float32 once it is on the device.
+        clip: uint8 (N, C, T, H, W); the classifier makes it normalized float32 on the device.
         label: int64 (N,), class ids; of mixed clips that with the larger share.
         target: float32 (N, classes), the share of each class; only where clips were mixed.
         video: int64 (N,), the video's place in the data set.
@@ -35,6 +36,7 @@ class Batch(_Mixed):
         seed: N numbers from which changes on the device draw; a list, because to look at a tensor
             there would mean to wait for the device.
         requested: How many clips were to be read.
+        augment: What remains to be done with training clips on the device; only if something does.
         bad: What was wrong with those that could not be, a message for each, which begins with the
             file. In training they are left out or other clips stand in for them; in evaluation
             they are not ``counted``.
@@ -115,7 +117,10 @@ class TrainingClips(Dataset[Batch]):
             if not self.augment.on_device:
                 clip = clip._replace(frames=self.augment.change(clip.frames, request.seed))
             clips.append(clip)
-        return _collate(clips, len(requests), bad)
+        batch = _collate(clips, len(requests), bad)
+        if self.augment.on_device or self.augment.mixup or self.augment.cutmix:
+            batch["augment"] = self.augment
+        return batch
 
     def _read(
         self, request: ClipRequest, substitute: bool

@@ -18,6 +18,7 @@ from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import expand_path
 from vidpool.models.weights import DESCRIPTION, load_checkpoint
+from vidpool.train.checkpoints import check_format, restored_settings
 from vidpool.train.classifier import VideoClassifier
 
 EXTRA_FILE = f"{DESCRIPTION}.json"
@@ -108,11 +109,8 @@ def restore_classifier(
             f"{path}: holds no class names or preprocessing; needed is a checkpoint that "
             "`vidpool fit` or `vidpool import` made, or a file of `vidpool export`"
         )
-    settings = {
-        name: value
-        for name, value in checkpoint["hyper_parameters"].items()
-        if not name.startswith("_")
-    }
+    check_format(checkpoint, path)
+    settings = restored_settings(checkpoint)
     try:
         classifier = VideoClassifier(**settings)
         if "pytorch-lightning_version" in checkpoint:

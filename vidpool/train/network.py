@@ -1,12 +1,15 @@
 """Networks as the settings of a training describe them: built, pooling swapped, compiled."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
-from vidpool.errors import ConfigError
+from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import create_model, model_info
+from vidpool.models.weights import heads_of
 from vidpool.nn import swap_pooling
+from vidpool.train.optim import CLASS, class_name
 
 ARCHITECTURE = (
     "backbone",
@@ -22,7 +25,7 @@ RECOMPILATIONS = 64
 
 
 def build(
-    name: str,
+    network: str | nn.Module,
     num_classes: int,
     width: int | None,
     dropout: float | None,
@@ -32,7 +35,7 @@ def build(
     """Build a network, given only the options that were set: not every network has all of them.
 
     Args:
-        name: One of :func:`vidpool.models.list_models`.
+        network: One of :func:`vidpool.models.list_models`, or a module, which is returned.
         num_classes: Classes.
         width: Channels of the first stage.
         dropout: Probability of dropping a feature before the classifier.
@@ -41,22 +44,51 @@ def build(
 
     Raises:
         ConfigError: The network does not have an option, or its value cannot work.
+        CheckpointError: The name stands for a module, which has to be given again.
     """
     options = dict(further or {})
     for other in ("num_classes", "width", "dropout", "gradient_checkpointing"):
         if other in options:
-            raise ConfigError(f"model.backbone_options: give {other} as model.{other}")
+            raise ConfigError(
+                f"backbone_options: give {other} as {other}", argument="backbone_options"
+            )
     if width is not None:
         options["width"] = width
     if dropout is not None:
         options["dropout"] = dropout
     if gradient_checkpointing:
         options["gradient_checkpointing"] = True
-    return create_model(name, num_classes=num_classes, **options)
+    if isinstance(network, nn.Module):
+        _check_module(network, num_classes, options)
+        return network
+    if network.startswith(CLASS):
+        name = network.removeprefix(CLASS)
+        raise CheckpointError(
+            f"the checkpoint is of a network of the class {name}, and checkpoints store no code: "
+            f"pass a module of this class, as network={name.rpartition('.')[2]}(…)",
+            argument="network",
+        )
+    return create_model(network, num_classes=num_classes, **options)
+
+
+def name_of(network: str | nn.Module) -> str:
+    """Return the name of a network in hyper-parameters: ``class:`` and its class for a module."""
+    return network if isinstance(network, str) else class_name(type(network))
+
+
+def is_image_network(network: str | nn.Module) -> bool:
+    """Return True if a network takes images: a module whose first convolution is 2D."""
+    if isinstance(network, str):
+        return model_info(network).modality == "image"
+    return isinstance(_first_convolution(network), nn.Conv2d)
 
 
 def exchange_pooling(
-    model: nn.Module, name: str, channels: int, pooling: str | None, options: dict[str, Any]
+    model: nn.Module,
+    network: str | nn.Module,
+    channels: int | None,
+    pooling: str | None,
+    options: dict[str, Any],
 ) -> None:
     """Replace the pooling of a network.
 
@@ -64,8 +96,8 @@ def exchange_pooling(
 
     Args:
         model: The network, changed in place.
-        name: Name of the network.
-        channels: C of the clips.
+        network: Name of the network, or the network itself.
+        channels: C of the clips; None is what the first convolution takes, or else 3.
         pooling: Method of pooling, see :func:`vidpool.nn.swap_pooling`; None keeps the network's.
         options: Options of ``swap_pooling`` and of the new layers.
 
@@ -74,20 +106,79 @@ def exchange_pooling(
     """
     if pooling is None:
         if options:
-            raise ConfigError(f"model.pooling_options {options} need a model.pooling")
+            raise ConfigError(
+                f"pooling_options {options} need a pooling", argument="pooling_options"
+            )
         return
-    info = model_info(name)
-    small = (64, 64) if info.modality == "image" else (8, 64, 64)
-    size = info.size if info.fixed else map(max, info.smallest, small)
-    example = (1, channels, *size)
+    small = (64, 64) if is_image_network(network) else (8, 64, 64)
+    size: Iterable[int] = small
+    if isinstance(network, str):
+        info = model_info(network)
+        size = info.size if info.fixed else map(max, info.smallest, small)
+    example = (1, input_channels(model) if channels is None else channels, *size)
     try:
         swap_pooling(model, pooling, **({"example": example} | options))
     except ConfigError as error:
         raise ConfigError(
-            f"model.pooling {pooling} of {name}: {error}; null keeps the network's own pooling"
+            f"pooling {pooling} of {name_of(network)}: {error}; None (null) keeps the network's "
+            "own pooling",
+            argument="pooling",
         ) from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"model.pooling_options {options}: {error}") from error
+        raise ConfigError(
+            f"pooling_options {options}: {error}", argument="pooling_options"
+        ) from error
+
+
+def features_of(model: nn.Module, clip: Tensor) -> Tensor:
+    """Return the features (N, F) of clips: those of ``forward_features``, or the head's input."""
+    if hasattr(model, "forward_features"):
+        return model.forward_features(clip)
+    heads = heads_of(model)
+    if not heads:
+        raise ConfigError(f"{type(model).__name__} has neither forward_features nor a head")
+    found: list[Tensor] = []
+    head = model.get_submodule(heads[0])
+    handle = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        model(clip)
+    finally:
+        handle.remove()
+    return found[-1]
+
+
+def input_channels(model: nn.Module) -> int:
+    """Return the channels that the first convolution takes; 3 if there is none."""
+    return getattr(_first_convolution(model), "in_channels", 3)
+
+
+def _first_convolution(model: nn.Module) -> nn.Module | None:
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return next((layer for layer in model.modules() if isinstance(layer, kinds)), None)
+
+
+def _check_module(model: nn.Module, num_classes: int, options: dict[str, Any]) -> None:
+    """Refuse options of a network that is built already, and another number of classes."""
+    for name in options:
+        argument = name if name in ("width", "dropout") else "backbone_options"
+        if name == "gradient_checkpointing":
+            if hasattr(model, name):
+                model.gradient_checkpointing = True  # type: ignore[assignment]
+                continue
+            argument = name
+        raise ConfigError(
+            f"{name} is an option of networks that are built by name: give it to "
+            f"{type(model).__name__} itself",
+            argument=argument,
+        )
+    for head in heads_of(model)[:1]:
+        layer = model.get_submodule(head)
+        if isinstance(layer, nn.Linear) and layer.out_features != num_classes:
+            raise ConfigError(
+                f"num_classes is {num_classes}, but {head} of {type(model).__name__} has "
+                f"{layer.out_features} outputs",
+                argument="num_classes",
+            )
 
 
 def compile_network(model: nn.Module, backend: str | None = None) -> None:

@@ -14,7 +14,7 @@ from vidpool.errors import ConfigError
 from vidpool.nn import SubBatchNorm
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.optim import lr_factor
+from vidpool.train.lr_scheduler import lr_factor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = {"lr_schedule": "step", "milestones": [2.0, 3.0]}

@@ -239,6 +239,8 @@ class ShardClips(IterableDataset[Batch]):
             "requested": len(items),
             "bad": [*bad, *(message for part in parts for message in part["bad"])],
         }
+        if "augment" in parts[0]:
+            batch["augment"] = parts[0]["augment"]
         return batch
 
 

@@ -165,9 +165,15 @@ def count_classes(model: nn.Module, weights: Weights, *, inflate: bool = False) 
 
 
 def heads_of(model: nn.Module) -> tuple[str, ...]:
-    """Return the dotted names of the layers that compute logits; empty if the network has none."""
-    heads = getattr(model, "heads", ())
-    return heads if isinstance(heads, tuple) else ()  # torchvision's ViT has a module of that name
+    """Return the dotted names of the layers that compute logits.
+
+    Without an attribute ``heads``, that is the last linear layer; empty if there is none.
+    """
+    heads = getattr(model, "heads", None)
+    if isinstance(heads, tuple):  # torchvision's ViT has a module of that name
+        return heads
+    linear = [name for name, layer in model.named_modules() if name and isinstance(layer, nn.Linear)]
+    return tuple(linear[-1:])
 
 
 def _input_weights(model: nn.Module) -> tuple[str, ...]:
