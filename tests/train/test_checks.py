@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 
 from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
-from vidpool.train import checks
+from vidpool.train import bfloat16
+from vidpool.train.bfloat16 import bfloat16_fault
 from vidpool.train.callbacks.multigrid import Multigrid
-from vidpool.train.checks import bfloat16_fault, smallest_batches
+from vidpool.train.checks import smallest_batches
 from vidpool.train.classifier import VideoClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -96,7 +97,7 @@ def test_freed_memory_is_filled_before_each_pass(monkeypatch):
         return correct(*args, **options)
 
     monkeypatch.setattr(F, "conv3d", recorded)
-    monkeypatch.setattr(checks, "_fill_freed_memory", lambda: calls.append("fill"))
+    monkeypatch.setattr(bfloat16, "_fill_freed_memory", lambda: calls.append("fill"))
     bfloat16_fault()
     assert calls
     assert calls == ["fill", "forward", "fill"] * (len(calls) // 3)

@@ -36,17 +36,17 @@ def test_state_dict_holds_the_network_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": -1}, "model.lr must be positive, got -1"),
+        ({"lr": -1}, "lr must be positive, got -1"),
         ({"momentum": 1.0}, r"within \[0, 1\)"),
         ({"weight_decay": -1}, "must not be negative"),
         ({"warmup_epochs": -1}, "warmup_epochs must not be negative, got -1"),
         ({"label_smoothing": 1.0}, r"label_smoothing must lie within \[0, 1\), got 1"),
         ({"dropout": 1.5}, "dropout"),
         ({"pooling": "hip"}, "unknown pooling 'hip'"),
-        ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a model.pooling"),
-        ({"backbone_options": {"width": 8}}, "give width as model.width"),
+        ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a pooling"),
+        ({"backbone_options": {"width": 8}}, "give width as width"),
         ({"backbone_options": {"in_channels": "3"}}, "in_channels must be a whole number.* '3'"),
-        ({"backbone_options": {"gradient_checkpointing": True}}, "as model.gradient_checkpointing"),
+        ({"backbone_options": {"gradient_checkpointing": True}}, "as gradient_checkpointing"),
     ],
 )
 def test_values_that_cannot_work(options, message):
@@ -67,13 +67,13 @@ def test_any_video_network_with_any_pooling():
     )
     assert network(clip).shape == (2, 5)
     assert network.model.gradient_checkpointing
-    with pytest.raises(ConfigError, match=r"torchvision/r3d_18.*null keeps the network's own"):
+    with pytest.raises(ConfigError, match=r"torchvision/r3d_18.*null\) keeps the network's own"):
         VideoClassifier("torchvision/r3d_18", num_classes=5)
     plain = VideoClassifier("torchvision/r3d_18", num_classes=5, pooling=None)
     assert plain(clip[:, :3]).shape == (2, 5)
     pictures = VideoClassifier("torchvision/resnet18", num_classes=5)
     assert pictures(clip[:, :3, :1]).shape == (2, 5)
-    with pytest.raises(ConfigError, match="takes pictures, not clips of"):
+    with pytest.raises(ConfigError, match="takes images, not clips of"):
         pictures(clip[:, :3])
 
 

@@ -5,6 +5,7 @@ hyper-parameters are stored as a text such as ``class:torch.optim.adamw.AdamW``,
 and comparisons use.
 """
 
+import inspect
 import io
 from argparse import Namespace
 from collections import OrderedDict
@@ -122,6 +123,15 @@ def restored_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             settings[name] = f"{CLASS}{value.get('class_path')}"
     return settings
+
+
+def accepted_settings(cls: type, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyper-parameters of a checkpoint that the constructor of a class takes."""
+    settings = restored_settings(checkpoint)
+    parameters = inspect.signature(cls).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return settings
+    return {name: value for name, value in settings.items() if name in parameters}
 
 
 def _unreadable(value: Any, place: str) -> str | None:

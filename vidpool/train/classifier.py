@@ -1,35 +1,27 @@
 """The LightningModule that trains and tests a video network."""
 
 import copy
-import inspect
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import ConfigError
 from vidpool.models.weights import load_checkpoint
-from vidpool.train import checkpoints, checks, finetuning, metrics, network, optim
+from vidpool.train import bfloat16, checkpoints, checks, finetuning, metrics, network, optim
 from vidpool.train.callbacks.bad_videos import BadVideos
 from vidpool.train.callbacks.test_report import TestReport
-from vidpool.train.lr_scheduler import LRSchedule, ScheduledLR, set_lr
-from vidpool.train.steps import ClassifierSteps
-
-LR_FINDER = "pytorch_lightning.tuner.lr_finder"
-"""Module of the schedulers that try learning rates."""
+from vidpool.train.lr_scheduler import LRSchedule
+from vidpool.train.optimization import OptimizedModule
 
 
-class VideoClassifier(ClassifierSteps):
+class VideoClassifier(OptimizedModule):
     """A network with its pooling, normalization, loss, optimizer and metrics.
 
     Clips are uint8 (N, C, T, H, W), which the classifier normalizes, or floats, which count as
@@ -164,12 +156,8 @@ class VideoClassifier(ClassifierSteps):
         self.memory_format = last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
         self._make_metrics(num_classes)
-        self._reported_left_out = False
-        self._initialized = False
+        self._keep_optimizer(optimizer, lr_scheduler)
         self._verified_checkpoint = False
-        # of the optimizer, as they are given now, and the learning rate it was made with
-        self._settings: list[dict[str, Any]] | None = None
-        self._made_lr: float | None = None
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -198,14 +186,10 @@ class VideoClassifier(ClassifierSteps):
         """
         checkpoint = load_checkpoint(checkpoint_path)
         checkpoints.check_format(checkpoint, checkpoint_path)
-        settings = checkpoints.restored_settings(checkpoint) | settings
+        saved = checkpoints.accepted_settings(cls, checkpoint)
         if network is not None:
             settings["backbone"] = network
-        parameters = inspect.signature(cls).parameters.values()
-        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-            known = [parameter.name for parameter in parameters]
-            settings = {name: settings[name] for name in known if name in settings}
-        classifier = cls(**settings)
+        classifier = cls(**{**saved, **settings})
         classifier.on_load_checkpoint(checkpoint)
         classifier.load_state_dict(checkpoint["state_dict"], strict=strict)
         return classifier.to(map_location)
@@ -257,9 +241,9 @@ class VideoClassifier(ClassifierSteps):
         """
         datamodule = self._datamodule()
         if stage == "fit":
-            self._initialized = self._verified_checkpoint = False
-            self._settings = self._made_lr = None
-            checks.check_precision(self.trainer, self.is_image_model)
+            self._verified_checkpoint = False
+            self._forget_optimizer()
+            bfloat16.check_precision(self.trainer, self.is_image_model)
             checks.check_batch_size_finder(self.trainer)
             if datamodule is not None:
                 datamodule.use_classes(None)
@@ -270,35 +254,12 @@ class VideoClassifier(ClassifierSteps):
         elif datamodule is not None and self.description is not None:
             datamodule.use_classes(self.description["class_names"])
             self._describe_data()
+        # Lightning warns that the datamodule does not normalize
+        warnings.filterwarnings("ignore", "You have overridden `on_after_batch_transfer` in `Light")
         if self.frozen:  # Lightning warns of them
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.hparams["compile"]:
             network.compile_network(self.model)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimizer and its scheduler.
-
-        Raises:
-            ConfigError: A cosine schedule has no number of epochs.
-        """
-        # the trainer knows by now if it resumes, and tuners search before on_fit_start
-        self._load_initial_weights()
-        optimizer = self._new_optimizer()
-        if self._trainer is None:  # a loop without Lightning
-            return optimizer
-        self._settings, self._made_lr = optim.settings_of(optimizer), self.hparams["lr"]
-        if self._lr_scheduler is not None:
-            interval = self.hparams["lr_scheduler_interval"]
-            return optim.with_scheduler(optimizer, self._lr_scheduler, interval)
-        if self.hparams["lr_schedule"] == "cosine" and (self.trainer.max_epochs or -1) < 1:
-            raise ConfigError(
-                "lr_schedule cosine needs the trainer's max_epochs", argument="lr_schedule"
-            )
-        scheduler = ScheduledLR(optimizer, self.hparams, self.trainer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
 
     def on_fit_start(self) -> None:
         """Load the weights of ``init_from``, unless resuming.
@@ -307,62 +268,6 @@ class VideoClassifier(ClassifierSteps):
         """
         metrics.warn_of_unknown_monitors(self.trainer, self.logged_metrics)
         self._load_initial_weights()
-
-    def on_train_start(self) -> None:
-        """Use the current settings: a resumed optimizer brings those of the old run."""
-        resumed = self.trainer.ckpt_path is not None
-        if self._settings is not None:
-            if resumed:
-                optim.update_settings(self.trainer.optimizers[0], self._settings)
-            lr, made_lr = self.hparams["lr"], self._made_lr
-            configs = self.trainer.lr_scheduler_configs
-            if self._lr_scheduler is not None and made_lr not in (None, lr) and configs:
-                # a tuner found another rate
-                scheduler = configs[0].scheduler
-                optim.scale_rates(self.trainer.optimizers[0], scheduler, lr / made_lr)
-                self._made_lr = lr
-        if (scheduled := self._scheduled_lr()) is not None:
-            scheduled.start(resumed)
-
-    def on_train_epoch_start(self) -> None:
-        """Correct the rate of the epoch's first step; report that a batch is left out."""
-        if (scheduled := self._scheduled_lr()) is not None:
-            scheduled.correct(self.current_epoch, 0)
-        if not self._reported_left_out:
-            self._reported_left_out = checks.report_left_out(self.trainer)
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed the step, and log its learning rate.
-
-        Random numbers of the step, such as dropout's, depend on (seed, epoch, step, rank) alone, so
-        that runs resumed in the middle of an epoch are exact.
-        """
-        # loaders that are not vidpool's have no schedule
-        sampler: ScheduledSampler | None = getattr(self.trainer.train_dataloader, "scheduled", None)
-        if sampler is not None:
-            torch.manual_seed(mix_seeds(sampler.seed, self.current_epoch, batch_idx, sampler.rank))
-        if (scheduled := self._scheduled_lr()) is not None:
-            scheduled.correct(self.current_epoch, batch_idx)
-        if not self.trainer.optimizers:
-            return
-        optimizer = self.trainer.optimizers[0]
-        for config in self.trainer.lr_scheduler_configs:
-            # Lightning's learning-rate finder tries the same rate for all groups
-            if type(config.scheduler).__module__ == LR_FINDER:
-                set_lr(optimizer, config.scheduler.lr[0])  # type: ignore[union-attr]
-        group = optimizer.param_groups[0]
-        lr = float(group["lr"]) / group.get("lr_scale", 1.0)
-        self.log("lr", lr, batch_size=checks.batch_size_of(batch))
-
-    def on_validation_epoch_start(self) -> None:
-        """Make empty scores of all videos."""
-        self._describe_data(known=self.description is not None)
-        super().on_validation_epoch_start()
-
-    def on_test_epoch_start(self) -> None:
-        """Make empty scores of all videos; describe the data, unless a checkpoint did."""
-        self._describe_data(known=self.description is not None)
-        super().on_test_epoch_start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add class names and preprocessing for prediction, and make all content plain values.
@@ -390,14 +295,11 @@ class VideoClassifier(ClassifierSteps):
         saved = checkpoints.restored_settings(checkpoint)
         resumes = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
         checks.check_network(saved, self.hparams, resumes)
-        if resumes and checkpoint.get("optimizer_states"):  # without, Lightning refuses it
-            groups = checkpoint["optimizer_states"][0]["param_groups"]
-            new = self._new_optimizer().param_groups
-            checks.check_parameter_groups(groups, new, saved, self.hparams)
         if resumes:
+            self._check_parameter_groups(checkpoint.get("optimizer_states"), saved)
             checks.check_averaging(checkpoint, self.trainer)
         found = checkpoint.get("vidpool")
-        source = found["preprocessing"] if found else saved
+        source = found.get("preprocessing", {}) if found else saved
         if source.get("mean") and source.get("std"):
             self.use_normalization(source["mean"], source["std"], "the checkpoint")
         datamodule = None if self._trainer is None else self._datamodule()
@@ -408,9 +310,7 @@ class VideoClassifier(ClassifierSteps):
             checks.check_class_names(found["class_names"], self.description["class_names"])
         self.description = self.description or found
 
-    def _set_plain_hyperparameters(
-        self, backbone: Any, optimizer: Any, lr_scheduler: Any
-    ) -> None:
+    def _set_plain_hyperparameters(self, backbone: Any, optimizer: Any, lr_scheduler: Any) -> None:
         """Keep plain values as hyper-parameters, and the callables as attributes."""
         values = {
             "backbone": network.name_of(backbone),
@@ -427,31 +327,6 @@ class VideoClassifier(ClassifierSteps):
         self.hparams.clear()
         self._set_hparams({name: v for name, v in plain.items() if not name.startswith("_")})
         self._hparams_initial = copy.deepcopy(self._hparams)
-        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
-
-    def _describe_data(self, known: bool = False) -> None:
-        """Take class names and normalization from the data of the trainer."""
-        data = getattr(self.trainer, "datamodule", None)
-        classes = None if known else getattr(data, "num_classes", None)
-        if isinstance(classes, int) and classes != self.hparams["num_classes"]:
-            raise ConfigError(
-                f"num_classes of the classifier is {self.hparams['num_classes']}, but "
-                f"{type(data).__name__} has num_classes {classes}",
-                argument="num_classes",
-            )
-        if isinstance(data, VideoDataModule) and not known:
-            preprocessing = data.preprocessing
-            self.use_normalization(preprocessing.mean, preprocessing.std, "the data")
-            self.description = data.describe()
-
-    def _load_initial_weights(self) -> None:
-        """Load the weights of ``init_from`` once in a fit that does not resume."""
-        if self._initialized or not self.hparams["init_from"] or self._trainer is None:
-            return
-        self._initialized = True
-        if self.trainer.ckpt_path is None:
-            names = self.description["class_names"] if self.description else None
-            finetuning.load_initial_weights(self.model, self.hparams["init_from"], names)
 
     def _match_network(self, clip: Tensor) -> Tensor:
         """Return normalized clips in the shape, dtype and memory format that the network takes."""
@@ -467,19 +342,3 @@ class VideoClassifier(ClassifierSteps):
                 )
             clip = clip.squeeze(2)
         return clip.to(dtype=dtype, memory_format=self.memory_format)
-
-    def _datamodule(self) -> VideoDataModule | None:
-        datamodule = getattr(self.trainer, "datamodule", None)
-        return datamodule if isinstance(datamodule, VideoDataModule) else None
-
-    def _scheduled_lr(self) -> ScheduledLR | None:
-        """Return the scheduler of ``lr_schedule``, unless another took its place."""
-        for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, ScheduledLR):
-                return config.scheduler
-        return None
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        h = self.hparams
-        settings = h["lr"], h["momentum"], h["weight_decay"]
-        return optim.make_optimizer(self.model, self._optimizer, *settings, self.lr_scales)

@@ -154,9 +154,7 @@ def freeze_modules(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     for name in frozen:
         model.get_submodule(name).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(
-            f"freeze {list(patterns)} leaves nothing to train", argument="freeze"
-        )
+        raise ConfigError(f"freeze {list(patterns)} leaves nothing to train", argument="freeze")
     return frozen
 
 

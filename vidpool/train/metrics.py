@@ -104,9 +104,7 @@ class ClipScores(Metric):
         for name in ("scores", "labels", "videos"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(
-        self, logits: Tensor, label: Tensor, video: Tensor | None, counted: Tensor
-    ) -> None:
+    def update(self, logits: Tensor, label: Tensor, video: Tensor | None, counted: Tensor) -> None:
         """Add views, see :meth:`VideoScores.update`; without `video`, each is a video by itself."""
         self.scores.append(logits[counted].softmax(dim=1, dtype=self.precision))
         self.labels.append(label[counted])

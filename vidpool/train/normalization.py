@@ -1,4 +1,4 @@
-"""The part of the classifier that owns mean and standard deviation and normalizes clips."""
+"""The part of the classifier that knows its data: description, mean and standard deviation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from vidpool.data.datamodule import MEAN, STD
+from vidpool.data.datamodule import MEAN, STD, VideoDataModule
 from vidpool.errors import ConfigError
 from vidpool.train import batches
 
@@ -82,6 +82,25 @@ class NormalizingModule(pl.LightningModule):
         self.mean, self.std = new
         self._normalization_source = self._normalization_source or source
 
+    def _describe_data(self, known: bool = False) -> None:
+        """Take class names and normalization from the data of the trainer."""
+        data = getattr(self.trainer, "datamodule", None)
+        classes = None if known else getattr(data, "num_classes", None)
+        if isinstance(classes, int) and classes != self.hparams["num_classes"]:
+            raise ConfigError(
+                f"num_classes of the classifier is {self.hparams['num_classes']}, but "
+                f"{type(data).__name__} has num_classes {classes}",
+                argument="num_classes",
+            )
+        if isinstance(data, VideoDataModule) and not known:
+            preprocessing = data.preprocessing
+            self.use_normalization(preprocessing.mean, preprocessing.std, "the data")
+            self.description = data.describe()
+
+    def _datamodule(self) -> VideoDataModule | None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        return datamodule if isinstance(datamodule, VideoDataModule) else None
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Change clips on the device if their augmentation says so, normalize and mix them."""
         return self.prepare(batch)
@@ -105,7 +124,7 @@ class NormalizingModule(pl.LightningModule):
         self._float_clips_checked = True
         if clip.is_floating_point() and clip.numel() and not clip.is_meta:
             low, high = clip.detach().aminmax()
-            if 0 <= float(low) and float(high) <= 1 and float(low) < float(high):
+            if float(low) >= 0 and float(high) <= 1 and float(low) < float(high):
                 rank_zero_warn(
                     "all values of the floating-point clips lie in [0, 1]: they are taken as "
                     "normalized. Give uint8 clips, or subtract the mean and divide by the std "

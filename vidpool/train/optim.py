@@ -116,7 +116,9 @@ def make_optimizer(
             nesterov=momentum > 0,
         )
     elif optimizer == "adamw":
-        made = torch.optim.AdamW(parameter_groups(model, scales, True), lr, weight_decay=weight_decay)
+        made = torch.optim.AdamW(
+            parameter_groups(model, scales, True), lr, weight_decay=weight_decay
+        )
     elif callable(optimizer):
         made = optimizer(parameter_groups(model, scales))
     else:

@@ -58,7 +58,8 @@ class ClassifierSteps(NormalizingModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Make empty scores of all videos."""
+        """Make empty scores of all videos; describe the data, unless a checkpoint did."""
+        self._describe_data(known=self.description is not None)
         self.scores = self._empty_scores(self.trainer.val_dataloaders)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
@@ -70,7 +71,8 @@ class ClassifierSteps(NormalizingModule):
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        """Make empty scores of all videos."""
+        """Make empty scores of all videos; describe the data, unless a checkpoint did."""
+        self._describe_data(known=self.description is not None)
         self.scores = self._empty_scores(self.trainer.test_dataloaders)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002

@@ -172,7 +172,9 @@ def heads_of(model: nn.Module) -> tuple[str, ...]:
     heads = getattr(model, "heads", None)
     if isinstance(heads, tuple):  # torchvision's ViT has a module of that name
         return heads
-    linear = [name for name, layer in model.named_modules() if name and isinstance(layer, nn.Linear)]
+    linear = [
+        name for name, layer in model.named_modules() if name and isinstance(layer, nn.Linear)
+    ]
     return tuple(linear[-1:])
 
 

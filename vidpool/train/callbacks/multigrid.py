@@ -20,10 +20,10 @@ from vidpool.train.optim import CLASS
 class Multigrid(pl.Callback):
     """Trains with clips and batches of varying sizes; see :class:`MultigridSchedule`.
 
-    ``frames``, ``stride``, ``crop`` and ``batch_size`` of the datamodule are those of the full clip,
-    which validation and testing use, too. ``max_epochs`` and ``milestones`` are those of the recipe
-    with clips of one shape: the number of epochs is multiplied by ``epoch_factor``, and
-    the learning rate follows.
+    ``frames``, ``stride``, ``crop`` and ``batch_size`` of the datamodule are those of the full
+    clip, which validation and testing use, too. ``max_epochs`` and ``milestones`` are those of the
+    recipe with clips of one shape: the number of epochs is multiplied by ``epoch_factor``, and the
+    learning rate follows.
 
     Args:
         variant: ``paper`` for the SoftPool paper's schedule, ``original`` for that of Wu et al.

@@ -72,8 +72,8 @@ class PreciseBatchNorm(pl.Callback):
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and not isinstance(data, VideoDataModule):
             raise ConfigError(
-                "precise batch norm needs one of vidpool's datamodules, from which it takes further "
-                "training clips: pass it as trainer.fit(classifier, datamodule=...)"
+                "precise batch norm needs one of vidpool's datamodules, from which it takes "
+                "further training clips: pass it as trainer.fit(classifier, datamodule=...)"
             )
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, WeightAveraging) for each in callbacks[callbacks.index(self) :]):
