@@ -106,7 +106,7 @@ def test_freed_memory_is_filled_before_each_pass(monkeypatch):
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_bfloat16_is_refused_with_the_way_out(precision, monkeypatch):
     monkeypatch.setattr(F, "conv3d", wrong_gradient_of_weight)
-    message = rf"trainer.precision {precision} .* Set trainer.precision to 32-true"
+    message = rf"precision {precision} .* Set precision to 32-true"
     with pytest.raises(ConfigError, match=message):
         fit_in(precision, width=4)
 
@@ -215,7 +215,7 @@ def test_multigrid_leaves_out_what_is_too_small():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Generated(4, **SMALL, batch_size=1), "set data.batch_size to 2 or more"),
+        (Generated(4, **SMALL, batch_size=1), "set batch_size to 2 or more"),
         (Generated(1, **SMALL, batch_size=4), "train on more videos"),
     ],
 )

@@ -100,7 +100,7 @@ def test_trains_from_a_loader_of_clips_and_labels():
     class Rates(pl.Callback):
         values = ()
 
-        def on_train_batch_end(self, trainer, *_):
+        def on_before_optimizer_step(self, trainer, *_):
             self.values += (trainer.optimizers[0].param_groups[0]["lr"],)
 
     clips = [{"clip": torch.randn(3, 4, 16, 16), "label": torch.tensor(i % 6)} for i in range(8)]

@@ -28,9 +28,12 @@ class Log(pl.Callback):
         self.lengths = {}
         self.validated = []
 
+    def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002
+        self.rate = optimizer.param_groups[0]["lr"]
+
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):  # noqa: ARG002
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.steps.append((trainer.current_epoch, batch_idx, tuple(batch["clip"].shape), rate))
+        clip = tuple(batch["clip"].shape)
+        self.steps.append((trainer.current_epoch, batch_idx, clip, self.rate))
         self.lengths[trainer.current_epoch] = trainer.num_training_batches
 
     def on_validation_end(self, trainer, module):  # noqa: ARG002
