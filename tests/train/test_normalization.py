@@ -92,7 +92,9 @@ def test_floats_in_0_to_1_are_warned_of_once():
 def test_other_clips_are_refused():
     with pytest.raises(ConfigError, match=r"must be uint8, or normalized floats, but are .*int64"):
         classifier()(clips().long())
-    with pytest.raises(ConfigError, match=r"shape \(N, 3, T, H, W\).* but have \(2, 4, 2, 16, 16\)"):
+    with pytest.raises(
+        ConfigError, match=r"shape \(N, 3, T, H, W\).* but have \(2, 4, 2, 16, 16\)"
+    ):
         classifier()(torch.zeros(2, 4, 2, 16, 16, dtype=torch.uint8))
 
 

@@ -62,7 +62,7 @@ class ClassifierSteps(NormalizingModule):
         self._describe_data(known=self.description is not None)
         self.scores = self._empty_scores(self.trainer.val_dataloaders)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
         """Add a batch of views to the scores of their videos."""
         self._add_scores(batch)
 
@@ -75,7 +75,7 @@ class ClassifierSteps(NormalizingModule):
         self._describe_data(known=self.description is not None)
         self.scores = self._empty_scores(self.trainer.test_dataloaders)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
         """Add a batch of views to the scores of their videos."""
         self._add_scores(batch)
 
