@@ -123,9 +123,7 @@ def test_several_loaders_are_refused_in_words():
 def test_videos_of_a_dataset_must_be_named_by_its_batches():
     dataset = TensorDataset(clips(), LABELS)
     dataset.videos = ["a", "b"]
-    with pytest.raises(
-        ConfigError, match="the dataset has videos, but its batches have no 'video'"
-    ):
+    with pytest.raises(ConfigError, match="has videos, but its batches have no 'video'"):
         quiet_trainer().validate(classifier(), DataLoader(dataset, batch_size=4))
 
 

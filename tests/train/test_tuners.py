@@ -100,7 +100,7 @@ def test_multigrid_refuses_them_in_words(callback):
 def test_the_batch_size_finder_needs_one_size_and_one_process(monkeypatch):
     data = Generated(16, **SMALL)
     data.schedule = MultigridSchedule(data.preprocessing.shape, 2, 4)
-    with pytest.raises(ConfigError, match="needs batches of one size, .* a MultigridSchedule"):
+    with pytest.raises(ConfigError, match=r"needs batches of one size, .* a MultigridSchedule"):
         Tuner(trainer()).scale_batch_size(Recorded(), datamodule=data)
     monkeypatch.setattr("pytorch_lightning.Trainer.world_size", 2)
     with pytest.raises(ConfigError, match="needs a single process, but there are 2"):

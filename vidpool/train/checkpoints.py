@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError
-from vidpool.train.optim import CLASS, class_name
+from vidpool.train.optim import class_name, without_import
 
 FORMAT = 1
 """Number of the format that this version writes."""
@@ -113,16 +113,11 @@ def restored_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
     Callables that Lightning's command line stored by their import path become texts.
     """
-    settings = {
-        name: value
-        for name, value in checkpoint.get("hyper_parameters", {}).items()
-        if not name.startswith("_")
-    }
+    saved = checkpoint.get("hyper_parameters", {})
+    settings = {name: value for name, value in saved.items() if not name.startswith("_")}
     for name in ("backbone", "optimizer", "lr_scheduler"):
-        value = settings.get(name)
-        if isinstance(value, Mapping):
-            settings[name] = f"{CLASS}{value.get('class_path')}"
-    return settings
+        settings[name] = without_import(settings.get(name))
+    return {name: value for name, value in settings.items() if name in saved or value is not None}
 
 
 def accepted_settings(cls: type, checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -133,6 +133,8 @@ class VideoClassifier(OptimizedModule):
         optim.check_settings(
             lr, momentum, weight_decay, lr_schedule, milestones, warmup_epochs, label_smoothing
         )
+        # settings of a command line that nobody instantiated
+        optimizer, lr_scheduler = map(optim.without_import, (optimizer, lr_scheduler))
         self.save_hyperparameters(ignore=["backbone", "optimizer", "lr_scheduler"])
         self.model = network.build(
             backbone, num_classes, width, dropout, gradient_checkpointing, backbone_options

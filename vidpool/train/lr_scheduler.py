@@ -88,9 +88,9 @@ class ScheduledLR(LRScheduler):
         """Note that a checkpoint replaced the rates in the optimizer."""
         self._restored = True
 
-    def get_lr(self) -> list[float]:  # type: ignore[override]
+    def get_lr(self) -> list[float]:
         """Return the learning rate of each parameter group."""
-        return list(self._last_lr)
+        return [float(rate) for rate in self._last_lr]
 
     def start(self, resumed: bool) -> None:
         """Set the rate of the first step, unless another was set since the optimizer was made.
@@ -98,7 +98,7 @@ class ScheduledLR(LRScheduler):
         Args:
             resumed: The optimizer has the rates of the run that is resumed.
         """
-        progress = self._trainer.fit_loop.epoch_loop.batch_progress
+        progress: Any = self._trainer.fit_loop.epoch_loop.batch_progress
         batch = progress.current.processed
         if batch >= self._trainer.num_training_batches:  # of the epoch before
             batch = 0

@@ -132,8 +132,9 @@ def exchange_pooling(
 
 def features_of(model: nn.Module, clip: Tensor) -> Tensor:
     """Return the features (N, F) of clips: those of ``forward_features``, or the head's input."""
-    if hasattr(model, "forward_features"):
-        return model.forward_features(clip)
+    forward: Any = getattr(model, "forward_features", None)
+    if forward is not None:
+        return forward(clip)
     heads = heads_of(model)
     if not heads:
         raise ConfigError(f"{type(model).__name__} has neither forward_features nor a head")

@@ -196,7 +196,7 @@ def with_scheduler(
                 argument="lr_scheduler",
             )
         config["monitor"] = scheduler.monitor
-    return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value, typeddict-item]
+    return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
 
 def class_name(value: object) -> str:
@@ -204,7 +204,12 @@ def class_name(value: object) -> str:
     while isinstance(value, partial):
         value = value.func
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{CLASS}{named.__module__}.{named.__qualname__}"  # type: ignore[attr-defined]
+    return f"{CLASS}{named.__module__}.{named.__qualname__}"
+
+
+def without_import(value: Any) -> Any:
+    """Return a value, with the text that stands for a class if it is a dict with an import path."""
+    return f"{CLASS}{value.get('class_path')}" if isinstance(value, Mapping) else value
 
 
 def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
