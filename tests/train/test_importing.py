@@ -171,5 +171,5 @@ def test_vidpools_own_checkpoint_keeps_its_networks_options(tmp_path):
 
 
 def test_options_of_no_pooling_are_an_error(authors):
-    with pytest.raises(ConfigError, match=r"geometry.*need a model.pooling"):
+    with pytest.raises(ConfigError, match=r"geometry.*need a pooling"):
         import_checkpoint(authors[1], "r3d_18", width=4, pooling_options={"geometry": "authors"})
