@@ -15,7 +15,7 @@ from numbered_set import LABELS, LENGTHS
 
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datasets.demo import write_video
-from vidpool.train.checks import bfloat16_fault
+from vidpool.train.bfloat16 import bfloat16_fault
 
 # without a deadline for each example, which tests of a busy machine miss
 settings.register_profile("patient", parent=settings.default, deadline=None)

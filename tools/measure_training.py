@@ -35,7 +35,7 @@ from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.views import ClipShape
 from vidpool.models import create_model
 from vidpool.nn import swap_pooling
-from vidpool.train.checks import bfloat16_fault
+from vidpool.train.bfloat16 import bfloat16_fault
 
 CLASSES, STEPS, SEED = 100, 10, 0
 NETWORKS = {"r3d_50": {}, "srtg_r2plus1d_50": {}}

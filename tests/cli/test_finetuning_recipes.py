@@ -75,7 +75,7 @@ def test_kinetics700_has_as_many_classes_but_others(hacs, videos, tmp_path, capl
 
 def test_a_checkpoint_that_is_not_there(colours, capsys):
     assert fit("ucf101_finetune", "--data.root", str(colours)) == 1
-    assert "hacs.ckpt: no such checkpoint file; --model.init_from names" in capsys.readouterr().err
+    assert "hacs.ckpt: no such checkpoint file; init_from names" in capsys.readouterr().err
 
 
 def test_a_module_that_is_not_there(colours, capsys):

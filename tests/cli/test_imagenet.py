@@ -108,4 +108,4 @@ def test_the_columns_of_table_6(pictures, column, pools):
 def test_a_network_for_pictures_refuses_clips(recipe, capsys):
     backbone = ["--model.backbone", "torchvision/resnet18", "--model.width", "null"]
     assert main(["fit", "--config", str(recipe), *backbone]) == 1
-    assert "torchvision/resnet18 takes pictures, not clips of 4 frames" in capsys.readouterr().err
+    assert "torchvision/resnet18 takes images, not clips of 4 frames" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
         (["--model.backbone", "r3d50"], "unknown model 'r3d50'.*r3d_50"),
         (["--model.pooling", "sofd"], "unknown pooling 'sofd'"),
         (["--model.width", "0"], "width"),
-        (["--model.lr", "0"], "model.lr must be positive, got 0"),
+        (["--model.lr", "0"], "lr must be positive, got 0"),
         (["--data.frames", "0"], "at least 1 frame, got frames=0"),
         (["--data.stride", "0"], "at least 1 frame, got stride=0"),
         (["--data.crop", "-1"], "at least 1 pixel, got crop=-1"),
@@ -213,15 +213,15 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
             ["--model.pooling_options", "{gardient: paper}"],
             "unexpected keyword argument 'gardient'",
         ),
-        (["--model.backbone_options", "{width: '8'}"], "give width as model.width"),
+        (["--model.backbone_options", "{width: '8'}"], "give width as width"),
         (
             ["--model.backbone_options", "{in_channels: three}"],
             "in_channels must be a whole number, but is 'three'",
         ),
-        (["--model.lr_schedule", "step"], "step needs model.milestones"),
+        (["--model.lr_schedule", "step"], "step needs milestones"),
         (
             ["--model.lr_schedule", "cosine", "--trainer.max_epochs", "-1"],
-            "needs trainer.max_epochs",
+            "needs the trainer's max_epochs",
         ),
         (["--trainer.accelerator", "gpu"], "Lightning cannot run this: .*gpu"),
         (["--trainer.precision", "16-mixed"], "16-mixed does not exist on a CPU; use bf16-mixed"),
@@ -443,3 +443,17 @@ def test_a_batch_of_one_clip_too_small_for_batch_norm_is_told(recipe, capsys):
     told = capsys.readouterr().err
     assert "a batch of 1 clip of 2 x 16 x 16 ends as a single value" in told
     assert "set data.batch_size to 2 or more" in told
+
+
+def test_an_optimizer_and_a_scheduler_by_class(recipe):
+    options = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.004"]
+    options += ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR"]
+    options += ["--model.lr_scheduler.step_size", "1", "--trainer.max_epochs", "2"]
+    assert fit(recipe, *options) == 0
+    checkpoint = torch.load(last("fit_0"), weights_only=True)
+    assert checkpoint["hyper_parameters"]["optimizer"] == "class:torch.optim.sgd.SGD"
+    assert checkpoint["hyper_parameters"]["lr"] == 0.004
+    (group,) = checkpoint["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(4e-5)
+    assert main(["test", "--config", str(recipe), "--ckpt_path", last("fit_0")]) == 0
+    assert fit(recipe, *options, "--trainer.max_epochs", "3", "--ckpt_path", last("fit_0")) == 0

@@ -10,7 +10,7 @@ from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.data.schedule import plan_epoch
 from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
-from vidpool.train.optim import lr_factor
+from vidpool.train.lr_scheduler import lr_factor
 
 BASE = ClipShape(16, 2, 256)
 # batch x T x S of each long phase and short step, and the learning rate's factor

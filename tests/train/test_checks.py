@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 
 from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
-from vidpool.train import checks
+from vidpool.train import bfloat16
+from vidpool.train.bfloat16 import bfloat16_fault
 from vidpool.train.callbacks.multigrid import Multigrid
-from vidpool.train.checks import bfloat16_fault, smallest_batches
+from vidpool.train.checks import smallest_batches
 from vidpool.train.classifier import VideoClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -96,7 +97,7 @@ def test_freed_memory_is_filled_before_each_pass(monkeypatch):
         return correct(*args, **options)
 
     monkeypatch.setattr(F, "conv3d", recorded)
-    monkeypatch.setattr(checks, "_fill_freed_memory", lambda: calls.append("fill"))
+    monkeypatch.setattr(bfloat16, "_fill_freed_memory", lambda: calls.append("fill"))
     bfloat16_fault()
     assert calls
     assert calls == ["fill", "forward", "fill"] * (len(calls) // 3)
@@ -105,7 +106,7 @@ def test_freed_memory_is_filled_before_each_pass(monkeypatch):
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_bfloat16_is_refused_with_the_way_out(precision, monkeypatch):
     monkeypatch.setattr(F, "conv3d", wrong_gradient_of_weight)
-    message = rf"trainer.precision {precision} .* Set trainer.precision to 32-true"
+    message = rf"precision {precision} .* Set precision to 32-true"
     with pytest.raises(ConfigError, match=message):
         fit_in(precision, width=4)
 
@@ -214,7 +215,7 @@ def test_multigrid_leaves_out_what_is_too_small():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Generated(4, **SMALL, batch_size=1), "set data.batch_size to 2 or more"),
+        (Generated(4, **SMALL, batch_size=1), "set batch_size to 2 or more"),
         (Generated(1, **SMALL, batch_size=4), "train on more videos"),
     ],
 )

@@ -36,7 +36,7 @@ def test_state_dict_holds_the_network_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": -1}, "model.lr must be positive, got -1"),
+        ({"lr": -1}, "lr must be positive, got -1"),
         ({"momentum": 1.0}, r"within \[0, 1\)"),
         ({"weight_decay": -1}, "must not be negative"),
         ({"warmup_epochs": -1}, "warmup_epochs must not be negative, got -1"),
@@ -44,9 +44,9 @@ def test_state_dict_holds_the_network_alone():
         ({"dropout": 1.5}, "dropout"),
         ({"pooling": "hip"}, "unknown pooling 'hip'"),
         ({"pooling": None, "pooling_options": {"gradient": "paper"}}, "need a pooling"),
-        ({"backbone_options": {"width": 8}}, "give width as model.width"),
+        ({"backbone_options": {"width": 8}}, "give width as width"),
         ({"backbone_options": {"in_channels": "3"}}, "in_channels must be a whole number.* '3'"),
-        ({"backbone_options": {"gradient_checkpointing": True}}, "as model.gradient_checkpointing"),
+        ({"backbone_options": {"gradient_checkpointing": True}}, "as gradient_checkpointing"),
     ],
 )
 def test_values_that_cannot_work(options, message):
@@ -75,7 +75,7 @@ def test_any_video_network_with_any_pooling():
     assert plain(clip[:, :3]).shape == (2, 5)
     pictures = VideoClassifier("torchvision/resnet18", num_classes=5)
     assert pictures(clip[:, :3, :1]).shape == (2, 5)
-    with pytest.raises(ConfigError, match="takes pictures, not clips of"):
+    with pytest.raises(ConfigError, match="takes images, not clips of"):
         pictures(clip[:, :3])
 
 
@@ -102,7 +102,7 @@ def test_trains_from_a_loader_of_clips_and_labels():
     class Rates(pl.Callback):
         values = ()
 
-        def on_train_batch_end(self, trainer, *_):
+        def on_before_optimizer_step(self, trainer, *_):
             self.values += (trainer.optimizers[0].param_groups[0]["lr"],)
 
     clips = [{"clip": torch.randn(3, 4, 16, 16), "label": torch.tensor(i % 6)} for i in range(8)]

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from vidpool.data.datasets.demo import CLASSES, DemoClip, draw_clip, write_video
 from vidpool.data.datasets.ucf101 import UCF101DataModule
+from vidpool.data.views import normalize
 from vidpool.errors import ConfigError
 from vidpool.models import create_model, list_models, model_info
 from vidpool.models.cost import pooling_layers
@@ -129,7 +130,8 @@ def test_ten_steps_in_bfloat16(name, demo):
 def test_image_networks_train_on_demo_frames(name, demo, precision):
     data = clips_of(demo, (1, 96, 96))
     batch = next(iter(data.train_dataloader()))
-    frames = data.on_after_batch_transfer(batch, 0)["clip"][:, :, 0]
+    preprocessing = data.preprocessing
+    frames = normalize(batch["clip"], preprocessing.mean, preprocessing.std)[:, :, 0]
     torch.manual_seed(0)
     network = create_model(name, num_classes=len(CLASSES))
     swap_pooling(network, functional=name.endswith(("inception_v3", "densenet121")))

@@ -106,9 +106,11 @@ def test_each_group_follows_the_schedule_at_its_own_rate(optimizer):
     class Rates(pl.Callback):
         seen = ()
 
-        def on_train_batch_end(self, trainer, *_):
-            groups = trainer.optimizers[0].param_groups
+        def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002
+            groups = optimizer.param_groups
             self.seen += ({round(group["lr_scale"], 6): group["lr"] for group in groups},)
+
+        def on_train_batch_end(self, trainer, *_):
             logged.append(float(trainer.callback_metrics["lr"]))
 
     rates, logged = Rates(), []
@@ -282,9 +284,9 @@ def test_a_resumed_run_keeps_what_is_frozen_and_may_change_rates(tmp_path, optim
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"freeze": ["layer1"]}, r"model.freeze is \['stem'\] in the checkpoint and \['layer1'\]"),
-        ({}, r"model.freeze is \['stem'\] in the checkpoint and None here.*--model.init_from"),
-        ({"freeze": ["stem"], "layer_decay": 0.5}, "model.layer_decay is 1.0 in .* and 0.5 here"),
+        ({"freeze": ["layer1"]}, r"freeze is \['stem'\] in the checkpoint and \['layer1'\]"),
+        ({}, r"freeze is \['stem'\] in the checkpoint and None here.*as init_from"),
+        ({"freeze": ["stem"], "layer_decay": 0.5}, "layer_decay is 1.0 in .* and 0.5 here"),
     ],
 )
 def test_another_grouping_cannot_be_resumed(tmp_path, options, message):

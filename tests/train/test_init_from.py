@@ -38,7 +38,7 @@ def test_a_classifier_of_other_classes_stays_fresh(saved):
 def test_another_backbone_is_refused_and_nothing_changed(saved):
     other = network(width=8)
     before = {key: value.clone() for key, value in other.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"does not fit.*first is layer1.*model\.width"):
+    with pytest.raises(CheckpointError, match=r"does not fit.*first is layer1.*backbone and width"):
         load_initial_weights(other, saved[1])
     for key, value in other.state_dict().items():
         assert torch.equal(before[key], value), key

@@ -27,6 +27,7 @@ from vidpool.data.schedule import ClipRequest
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.views import ClipShape
 from vidpool.figures import AMBER, BLUE, GREEN, GREY, ORANGE, SKY
+from vidpool.train.batches import prepare
 from vidpool.video import Video, open_video
 
 VIDPOOL, PYTORCHVIDEO = "vidpool", "pytorchvideo"
@@ -200,7 +201,9 @@ def stage_seconds(source: ClipSource, batches: int, device: str) -> dict[str, fl
 def move_to_device(source: ClipSource, batch: Batch, device: str) -> Tensor:
     """Move a batch to the device and return the network's input."""
     moved = source.data.transfer_batch_to_device(batch, torch.device(device), 0)
-    clip = source.data.on_after_batch_transfer(moved, 0)["clip"]
+    preprocessing = source.data.preprocessing
+    classes = source.data.num_classes
+    clip = prepare(moved, preprocessing.mean, preprocessing.std, classes)["clip"]
     if clip.is_cuda:
         torch.cuda.synchronize()
     return clip

@@ -26,7 +26,7 @@ from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.checks import smallest_batches
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.forecast import Forecast, forecast, forecast_figure
-from vidpool.train.optim import lr_factor
+from vidpool.train.lr_scheduler import lr_factor
 
 CLASSES = 400  # the network's cost hardly depends on them
 EXAMPLE = """\
@@ -108,11 +108,16 @@ class _Recipe:
             self.schedule = self.multigrid
             self.epochs = self.multigrid.epochs
             self.title = f"Multigrid ({multigrid.variant})"
-        self._model = model
+        self._model = dict(model)
+        if isinstance(model["optimizer"], dict):  # a class, with its own learning rate
+            self._model["lr"] = model["optimizer"]["init_args"]["lr"]
 
     def check(self, clips: int, ranks: int) -> list[str]:
         """Return warnings; raise an error if a phase gets no epoch."""
-        return [] if self.multigrid is None else self.multigrid.check(clips, ranks)
+        found = [] if self.multigrid is None else self.multigrid.check(clips, ranks)
+        if self._model["lr_scheduler"] is not None:
+            found.append("the learning rates are those of lr_schedule, which lr_scheduler replaces")
+        return found
 
     def rate(self, epochs_done: float) -> float:
         """Return the learning rate after this many epochs of the recipe."""

@@ -11,12 +11,11 @@ from pytorch_lightning.trainer.states import TrainerStatus
 
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import UNLABELLED
-from vidpool.data.dataset import Batch
 from vidpool.data.parallel import usable_cpus
 from vidpool.data.schedule import ConstantSchedule, Schedule
 from vidpool.data.transforms.augmentation import Augmentation
 from vidpool.data.transforms.custom import ClipTransform, check_picklable, check_transform
-from vidpool.data.views import ClipShape, Preprocessing, normalize
+from vidpool.data.views import ClipShape, Preprocessing
 from vidpool.errors import ConfigError, DataError
 from vidpool.video import Decoder
 
@@ -31,7 +30,8 @@ class VideoDataModule(pl.LightningDataModule, ABC):
 
     A subclass says what the classes are called (:attr:`class_names`) and makes the loaders;
     :class:`vidpool.data.listed.ListedDataModule` does so for video files. Batches are
-    :class:`vidpool.data.dataset.Batch`; clips come as uint8.
+    :class:`vidpool.data.dataset.Batch`; clips are uint8, and the classifier normalizes
+    them on the device.
 
     Outside a Trainer, the loaders work as PyTorch's: each pass over a training loader is an epoch
     of its own. Clips and their order depend on the seed of ``pl.seed_everything``, or else on that
@@ -268,21 +268,6 @@ class VideoDataModule(pl.LightningDataModule, ABC):
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint must hold so that prediction needs nothing else."""
         return {"class_names": self.class_names, "preprocessing": self.preprocessing.to_dict()}
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Normalize the clips on the device; in training, also augment and mix them there."""
-        augment = self.augment
-        training = self.trainer is not None and self.trainer.training
-        clip = batch["clip"]
-        if training and augment.on_device:
-            frames = zip(clip.transpose(1, 2), batch["seed"], strict=True)
-            changed = [augment.change(clip, seed) for clip, seed in frames]
-            clip = torch.stack(changed).transpose(1, 2)
-        clip = normalize(clip, self.preprocessing.mean, self.preprocessing.std)
-        if not training or not (augment.mixup or augment.cutmix):
-            return {**batch, "clip": clip}
-        clip, target = augment.mix(clip, batch["label"], self.num_classes, batch["seed"])
-        return {**batch, "clip": clip, "target": target, "label": target.argmax(1)}
 
     def _loader_settings(self, train: bool) -> dict[str, Any]:
         """Return the arguments of a loader that follow from the datamodule."""

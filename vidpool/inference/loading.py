@@ -18,13 +18,12 @@ from vidpool.data.views import Preprocessing
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.files import expand_path
 from vidpool.models.weights import DESCRIPTION, load_checkpoint
+from vidpool.train.checkpoints import check_format, restored_settings
 from vidpool.train.classifier import VideoClassifier
+from vidpool.train.optim import CLASS
 
 EXTRA_FILE = f"{DESCRIPTION}.json"
 """File in a torch.export program that holds its description."""
-
-MODULE_PREFIX = "class:"
-"""Start of the hyper-parameter ``backbone`` of a module; the name of its class follows."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +130,14 @@ def restore_classifier(
             f"{path}: holds no class names or preprocessing; needed is a checkpoint that "
             "`vidpool fit` or `vidpool import` made, or a file of `vidpool export`"
         )
-    settings = {
-        name: value
-        for name, value in checkpoint["hyper_parameters"].items()
-        if not name.startswith("_")
-    }
+    check_format(checkpoint, path)
+    settings = restored_settings(checkpoint)
     backbone = settings.get("backbone")
     if network is not None:
         settings["backbone"] = network
-    elif isinstance(backbone, str) and backbone.startswith(MODULE_PREFIX):
+    elif isinstance(backbone, str) and backbone.startswith(CLASS):
         raise CheckpointError(
-            f"{path}: its network is of the class {backbone.removeprefix(MODULE_PREFIX)}, and "
+            f"{path}: its network is of the class {backbone.removeprefix(CLASS)}, and "
             "checkpoints do not import code; give an instance of the class as network",
             "network",
         )

@@ -1,109 +1,92 @@
-"""Checks of a training: bfloat16 on this CPU, batches too small for batch norm, and checkpoints.
+"""Checks of a training: callbacks, batches too small for batch norm, and checkpoints.
 
 Checkpoints have to fit the training that resumes from them, or the evaluation that loads them.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from pytorch_lightning.utilities import rank_zero_info
-from torch import Tensor
-from torch.nn import functional as F
 
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.schedule import ClipShape, ScheduledSampler
+from vidpool.data.schedule import ClipShape, ConstantSchedule, ScheduledSampler
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.cost import values_per_channel
-from vidpool.train.network import ARCHITECTURE
-from vidpool.train.optim import same_groups
+from vidpool.train.batches import as_dict
+from vidpool.train.network import ARCHITECTURE, input_channels
+from vidpool.train.optim import CLASS, same_groups
 
-# kernel sizes whose weight gradients PyTorch 2.14 gets wrong at T = 2, on CPUs with AVX512-BF16
-BFLOAT16_KERNELS = ((3, 1, 1), (3, 3, 3))
-BFLOAT16_TRIALS = 2
-# relative errors: rounding to bfloat16 gives less than 0.01, uninitialized memory 1 or NaN
-BFLOAT16_TOLERANCE = 0.05
 FINETUNING = ("freeze", "backbone_lr", "layer_decay")
-"""The settings that determine which parameters an optimiser trains, and in which groups."""
+"""The settings that determine which parameters an optimizer trains, and in which groups."""
 
 
-def check_precision(trainer: pl.Trainer, is_image_model: bool) -> None:
-    """Refuse to train in bfloat16 on a CPU where PyTorch's 3D convolutions are wrong.
-
-    The convolutions are measured once per process.
-
-    Args:
-        trainer: The trainer, set up for training.
-        is_image_model: The network has 2D convolutions, which are right.
+def check_batch_size_finder(trainer: pl.Trainer) -> None:
+    """Refuse Lightning's batch-size finder where it could not find anything.
 
     Raises:
-        ConfigError: The convolutions are wrong; the message says which precision works.
+        ConfigError: The training has several processes, no datamodule with a batch size, or batches
+            of several sizes.
     """
-    precision = str(trainer.precision)
-    on_cpu = trainer.strategy.root_device.type == "cpu"
-    if not on_cpu or is_image_model or not precision.startswith("bf16"):
+    if not _has_callback(trainer, BatchSizeFinder):
         return
-    fault = bfloat16_fault()
-    if fault is not None:
+    datamodule = getattr(trainer, "datamodule", None)
+    if trainer.world_size > 1:
         raise ConfigError(
-            f"trainer.precision {precision} would train on wrong gradients: on this CPU, {fault}. "
-            "Set trainer.precision to 32-true"
+            f"the batch-size finder needs a single process, but there are {trainer.world_size}: "
+            "run it with devices=1, and train with the batch size that it finds"
+        )
+    if isinstance(datamodule, VideoDataModule) and not isinstance(
+        datamodule.schedule, ConstantSchedule
+    ):
+        raise ConfigError(
+            "the batch-size finder needs batches of one size, but the schedule is a "
+            f"{type(datamodule.schedule).__name__}"
         )
 
 
-@functools.cache
-def bfloat16_fault() -> str | None:
-    """Compare small bfloat16 3D convolutions of two frames on the CPU with float32.
+def check_multigrid_callbacks(trainer: pl.Trainer) -> None:
+    """Refuse callbacks that cannot work while the batches of multigrid training vary.
 
-    Some CPUs read uninitialized memory there, so freed memory is filled with NaN beforehand.
-
-    Returns:
-        What is wrong, or None where the output and both gradients are right.
+    Raises:
+        ConfigError: The trainer has a tuner, or stochastic weight averaging.
     """
-    generator = torch.Generator().manual_seed(0)
-    for kernel_size in BFLOAT16_KERNELS:
-        for _ in range(BFLOAT16_TRIALS):
-            x, weight, gradient = (
-                torch.randn(
-                    shape, generator=generator, dtype=torch.float32, device="cpu"
-                ).bfloat16()
-                for shape in ((4, 16, 2, 14, 14), (16, 16, *kernel_size), (4, 16, 2, 14, 14))
+    reasons = {
+        LearningRateFinder: "the rates that it tries would be on batches of different sizes",
+        BatchSizeFinder: "batches have several sizes",
+        StochasticWeightAveraging: "it replaces the learning rate, which must follow the batches",
+    }
+    for kind, reason in reasons.items():
+        if _has_callback(trainer, kind):
+            raise ConfigError(
+                f"multigrid and {kind.__name__} exclude each other: {reason}. Use it in a training "
+                "with clips of one shape"
             )
-            expected = _convolve(x.float(), weight.float(), gradient.float())
-            computed = _convolve(x, weight, gradient)
-            names = ("output", "gradient of the input", "gradient of the weight")
-            for name, got, right in zip(names, computed, expected, strict=True):
-                error = float((got.float() - right).norm() / right.norm())
-                if not error < BFLOAT16_TOLERANCE:  # NaN too
-                    return (
-                        f"PyTorch {torch.__version__} computes bfloat16 3D convolutions wrongly "
-                        f"(kernel size {kernel_size}, 2 frames: relative error {error:.2g} of the "
-                        f"{name})"
-                    )
-    return None
 
 
-@torch.enable_grad()
-def _convolve(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output of a same-padded convolution, and the gradients of x and weight."""
-    x, weight = x.requires_grad_(), weight.requires_grad_()
-    _fill_freed_memory()
-    output = F.conv3d(x, weight, padding=[size // 2 for size in weight.shape[2:]])
-    _fill_freed_memory()
-    of_x, of_weight = torch.autograd.grad(output, (x, weight), gradient)
-    return output.detach(), of_x, of_weight
+def _has_callback(trainer: pl.Trainer, kind: type[pl.Callback]) -> bool:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(each, kind) for each in callbacks)
 
 
-def _fill_freed_memory() -> None:
-    """Leave NaN in the memory that the allocator hands out next, in blocks of 256 B to 4 MiB."""
-    for exponent in reversed(range(8, 23)):
-        # a byte of 255 is part of a NaN in every floating-point format
-        blocks = [torch.full((1 << exponent,), 255, dtype=torch.uint8) for _ in range(4)]
-        del blocks
+def channels_of(settings: Mapping[str, Any]) -> int | None:
+    """Return C of the clips: the option ``in_channels``, 3 for named networks, or else None."""
+    channels = (settings.get("backbone_options") or {}).get("in_channels")
+    if channels is None and not str(settings.get("backbone")).startswith(CLASS):
+        return 3
+    return channels
+
+
+def batch_size_of(batch: Any) -> int:
+    """Return the number of clips in a batch."""
+    return len(as_dict(batch)["clip"])
 
 
 def smallest_batches(classifier: Any, shapes: Iterable[ClipShape]) -> dict[ClipShape, int]:
@@ -118,7 +101,7 @@ def smallest_batches(classifier: Any, shapes: Iterable[ClipShape]) -> dict[ClipS
     Returns:
         2 for each shape whose batches need two clips; other shapes are left out.
     """
-    channels = (classifier.hparams["backbone_options"] or {}).get("in_channels", 3)
+    channels = channels_of(classifier.hparams) or input_channels(classifier.model)
     enough: list[ClipShape] = []
     smallest = {}
     for shape in sorted(shapes, key=lambda shape: shape.frames * shape.crop**2):
@@ -195,7 +178,7 @@ def explain_single_values(
         subject, advice = _cause_and_advice(sampler, clip, requested, batch_idx)
         raise ConfigError(
             f"{subject} of {shape} ends as a single value per channel, of which batch norm has "
-            f"no statistics: {advice}, or set data.crop higher"
+            f"no statistics: {advice}, or set crop higher"
         ) from error
 
 
@@ -209,19 +192,19 @@ def _cause_and_advice(
     if requested > 1:
         return (
             f"{subject} (the others of {requested} cannot be read)",
-            "set data.on_bad_video to substitute",
+            "set on_bad_video to substitute",
         )
     batches = [] if sampler is None else [step.batch_size for step in sampler.plan]
     if sampler is not None and len(batches) == 1 and sampler.total < 2 * sampler.num_replicas:
         return subject, "train on more videos"
     if batches and batches[max(0, batch_idx - 1)] == 1:
-        return subject, "set data.batch_size to 2 or more"
+        return subject, "set batch_size to 2 or more"
     # a loader without a datamodule does not know which batches the network needs
     return subject, "leave incomplete batches out, as trainer.fit(model, datamodule=...) does"
 
 
 def check_network(saved: Mapping[str, Any], settings: Mapping[str, Any], resuming: bool) -> None:
-    """Refuse the checkpoint of another network and, for resuming, of another optimiser.
+    """Refuse the checkpoint of another network and, for resuming, of another optimizer.
 
     Args:
         saved: Settings in the checkpoint.
@@ -240,7 +223,8 @@ def check_network(saved: Mapping[str, Any], settings: Mapping[str, Any], resumin
     if differing:
         raise CheckpointError(
             f"the checkpoint is of another network: {'; '.join(differing)}. To fine-tune its "
-            "weights on other classes give it as --model.init_from instead of --ckpt_path"
+            "weights on other classes give it as init_from instead of ckpt_path",
+            argument="ckpt_path",
         )
 
 
@@ -250,11 +234,11 @@ def check_parameter_groups(
     saved: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    """Refuse an optimiser with other parameters, or with the parameters in other groups.
+    """Refuse an optimizer with other parameters, or with the parameters in other groups.
 
     Args:
         groups: Parameter groups in the checkpoint.
-        new: Parameter groups of the optimiser that resumes.
+        new: Parameter groups of the optimizer that resumes.
         saved: Settings in the checkpoint.
         settings: Settings of the classifier that resumes.
 
@@ -264,14 +248,15 @@ def check_parameter_groups(
     if same_groups(groups, new):
         return
     differing = [
-        f"model.{name} is {saved[name]} in the checkpoint and {settings[name]} here"
+        f"{name} is {saved[name]} in the checkpoint and {settings[name]} here"
         for name in FINETUNING
         if name in saved and saved[name] != settings[name]
     ]
     raise CheckpointError(
-        "the checkpoint's optimiser trains other parameters, or groups them otherwise: "
+        "the checkpoint's optimizer trains other parameters, or groups them otherwise: "
         f"{'; '.join(differing) or 'they are not named'}. To change this give the checkpoint "
-        "as --model.init_from instead of --ckpt_path"
+        "as init_from instead of ckpt_path",
+        argument="ckpt_path",
     )
 
 
@@ -285,9 +270,10 @@ def check_averaging(checkpoint: Mapping[str, Any], trainer: pl.Trainer) -> None:
     averages = any(isinstance(each, WeightAveraging) for each in callbacks)
     if "averaging_state" in checkpoint and not averages:
         raise CheckpointError(
-            "the checkpoint's weights are an average (EMA), beside which those in training are "
-            "kept. Resume with the callback that made it, --config schedule/ema, "
-            "or give the checkpoint as --model.init_from to start from the average"
+            "the checkpoint's weights are an average (EMA), and the weights in training are kept "
+            "separately. Resume with the callback that averaged them (configs/schedule/ema.yaml), "
+            "or give the checkpoint as init_from to start from the average",
+            argument="ckpt_path",
         )
 
 
@@ -309,5 +295,6 @@ def check_class_names(saved: Sequence[str], names: Sequence[str]) -> None:
     raise CheckpointError(
         f"the checkpoint's classes are not the data's: class {number} is {saved[number]!r} "
         f"in the checkpoint and {names[number]!r} in the data. {hint}To fine-tune on other "
-        "classes give the checkpoint as --model.init_from instead of --ckpt_path"
+        "classes give the checkpoint as init_from instead of ckpt_path",
+        argument="ckpt_path",
     )

@@ -1,33 +1,37 @@
 """The LightningModule that trains and tests a video network."""
 
+import copy
+import os
 import warnings
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchmetrics import MeanMetric
+from typing_extensions import Self
 
-from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.dataset import Batch
-from vidpool.data.schedule import ScheduledSampler, mix_seeds
 from vidpool.errors import ConfigError
-from vidpool.models import model_info
-from vidpool.train import checks, finetuning, metrics, network, optim
+from vidpool.models import features_of
+from vidpool.models.weights import load_checkpoint
+from vidpool.train import bfloat16, checkpoints, checks, finetuning, metrics, network, optim
 from vidpool.train.callbacks.bad_videos import BadVideos
 from vidpool.train.callbacks.test_report import TestReport
+from vidpool.train.lr_scheduler import LRSchedule
+from vidpool.train.optimization import OptimizedModule
 
 
-class VideoClassifier(pl.LightningModule):
-    """A network with its pooling, loss, optimiser and metrics.
+class VideoClassifier(OptimizedModule):
+    """A network with its pooling, normalization, loss, optimizer and metrics.
 
-    Image models take clips of one frame; see
+    Clips are uint8 (N, C, T, H, W), which the classifier normalizes, or floats, which count as
+    normalized. Image models take clips of one frame; see
     :class:`vidpool.data.datasets.image_folder.ImageFolderDataModule`.
 
     Args:
-        backbone: Name of a network, see :func:`vidpool.models.list_models`.
+        backbone: Name of a network, see :func:`vidpool.models.list_models`, or any module from
+            clips to logits (N, num_classes). A module whose first convolution is 2D takes images.
         num_classes: Number of classes; on the command line it follows from the data.
         width: Channels of the first stage; null is the network's own.
         backbone_options: Further options of the network, e.g. ``{gate: true}`` for SRTG.
@@ -50,25 +54,51 @@ class VideoClassifier(pl.LightningModule):
         freeze: Modules that are not trained, by names such as ``[stem, layer1]`` or ``['layer*']``;
             ``[backbone]`` is all but the classifier. They stay in evaluation mode: batch norm keeps
             its statistics, and dropout is off.
-        optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
+        optimizer: ``sgd`` (with Nesterov momentum), ``adamw``, or a callable that takes parameter
+            groups and returns an optimizer, whose own learning rate then takes the place of ``lr``.
         lr: Base learning rate.
-        momentum: Momentum factor of SGD.
-        weight_decay: Weight decay: of all parameters for SGD, of weights alone for AdamW.
-        lr_schedule: ``step``, ``cosine`` (down to 0) or ``constant``.
+        momentum: Momentum factor of ``sgd``.
+        weight_decay: Weight decay: of all parameters for ``sgd``, of weights alone for ``adamw``.
+        lr_schedule: ``step``, ``cosine`` (down to 0) or ``constant``. The rate changes from step to
+            step; with a loader of unknown length, from epoch to epoch.
         milestones: Epochs at which ``step`` multiplies the rate by ``gamma``.
         gamma: Factor of ``step``.
         warmup_epochs: Length of the linear warm-up; may be a fraction.
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+        lr_scheduler: Callable that takes the optimizer and returns a scheduler of PyTorch, or
+            Lightning's dict with one; it replaces ``lr_schedule`` and its options.
+        lr_scheduler_interval: How often ``lr_scheduler`` is stepped: every ``epoch`` or ``step``.
+        mean: Mean of each channel, in [0, 1], for uint8 clips. Defaults to that of the data, or to
+            that of Kinetics-400 if the data do not say.
+        std: Standard deviation of each channel, in [0, 1]; likewise.
 
     Raises:
         ConfigError: The network, or an option of it, is unknown, or a value cannot work.
+
+    Examples:
+        >>> import torch
+        >>> classifier = VideoClassifier("r3d_18", num_classes=5, width=4).eval()
+        >>> clips = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+        >>> classifier(clips).shape
+        torch.Size([2, 5])
+        >>> classifier.features(clips).shape
+        torch.Size([2, 32])
+
+        A network of your own:
+
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Conv3d(3, 8, 3, padding=1), torch.nn.MaxPool3d(2),
+        ...     torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten(), torch.nn.Linear(8, 5)
+        ... )
+        >>> VideoClassifier(net, num_classes=5)(clips).shape
+        torch.Size([2, 5])
     """
 
     model: nn.Module
 
     def __init__(
         self,
-        backbone: str = "r3d_50",
+        backbone: str | nn.Module = "r3d_50",
         num_classes: int = 400,
         width: int | None = None,
         backbone_options: dict[str, Any] | None = None,
@@ -82,43 +112,90 @@ class VideoClassifier(pl.LightningModule):
         backbone_lr: float = 1.0,
         layer_decay: float = 1.0,
         freeze: list[str] | None = None,
-        optimizer: optim.OptimizerName = "sgd",
+        optimizer: optim.OptimizerName | OptimizerCallable = "sgd",
         lr: float = 0.1,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
-        lr_schedule: optim.LRSchedule = "cosine",
+        lr_schedule: LRSchedule = "cosine",
         milestones: list[float] | None = None,
         gamma: float = 0.1,
         warmup_epochs: float = 0.0,
         label_smoothing: float = 0.0,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: optim.Interval = "epoch",
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         if num_classes < 2:
-            raise ConfigError(f"a classifier needs at least 2 classes, got {num_classes}")
+            raise ConfigError(
+                f"a classifier needs at least 2 classes, got {num_classes}", argument="num_classes"
+            )
         optim.check_settings(
             lr, momentum, weight_decay, lr_schedule, milestones, warmup_epochs, label_smoothing
         )
-        self.save_hyperparameters()
+        # settings of a command line that nobody instantiated
+        optimizer, lr_scheduler = map(optim.without_import, (optimizer, lr_scheduler))
+        self.save_hyperparameters(ignore=["backbone", "optimizer", "lr_scheduler"])
         self.model = network.build(
             backbone, num_classes, width, dropout, gradient_checkpointing, backbone_options
         )
-        channels = (backbone_options or {}).get("in_channels", 3)
-        network.exchange_pooling(self.model, backbone, channels, pooling, pooling_options or {})
+        self._set_plain_hyperparameters(backbone, optimizer, lr_scheduler)
+        network.exchange_pooling(
+            self.model,
+            backbone,
+            checks.channels_of(self.hparams),
+            pooling,
+            pooling_options or {},
+        )
         self.frozen = finetuning.freeze_modules(self.model, freeze or [])
         # Lightning does not call train() before it trains
         finetuning.keep_frozen(self.model, self.frozen)
-        self.lr_scales = finetuning.lr_scales(self.model, backbone_lr, layer_decay)
-        self.is_image_model = model_info(backbone).modality == "image"
+        self.lr_scales = finetuning.lr_scales(
+            self.model, self.hparams["backbone_lr"], self.hparams["layer_decay"]
+        )
+        self.is_image_model = network.is_image_network(backbone)
         last = torch.channels_last if self.is_image_model else torch.channels_last_3d
         self.memory_format = last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
-        self.train_loss = MeanMetric()
-        self.train_accuracies = metrics.training_accuracies(num_classes)
-        # class names and preprocessing, saved in the checkpoint
-        self.description: dict[str, Any] | None = None
-        # mean scores, labels and metrics of the tested videos
-        self.test_results: tuple[Tensor, Tensor, dict[str, float]] | None = None
-        self._reported_left_out = False
+        self._make_metrics(num_classes)
+        self._keep_optimizer(optimizer, lr_scheduler)
+        self._verified_checkpoint = False
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        map_location: str | torch.device = "cpu",
+        strict: bool = True,
+        *,
+        network: nn.Module | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Return a classifier with the settings and weights of a checkpoint.
+
+        No code that the checkpoint contains or names is run or imported.
+
+        Args:
+            checkpoint_path: A checkpoint of ``vidpool fit``, ``vidpool import`` or a Trainer.
+            map_location: Device of the classifier. Defaults to the CPU.
+            strict: Refuse weights that are missing, or too many.
+            network: A module of the class that the checkpoint was trained with, if its network was
+                not built by name.
+            **settings: Arguments of the classifier that replace those of the checkpoint.
+
+        Raises:
+            CheckpointError: The file cannot be read, does not fit, or needs ``network``.
+        """
+        checkpoint = load_checkpoint(checkpoint_path)
+        checkpoints.check_format(checkpoint, checkpoint_path)
+        saved = checkpoints.accepted_settings(cls, checkpoint)
+        if network is not None:
+            settings["backbone"] = network
+        classifier = cls(**{**saved, **settings})
+        classifier.on_load_checkpoint(checkpoint)
+        classifier.load_state_dict(checkpoint["state_dict"], strict=strict)
+        return classifier.to(map_location)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Return the callbacks that report bad videos and tests, unless the trainer has them."""
@@ -127,7 +204,10 @@ class VideoClassifier(pl.LightningModule):
         return [kind() for kind in own if not any(isinstance(each, kind) for each in present)]
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of normalised clips (N, C, T, H, W).
+        """Return the logits (N, num_classes) of clips (N, C, T, H, W).
+
+        Args:
+            clip: uint8, or normalized floats.
 
         Raises:
             ConfigError: The network takes images, and T is not 1.
@@ -136,14 +216,17 @@ class VideoClassifier(pl.LightningModule):
         return self.model(network.mark_dynamic_batch(clip) if self.hparams["compile"] else clip)
 
     def features(self, clip: Tensor) -> Tensor:
-        """Return the features (N, F) before the classifier, of normalised clips (N, C, T, H, W).
+        """Return the features (N, F) before the classifier, of clips (N, C, T, H, W).
+
+        Args:
+            clip: uint8, or normalized floats.
 
         Raises:
             ConfigError: The network takes images, and T is not 1.
         """
-        return self.model.forward_features(self._match_network(clip))  # type: ignore[operator]
+        return features_of(self.model, self._match_network(clip))
 
-    def train(self, mode: bool = True) -> "VideoClassifier":
+    def train(self, mode: bool = True) -> Self:
         """Set training mode, but for frozen modules."""
         super().train(mode)
         finetuning.keep_frozen(self.model, self.frozen)
@@ -156,130 +239,50 @@ class VideoClassifier(pl.LightningModule):
         here, they follow from the checkpoint when it is loaded.
 
         Raises:
-            ConfigError: The training is in bfloat16 on a CPU that computes it wrongly.
+            ConfigError: The data has other classes or another normalization, or the training is in
+                bfloat16 on a CPU that computes it wrongly.
         """
-        if stage == "fit":
-            checks.check_precision(self.trainer, self.is_image_model)
         datamodule = self._datamodule()
-        if datamodule is not None and stage == "fit":
-            datamodule.use_classes(None)
-            self.description = datamodule.describe()
-            checks.leave_out_small_batches(self.trainer, datamodule, self)
+        if stage == "fit":
+            self._verified_checkpoint = False
+            self._forget_optimizer()
+            bfloat16.check_precision(self.trainer, self.is_image_model)
+            checks.check_batch_size_finder(self.trainer)
+            if datamodule is not None:
+                datamodule.use_classes(None)
+            self._describe_data()
+            if datamodule is not None:
+                checks.leave_out_small_batches(self.trainer, datamodule, self)
+            finetuning.report(self.model, self.lr_scales, self.hparams)
         elif datamodule is not None and self.description is not None:
             datamodule.use_classes(self.description["class_names"])
-            self.description = datamodule.describe()
-        if stage == "fit":
-            finetuning.report(self.model, self.lr_scales, self.hparams)
+            self._describe_data()
+        # Lightning warns that the datamodule does not normalize
+        warnings.filterwarnings("ignore", "You have overridden `on_after_batch_transfer` in `Light")
         if self.frozen:  # Lightning warns of them
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         if self.hparams["compile"]:
             network.compile_network(self.model)
 
     def on_fit_start(self) -> None:
-        """Load the weights of ``init_from``, unless resuming, which Lightning knows only by now.
+        """Load the weights of ``init_from``, unless resuming.
 
         Warns about callbacks that monitor a metric that is not in :attr:`logged_metrics`.
         """
         metrics.warn_of_unknown_monitors(self.trainer, self.logged_metrics)
-        if self.hparams["init_from"] and self.trainer.ckpt_path is None:
-            names = self.description["class_names"] if self.description else None
-            finetuning.load_initial_weights(self.model, self.hparams["init_from"], names)
-
-    @property
-    def logged_metrics(self) -> list[str]:
-        """Names of the metrics that training and validation log."""
-        train = ["loss", *(str(name).removeprefix("train/") for name in self.train_accuracies)]
-        both = [f"{stage}/{name}" for stage in ("val", "train") for name in [*train, "bad_clips"]]
-        return [*both, "train/loss_step", "lr"]
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimiser; :meth:`on_train_batch_start` sets its learning rate.
-
-        Raises:
-            ConfigError: A cosine schedule has no number of epochs.
-        """
-        if self.hparams["lr_schedule"] == "cosine" and (self.trainer.max_epochs or -1) < 1:
-            raise ConfigError("model.lr_schedule cosine needs trainer.max_epochs")
-        return self._new_optimizer()
-
-    def on_train_epoch_start(self) -> None:
-        """Report once that an incomplete batch is left out."""
-        if not self._reported_left_out:
-            self._reported_left_out = checks.report_left_out(self.trainer)
-
-    def on_train_start(self) -> None:
-        """Use the current settings: a resumed optimiser brings those of the old run."""
-        optim.update_settings(self.trainer.optimizers[0], self._new_optimizer())
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate by the progress of the training, and seed the step.
-
-        Steps are not counted: an epoch's length may vary (see :mod:`vidpool.data.schedule`). Random
-        numbers of the step, such as dropout's, depend on (seed, epoch, step, rank) alone, so that
-        runs resumed in the middle of an epoch are exact.
-        """
-        # loaders that are not vidpool's have no schedule
-        sampler: ScheduledSampler | None = getattr(self.trainer.train_dataloader, "scheduled", None)
-        epoch = self.current_epoch
-        if sampler is not None:
-            torch.manual_seed(mix_seeds(sampler.seed, epoch, batch_idx, sampler.rank))
-        batches, epochs = int(self.trainer.num_training_batches), self.trainer.max_epochs or 1
-        lr = optim.scheduled_lr(self.hparams, sampler, epoch, batch_idx, batches, epochs)
-        optim.set_lr(self.trainer.optimizers[0], lr)
-        self.log("lr", lr, batch_size=len(batch["label"]))
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the cross-entropy of augmented clips.
-
-        Accuracies of mixed clips are of the main class.
-
-        Raises:
-            ConfigError: The batch is too small for batch norm; the message says why.
-        """
-        with checks.explain_single_values(self, batch, batch_idx):
-            logits = self(batch["clip"])
-        label = batch["label"]
-        target = batch.get("target", label)
-        loss = F.cross_entropy(logits, target, label_smoothing=self.hparams["label_smoothing"])
-        size = len(label)
-        self.log("train/loss_step", loss, prog_bar=True, batch_size=size)
-        self.train_loss.update(loss.detach(), size)
-        epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": size}
-        self.log("train/loss", self.train_loss, **epoch)
-        self.train_accuracies.update(logits, label)
-        self.log_dict(self.train_accuracies, **epoch)
-        return loss
-
-    def on_validation_epoch_start(self) -> None:
-        """Make empty scores of all videos."""
-        self.scores = self._empty_scores(self.trainer.val_dataloaders)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch of views to the scores of their videos."""
-        self._add_scores(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log loss and accuracy over videos."""
-        self._log_scores("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Make empty scores of all videos; describe the data, unless a checkpoint did."""
-        datamodule = self._datamodule()
-        if self.description is None and datamodule is not None:
-            self.description = datamodule.describe()
-        self.scores = self._empty_scores(self.trainer.test_dataloaders)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch of views to the scores of their videos."""
-        self._add_scores(batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Log loss and accuracy over videos; :class:`TestReport` writes them."""
-        self.test_results = self._log_scores("test")
+        self._load_initial_weights()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add class names and preprocessing, for prediction."""
+        """Add class names and preprocessing for prediction, and make all content plain values.
+
+        Raises:
+            CheckpointError: A value in the first checkpoint could not be read again.
+        """
         checkpoint["vidpool"] = self.description
+        settings = checkpoint.setdefault("hyper_parameters", {})
+        settings.update(mean=list(self.mean), std=list(self.std))
+        checkpoints.finish(checkpoint, verify=not self._verified_checkpoint)
+        self._verified_checkpoint = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, of other classes, or of an average of weights.
@@ -289,62 +292,56 @@ class VideoClassifier(pl.LightningModule):
         Raises:
             CheckpointError: The checkpoint does not fit; the message gives the difference and how
                 to fine-tune.
+            ConfigError: The checkpoint was trained with another normalization.
         """
-        saved = checkpoint.get("hyper_parameters", {})
+        checkpoints.check_format(checkpoint)
+        saved = checkpoints.restored_settings(checkpoint)
         resumes = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
         checks.check_network(saved, self.hparams, resumes)
-        if resumes and checkpoint.get("optimizer_states"):  # without, Lightning refuses it
-            groups = checkpoint["optimizer_states"][0]["param_groups"]
-            new = self._new_optimizer().param_groups
-            checks.check_parameter_groups(groups, new, saved, self.hparams)
         if resumes:
+            self._check_parameter_groups(checkpoint.get("optimizer_states"), saved)
             checks.check_averaging(checkpoint, self.trainer)
         found = checkpoint.get("vidpool")
+        source = found.get("preprocessing", {}) if found else saved
+        if source.get("mean") and source.get("std"):
+            self.use_normalization(source["mean"], source["std"], "the checkpoint")
         datamodule = None if self._trainer is None else self._datamodule()
         if found and datamodule is not None and not resumes:
             datamodule.use_classes(found["class_names"])
-            self.description = datamodule.describe()
+            self._describe_data()
         elif self.description and found:
             checks.check_class_names(found["class_names"], self.description["class_names"])
         self.description = self.description or found
 
+    def _set_plain_hyperparameters(self, backbone: Any, optimizer: Any, lr_scheduler: Any) -> None:
+        """Keep plain values as hyper-parameters, and the callables as attributes."""
+        values = {
+            "backbone": network.name_of(backbone),
+            "optimizer": optimizer,
+            "lr_scheduler": lr_scheduler,
+        }
+        if not isinstance(optimizer, str):
+            example = optim.example_optimizer(self.model, optimizer)
+            values["optimizer"] = optim.class_name(type(example))
+            self.hparams["lr"] = float(example.defaults["lr"])
+        elif optimizer not in optim.OPTIMIZERS and not optimizer.startswith(optim.CLASS):
+            raise optim.unknown_optimizer(optimizer)
+        plain = checkpoints.plain({**self.hparams, **values}, name_objects=True)
+        self.hparams.clear()
+        self._set_hparams({name: v for name, v in plain.items() if not name.startswith("_")})
+        self._hparams_initial = copy.deepcopy(self._hparams)
+
     def _match_network(self, clip: Tensor) -> Tensor:
-        """Return clips in the shape, dtype and memory format that the network takes."""
+        """Return normalized clips in the shape, dtype and memory format that the network takes."""
+        clip = self.normalize(clip)
         dtype = next(self.model.parameters()).dtype  # of Lightning's bf16-true and 64-true
         if self.is_image_model:
             if clip.shape[2] != 1:
                 raise ConfigError(
-                    f"model.backbone {self.hparams['backbone']} takes pictures, not clips of "
+                    f"backbone {self.hparams['backbone']} takes images, not clips of "
                     f"{clip.shape[2]} frames: train it on vidpool.data.datasets.image_folder."
-                    "ImageFolderDataModule, or with data.frames 1"
+                    "ImageFolderDataModule, or with frames=1",
+                    argument="backbone",
                 )
             clip = clip.squeeze(2)
         return clip.to(dtype=dtype, memory_format=self.memory_format)
-
-    def _datamodule(self) -> VideoDataModule | None:
-        datamodule = getattr(self.trainer, "datamodule", None)
-        return datamodule if isinstance(datamodule, VideoDataModule) else None
-
-    def _empty_scores(self, loader: Any) -> metrics.VideoScores:
-        videos, classes = len(loader.dataset.videos), self.hparams["num_classes"]
-        # float32, but for Lightning's 64-true
-        precision = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
-        return metrics.VideoScores(videos, classes, precision).to(self.device)
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        h = self.hparams
-        settings = h["optimizer"], h["lr"], h["momentum"], h["weight_decay"]
-        return optim.make_optimizer(self.model, *settings, self.lr_scales)
-
-    def _add_scores(self, batch: Batch) -> None:
-        self.scores.update(self(batch["clip"]), batch["label"], batch["video"], batch["counted"])
-
-    def _log_scores(self, stage: str) -> tuple[Tensor, Tensor, dict[str, float]]:
-        """Log the metrics of the videos seen; return their mean scores, labels and metrics."""
-        scores, labels = self.scores.mean_scores()
-        loss = metrics.negative_log_likelihood(scores, labels)
-        values = {"loss": loss, **metrics.accuracies(scores, labels)}
-        for name, value in values.items():
-            # every rank has the same value, computed from the scores of all
-            self.log(f"{stage}/{name}", value, prog_bar=name == "top1", sync_dist=True)
-        return scores, labels, {name: float(value) for name, value in values.items()}

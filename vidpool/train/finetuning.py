@@ -46,7 +46,8 @@ def load_initial_weights(
     path = expand_path(path)
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: no such checkpoint file; --model.init_from names the one to start from"
+            f"{path}: no such checkpoint file; init_from names the one to start from",
+            argument="init_from",
         )
     weights = read_weights(path)
     known = (weights.content.get("vidpool") or {}).get("class_names")
@@ -54,7 +55,7 @@ def load_initial_weights(
     try:
         report = load_weights(model, weights, fresh_classifier=renamed)
     except MismatchError as error:
-        hint = "Are model.backbone and model.width those of the checkpoint?"
+        hint = "Are backbone and width those of the checkpoint?"
         raise MismatchError(f"{error}. {hint}", error.report) from error
     rest = ", ".join(report.fresh_classifier)
     rank_zero_info(
@@ -99,11 +100,14 @@ def lr_scales(model: nn.Module, backbone_lr: float, layer_decay: float) -> dict[
     """
     if not 0 < backbone_lr < float("inf"):
         raise ConfigError(
-            f"model.backbone_lr must be positive, got {backbone_lr}; to train the classifier "
-            f"alone set model.freeze to [{BACKBONE}]"
+            f"backbone_lr must be positive, got {backbone_lr}; to train the classifier alone set "
+            f"freeze to [{BACKBONE}]",
+            argument="backbone_lr",
         )
     if not 0 < layer_decay <= 1:
-        raise ConfigError(f"model.layer_decay must lie within (0, 1], got {layer_decay}")
+        raise ConfigError(
+            f"layer_decay must lie within (0, 1], got {layer_decay}", argument="layer_decay"
+        )
     classifier = tuple(f"{head}." for head in heads_of(model))
     names = stages(model)
 
@@ -142,14 +146,15 @@ def freeze_modules(model: nn.Module, patterns: Sequence[str]) -> list[str]:
             found = parts
         if not found:
             raise ConfigError(
-                f"model.freeze: {pattern!r} matches no module of the network. Its stages are "
-                f"{', '.join(parts)}; {BACKBONE} is all of them, {parts[-1]}.* what is inside one"
+                f"freeze: {pattern!r} matches no module of the network. Its stages are "
+                f"{', '.join(parts)}; {BACKBONE} is all of them, {parts[-1]}.* what is inside one",
+                argument="freeze",
             )
         frozen += found
     for name in frozen:
         model.get_submodule(name).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"model.freeze {list(patterns)} leaves nothing to train")
+        raise ConfigError(f"freeze {list(patterns)} leaves nothing to train", argument="freeze")
     return frozen
 
 

@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import (
     multiclass_accuracy,
     multiclass_confusion_matrix,
 )
+from torchmetrics.utilities import dim_zero_cat
 
 TOP_K = (1, 5)
 
@@ -78,6 +79,58 @@ class VideoScores(Metric):
 
     def seen(self) -> Tensor:
         """Return the places in the data set of the videos in :meth:`mean_scores`, int64 (V,)."""
+        return self.compute()[2].reshape(-1)
+
+
+class ClipScores(Metric):
+    """Averages softmax scores like :class:`VideoScores` without knowing the number of videos.
+
+    Args:
+        num_classes: Classes of the scores.
+        precision: Dtype of the averages. Defaults to float32.
+    """
+
+    full_state_update = False
+    scores: Any
+    labels: Any
+    videos: Any
+
+    def __init__(
+        self, num_classes: int, precision: torch.dtype = torch.float32, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.num_classes = num_classes
+        self.precision = precision
+        for name in ("scores", "labels", "videos"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, label: Tensor, video: Tensor | None, counted: Tensor) -> None:
+        """Add views, see :meth:`VideoScores.update`; without `video`, each is a video by itself."""
+        self.scores.append(logits[counted].softmax(dim=1, dtype=self.precision))
+        self.labels.append(label[counted])
+        self.videos.append((torch.full_like(label, -1) if video is None else video)[counted])
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean scores (V, num_classes), labels (V,) and numbers (V,) of the videos seen."""
+        if not len(self.scores):
+            none = torch.zeros(0, dtype=torch.long, device=self.device)
+            empty = torch.zeros(0, self.num_classes, dtype=self.precision, device=self.device)
+            return empty, none, none
+        scores, labels, videos = map(dim_zero_cat, (self.scores, self.labels, self.videos))
+        if bool((videos < 0).any()):
+            return scores, labels, torch.arange(len(labels), device=labels.device)
+        seen, place, views = videos.unique(return_inverse=True, return_counts=True)
+        sums = scores.new_zeros(len(seen), self.num_classes).index_add_(0, place, scores)
+        of_video = labels.new_zeros(len(seen)).index_put_((place,), labels)
+        return sums / views[:, None], of_video, seen
+
+    def mean_scores(self) -> tuple[Tensor, Tensor]:
+        """Return the scores and labels of :meth:`compute`."""
+        scores, labels, _ = self.compute()
+        return scores.reshape(-1, self.num_classes), labels.reshape(-1)
+
+    def seen(self) -> Tensor:
+        """Return the numbers of the videos in :meth:`mean_scores`, int64 (V,)."""
         return self.compute()[2].reshape(-1)
 
 

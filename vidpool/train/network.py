@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vidpool.errors import ConfigError
-from vidpool.models import create_model, model_info, replace_pooling
+from vidpool.errors import CheckpointError, ConfigError
+from vidpool.models import check_network, create_model, model_info, replace_pooling
+from vidpool.train.optim import CLASS, class_name
 
 ARCHITECTURE = (
     "backbone",
@@ -21,7 +22,7 @@ RECOMPILATIONS = 64
 
 
 def build(
-    name: str,
+    network: str | nn.Module,
     num_classes: int,
     width: int | None,
     dropout: float | None,
@@ -31,7 +32,7 @@ def build(
     """Build a network, given only the options that were set: not every network has all of them.
 
     Args:
-        name: One of :func:`vidpool.models.list_models`.
+        network: One of :func:`vidpool.models.list_models`, or a module, which is returned.
         num_classes: Classes.
         width: Channels of the first stage.
         dropout: Probability of dropping a feature before the classifier.
@@ -40,22 +41,52 @@ def build(
 
     Raises:
         ConfigError: The network does not have an option, or its value cannot work.
+        CheckpointError: The name stands for a module, which has to be given again.
     """
     options = dict(further or {})
-    for other in ("num_classes", "width", "dropout", "gradient_checkpointing"):
+    own = "num_classes", "width", "dropout", "gradient_checkpointing", "pooling", "pooling_options"
+    for other in own:
         if other in options:
-            raise ConfigError(f"model.backbone_options: give {other} as model.{other}")
+            raise ConfigError(
+                f"backbone_options: give {other} as {other}", argument="backbone_options"
+            )
     if width is not None:
         options["width"] = width
     if dropout is not None:
         options["dropout"] = dropout
     if gradient_checkpointing:
         options["gradient_checkpointing"] = True
-    return create_model(name, num_classes=num_classes, **options)
+    if isinstance(network, nn.Module):
+        _check_module(network, num_classes, options)
+        return network
+    if network.startswith(CLASS):
+        name = network.removeprefix(CLASS)
+        raise CheckpointError(
+            f"the checkpoint is of a network of the class {name}, and checkpoints store no code: "
+            f"pass a module of this class, as network={name.rpartition('.')[2]}(…)",
+            argument="network",
+        )
+    return create_model(network, num_classes=num_classes, **options)
+
+
+def name_of(network: str | nn.Module) -> str:
+    """Return the name of a network in hyper-parameters: ``class:`` and its class for a module."""
+    return network if isinstance(network, str) else class_name(type(network))
+
+
+def is_image_network(network: str | nn.Module) -> bool:
+    """Return True if a network takes images: a module whose first convolution is 2D."""
+    if isinstance(network, str):
+        return model_info(network).modality == "image"
+    return isinstance(_first_convolution(network), nn.Conv2d)
 
 
 def exchange_pooling(
-    model: nn.Module, name: str, channels: int, pooling: str | None, options: dict[str, Any]
+    model: nn.Module,
+    network: str | nn.Module,
+    channels: int | None,
+    pooling: str | None,
+    options: dict[str, Any],
 ) -> None:
     """Replace the pooling of a network.
 
@@ -63,16 +94,46 @@ def exchange_pooling(
 
     Args:
         model: The network, changed in place.
-        name: Name of the network.
-        channels: C of the clips.
+        network: Name of the network, or the network itself.
+        channels: C of the clips; None is what the first convolution takes, or else 3.
         pooling: Method of pooling, see :func:`vidpool.nn.swap_pooling`; None keeps the network's.
         options: Options of ``swap_pooling`` and of the new layers.
 
     Raises:
         ConfigError: The network has no pooling to replace, or an option cannot work.
     """
-    example = model_info(name).example_shape(channels)
-    replace_pooling(model, pooling, options, name=name, example=example)
+    if isinstance(network, str):
+        example = model_info(network).example_shape(3 if channels is None else channels)
+        replace_pooling(model, pooling, options, name=network, example=example)
+    else:
+        replace_pooling(model, pooling, options)
+
+
+def input_channels(model: nn.Module) -> int:
+    """Return the channels that the first convolution takes; 3 if there is none."""
+    return getattr(_first_convolution(model), "in_channels", 3)
+
+
+def _first_convolution(model: nn.Module) -> nn.Module | None:
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return next((layer for layer in model.modules() if isinstance(layer, kinds)), None)
+
+
+def _check_module(model: nn.Module, num_classes: int, options: dict[str, Any]) -> None:
+    """Refuse options of a network that is built already, and another number of classes."""
+    for name in options:
+        argument = name if name in ("width", "dropout") else "backbone_options"
+        if name == "gradient_checkpointing":
+            if hasattr(model, name):
+                model.gradient_checkpointing = True  # type: ignore[assignment]
+                continue
+            argument = name
+        raise ConfigError(
+            f"{name} is an option of networks that are built by name: give it to "
+            f"{type(model).__name__} itself",
+            argument=argument,
+        )
+    check_network(model, num_classes, type(model).__name__)
 
 
 def compile_network(model: nn.Module, backend: str | None = None) -> None:

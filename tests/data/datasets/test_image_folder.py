@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from vidpool.data.datasets.image_folder import ImageFolderDataModule
+from vidpool.data.views import normalize
 from vidpool.errors import ConfigError
 
 
@@ -31,7 +32,7 @@ def test_pictures_are_clips_of_one_frame(tree):
     assert (batch["clip"].float().mean((2, 3, 4)).argmax(1) == 2 * batch["label"]).all()
     (batch,) = data.test_dataloader()
     assert batch["label"].tolist() == [0, 0, 1, 1]
-    normalised = data.on_after_batch_transfer(batch, 0)["clip"]
+    normalised = normalize(batch["clip"], data.preprocessing.mean, data.preprocessing.std)
     red = torch.tensor([220, 20, 20]) / 255
     expected = (red - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     assert torch.allclose(normalised[0, :, 0, 5, 5], expected, atol=0.05)  # JPEG

@@ -14,7 +14,7 @@ from vidpool.errors import ConfigError
 from vidpool.nn import SubBatchNorm
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.optim import lr_factor
+from vidpool.train.lr_scheduler import lr_factor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = {"lr_schedule": "step", "milestones": [2.0, 3.0]}
@@ -28,9 +28,12 @@ class Log(pl.Callback):
         self.lengths = {}
         self.validated = []
 
+    def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002
+        self.rate = optimizer.param_groups[0]["lr"]
+
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):  # noqa: ARG002
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.steps.append((trainer.current_epoch, batch_idx, tuple(batch["clip"].shape), rate))
+        clip = tuple(batch["clip"].shape)
+        self.steps.append((trainer.current_epoch, batch_idx, clip, self.rate))
         self.lengths[trainer.current_epoch] = trainer.num_training_batches
 
     def on_validation_end(self, trainer, module):  # noqa: ARG002

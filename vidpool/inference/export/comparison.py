@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.inference.loading import MODULE_PREFIX, Network
+from vidpool.inference.loading import Network
 from vidpool.models import model_info
+from vidpool.train.optim import CLASS
 
 
 @torch.no_grad()
@@ -87,7 +88,7 @@ def example_shapes(
     if set("THW") <= set(fixed):
         return shapes
     shares = (3 / 4, 3 / 4, 5 / 8)
-    of_class = name.startswith(MODULE_PREFIX)  # about which nothing is known
+    of_class = name.startswith(CLASS)  # about which nothing is known
     smallest = (1, 1, 1) if of_class else (1, *model_info(name).smallest)[-3:]  # pictures have no T
     other = [
         size if axis in fixed else max(least, int(size * share) | 1)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
-from vidpool.inference.loading import MODULE_PREFIX
 from vidpool.models import model_info
 from vidpool.ops import reference
 from vidpool.ops.geometry import Window
+from vidpool.train.optim import CLASS
 
 
 class Limits(NamedTuple):
@@ -45,7 +45,7 @@ def known_limits(name: str) -> Limits:
     Args:
         name: One of :func:`vidpool.models.list_models`, or a class that none are known of.
     """
-    if name.startswith(MODULE_PREFIX):
+    if name.startswith(CLASS):
         return Limits()
     if model_info(name).fixed:
         return Limits("THW", "the network takes this size only")

@@ -25,7 +25,6 @@ from vidpool.inference.export.comparison import compare, example_shapes
 from vidpool.inference.export.tracing import ImageModelOfClips, Limits, known_limits, trace
 from vidpool.inference.loading import (
     EXTRA_FILE,
-    MODULE_PREFIX,
     load_network,
     need_onnx,
     restore_classifier,
@@ -33,6 +32,7 @@ from vidpool.inference.loading import (
 from vidpool.models import model_info
 from vidpool.models.weights import DESCRIPTION, load_checkpoint
 from vidpool.train.network import ARCHITECTURE
+from vidpool.train.optim import CLASS
 
 Weights = Literal["averaged", "raw"]
 FORMATS = {
@@ -131,9 +131,7 @@ def export(
         program, limits = trace(
             clip_network, example_shapes(name, channels, clip, limits.fixed), limits
         )
-    elif name.startswith(MODULE_PREFIX) or not (
-        classifier.is_image_model or model_info(name).fixed
-    ):
+    elif name.startswith(CLASS) or not (classifier.is_image_model or model_info(name).fixed):
         limits = Limits()
     sizes = zip("NTHW", (1, *clip), strict=True)
     n, *rest = (size if axis in limits.fixed else axis for axis, size in sizes)

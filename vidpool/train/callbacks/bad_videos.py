@@ -82,7 +82,7 @@ class BadVideos(pl.Callback):
         """Report the bad clips of the epoch.
 
         Raises:
-            DataError: Their share is larger than ``data.max_bad_share``.
+            DataError: Their share is larger than the datamodule's ``max_bad_share``.
         """
         self._report_bad_clips("train", trainer)
 
@@ -90,7 +90,7 @@ class BadVideos(pl.Callback):
         """Report the bad clips of the epoch.
 
         Raises:
-            DataError: Their share is larger than ``data.max_bad_share``.
+            DataError: Their share is larger than the datamodule's ``max_bad_share``.
         """
         self._report_bad_clips("val", trainer)
 
@@ -98,7 +98,7 @@ class BadVideos(pl.Callback):
         """Report the bad clips of the epoch.
 
         Raises:
-            DataError: Their share is larger than ``data.max_bad_share``.
+            DataError: Their share is larger than the datamodule's ``max_bad_share``.
         """
         self._report_bad_clips("test", trainer)
 
@@ -137,9 +137,9 @@ class BadVideos(pl.Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, VideoDataModule) and count > datamodule.max_bad_share * total:
             raise DataError(
-                f"{report}. That is more than data.init_args.max_bad_share "
-                f"({datamodule.max_bad_share:g}) allows: look at the data (`vidpool data check`) "
-                "or set it higher"
+                f"{report}. That is more than max_bad_share ({datamodule.max_bad_share:g}) allows: "
+                "look at the data (`vidpool data check`) or set it higher",
+                argument="max_bad_share",
             )
         rank_zero_warn(report)
 

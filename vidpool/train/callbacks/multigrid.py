@@ -12,16 +12,18 @@ from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.models import model_info
 from vidpool.nn import SubBatchNorm, split_batch_norm
+from vidpool.train.checks import check_multigrid_callbacks
 from vidpool.train.classifier import VideoClassifier
+from vidpool.train.optim import CLASS
 
 
 class Multigrid(pl.Callback):
     """Trains with clips and batches of varying sizes; see :class:`MultigridSchedule`.
 
-    ``data.frames``, ``stride``, ``crop`` and ``batch_size`` are those of the full clip, which
-    validation and testing use, too. ``trainer.max_epochs`` and ``model.milestones`` are those of
-    the recipe with clips of one shape: the number of epochs is multiplied by ``epoch_factor``, and
-    the learning rate follows.
+    ``frames``, ``stride``, ``crop`` and ``batch_size`` of the datamodule are those of the full
+    clip, which validation and testing use, too. ``max_epochs`` and ``milestones`` are those of the
+    recipe with clips of one shape: the number of epochs is multiplied by ``epoch_factor``, and the
+    learning rate follows.
 
     Args:
         variant: ``paper`` for the SoftPool paper's schedule, ``original`` for that of Wu et al.
@@ -73,6 +75,8 @@ class Multigrid(pl.Callback):
             self.short_cycle,
             self.epoch_factor,
         )
+        if model["backbone"].startswith(CLASS):  # a module says nothing of its sizes
+            return schedule
         network = model_info(model["backbone"])
         for phase in schedule.phases:
             for step in phase.steps:
@@ -92,10 +96,12 @@ class Multigrid(pl.Callback):
             pl_module, VideoClassifier
         ):
             raise ConfigError("multigrid needs a VideoClassifier and one of vidpool's datamodules")
+        check_multigrid_callbacks(trainer)
         if trainer.accumulate_grad_batches > 1:
             raise ConfigError(
-                "multigrid and trainer.accumulate_grad_batches exclude each other: batches of "
-                "several sizes would be added up as if they were one; change data.batch_size"
+                "multigrid and accumulate_grad_batches exclude each other: batches of several "
+                "sizes would be added up as if they were one; change batch_size",
+                argument="accumulate_grad_batches",
             )
         if self._schedule is None:
             self._schedule = self.schedule(
@@ -128,5 +134,6 @@ class Multigrid(pl.Callback):
         split = any(isinstance(module, SubBatchNorm) for module in pl_module.modules())
         if self.sub_batch_norm is not None and not split:
             raise ConfigError(
-                "multigrid's sub_batch_norm and trainer.sync_batchnorm exclude each other"
+                "multigrid's sub_batch_norm and sync_batchnorm exclude each other",
+                argument="sync_batchnorm",
             )

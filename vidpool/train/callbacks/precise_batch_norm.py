@@ -61,17 +61,24 @@ class PreciseBatchNorm(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,  # noqa: ARG002
-        stage: str,  # noqa: ARG002
+        stage: str,
     ) -> None:
-        """Check that averaged weights (EMA) are put in place before this callback.
+        """Check the data, and that averaged weights (EMA) are put in place before this callback.
 
         Raises:
-            ConfigError: The callback that averages comes after this one.
+            ConfigError: There is no datamodule of vidpool's, or the callback that averages comes
+                after this one.
         """
+        data = getattr(trainer, "datamodule", None)
+        if stage == "fit" and not isinstance(data, VideoDataModule):
+            raise ConfigError(
+                "precise batch norm needs one of vidpool's datamodules, from which it takes "
+                "further training clips: pass it as trainer.fit(classifier, datamodule=...)"
+            )
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, WeightAveraging) for each in callbacks[callbacks.index(self) :]):
             raise ConfigError(
-                "precise batch norm must come after the average of weights in trainer.callbacks: "
+                "precise batch norm must come after the average of weights among the callbacks: "
                 "its statistics are to be the average's"
             )
 
@@ -88,9 +95,7 @@ class PreciseBatchNorm(pl.Callback):
 
     def _clips(self, trainer: pl.Trainer) -> Iterable[Tensor]:
         """Yield the first batches of the epoch, in the shape of evaluation."""
-        datamodule = getattr(trainer, "datamodule", None)
-        if not isinstance(datamodule, VideoDataModule):
-            raise ConfigError("precise batch norm needs one of vidpool's datamodules")
+        datamodule: VideoDataModule = trainer.datamodule  # type: ignore[attr-defined]
         usual = datamodule.schedule
         datamodule.schedule = ConstantSchedule(
             datamodule.preprocessing.shape, datamodule.batch_size
@@ -107,7 +112,9 @@ class PreciseBatchNorm(pl.Callback):
             rank_zero_info(f"precise batch norm looks at {count} batches before each validation")
             self._reported = True
         for batch in islice(loader, count):
-            # this calls the datamodule's on_after_batch_transfer too
+            # the statistics are those of clips that are neither changed on the device nor mixed
+            batch.pop("augment", None)
+            # this normalizes the clips, in the classifier's on_after_batch_transfer
             yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)["clip"]
 
     def _average_over_ranks(self, trainer: pl.Trainer) -> None:

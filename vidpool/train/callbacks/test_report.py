@@ -54,9 +54,13 @@ class TestReport(pl.Callback):
         matrix = confusion_matrix(scores, labels).cpu()
         write_test_report(folder, matrix, names, {**metrics, "videos": len(labels)})
         loader: Any = trainer.test_dataloaders
-        write_predictions(
-            folder, loader.dataset.videos, pl_module.scores.seen(), scores, labels, names
-        )
+        if isinstance(loader, (list, tuple)):
+            loader = loader[0]
+        seen = pl_module.scores.seen()
+        # loaders of the user's own do not name their videos
+        unnamed = range(int(seen.max()) + 1 if len(seen) else 0)
+        videos = getattr(getattr(loader, "dataset", None), "videos", unnamed)
+        write_predictions(folder, videos, seen, scores, labels, names)
         write_run(folder, _describe_run(trainer, pl_module))
 
 
