@@ -141,9 +141,9 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path):
 
     def inner():
         os.environ["LOCAL_RANK"] = "1"
-        end_with_parent()
-        (tmp_path / "pid").write_text(str(os.getpid()))
-        time.sleep(600)
+        with end_with_parent():
+            (tmp_path / "pid").write_text(str(os.getpid()))
+            time.sleep(600)
 
     def between():
         FORK.Process(target=inner).start()
@@ -157,5 +157,29 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + SECONDS
     while not has_ended(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_a_process_does_after_its_training_is_not_cut_short(tmp_path):
+    def inner():
+        os.environ["LOCAL_RANK"] = "1"
+        with end_with_parent():
+            pass
+        (tmp_path / "trained").touch()
+        time.sleep(2.5)  # longer than the parent is looked for
+        (tmp_path / "done").touch()
+
+    def between():
+        FORK.Process(target=inner).start()
+        while not (tmp_path / "trained").exists():
+            time.sleep(0.01)
+        os._exit(0)
+
+    process = FORK.Process(target=between)
+    process.start()
+    process.join(SECONDS)
+    deadline = time.monotonic() + SECONDS
+    while not (tmp_path / "done").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -38,9 +38,8 @@ def main(verb: str, arguments: list[str]) -> int:
     # distributed training starts its other processes with this command line
     plugins = (part for plugin in loaded_plugins() for part in (PLUGIN, plugin))
     sys.argv = [sys.argv[0], verb, *plugins, *arguments]
-    end_with_parent()
     silence_noise()
-    with user_errors():
+    with end_with_parent(), user_errors():
         _make_cli(VidpoolCLI, verb, arguments)
     return 0
 

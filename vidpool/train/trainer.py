@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +24,6 @@ from vidpool.train.callbacks.console import (
 from vidpool.train.callbacks.interruptions import LastCheckpoint, RequeueBetweenBatches
 from vidpool.train.loggers import RunLogger, default_loggers
 from vidpool.train.run_folder import RunFolder, SafeCheckpointIO, current_job, remove_unfinished
-
-_WATCHER = "vidpool: waits for the end of the parent process"
 
 
 def make_trainer(
@@ -72,7 +69,6 @@ def make_trainer(
         >>> [type(logger).__name__ for logger in trainer.loggers]
         ['RunTensorBoardLogger', 'RunCSVLogger']
     """
-    end_with_parent()
     silence_noise()
     arguments = dict(trainer_arguments)
     refuse_on_cpu(
@@ -208,7 +204,7 @@ class Trainer(pl.Trainer):
             logger.for_next_run() if isinstance(logger, RunLogger) else logger
             for logger in self.loggers
         ]
-        with warnings.catch_warnings():
+        with end_with_parent(), warnings.catch_warnings():
             silence_checkpoint_warnings(training=verb == "fit")
             yield None if ckpt_path is None else str(ckpt_path)
 
@@ -314,21 +310,26 @@ def refuse_on_cpu(accelerator: Any, precision: Any, sync_batchnorm: bool) -> Non
         )
 
 
-def end_with_parent() -> None:
+@contextmanager
+def end_with_parent() -> Iterator[None]:
     """End this process as soon as the one that started it is gone, unless it is the first rank.
 
     It may wait for that process in a collective operation, which on a GPU only fails after the time
-    limit of the process group.
+    limit of the process group. What a process does after its training is not cut short.
     """
-    watching = any(thread.name == _WATCHER for thread in threading.enumerate())
-    if os.environ.get("LOCAL_RANK", "0") != "0" and not watching:
-        arguments = (os.getppid(),)
-        threading.Thread(target=_watch, args=arguments, name=_WATCHER, daemon=True).start()
+    done = threading.Event()
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        threading.Thread(target=_watch, args=(os.getppid(), done), daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
-def _watch(parent: int) -> None:
+def _watch(parent: int, done: threading.Event) -> None:
     while os.getppid() == parent:
-        time.sleep(1)
+        if done.wait(1):
+            return
     print(f"vidpool: process {parent}, which started this one, is gone", file=sys.stderr)
     os._exit(1)
 
