@@ -75,6 +75,16 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         std: Of each channel, in [0, 1].
         static: In evaluation, show one frame of each clip, repeated: what accuracy remains does not
             come from motion.
+
+    Examples:
+        >>> from vidpool.data import VideoFolderDataModule, example_dataset
+        >>> size = {"frames": 8, "crop": 32, "short_side": 36, "batch_size": 4, "num_workers": 0}
+        >>> data = VideoFolderDataModule(str(example_dataset()), **size)
+        >>> isinstance(data, VideoDataModule), data.num_classes
+        (True, 2)
+        >>> batch = next(iter(data.val_dataloader()))
+        >>> batch["clip"].shape, batch["clip"].dtype
+        (torch.Size([4, 3, 8, 32, 32]), torch.uint8)
     """
 
     def __init__(
