@@ -18,7 +18,7 @@ def tiny(*, num_classes: int) -> nn.Module:
     return nn.Sequential(convolution, nn.ReLU(), *pool, nn.Linear(8, num_classes))
 
 
-@vidpool.register_pooling("median")
+@vidpool.register_pooling("median", ndim=3)
 class MedianPool3d(nn.MaxPool3d):
     """Pool by the median of each window of size k, without padding."""
 

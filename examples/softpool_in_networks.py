@@ -22,14 +22,12 @@ network = nn.Sequential(
 clips = torch.rand(2, 3, 8, 64, 64)  # (N, C, T, H, W)
 print("custom network:", network(clips).shape)
 
-# 2. A torchvision network: every max and average pooling layer becomes a SoftPool in place.
-video_network = torchvision.models.video.mc3_18()
-image_network = torchvision.models.resnet18()
-for name, model in {"mc3_18": video_network, "resnet18": image_network}.items():
-    replaced = vidpool.swap_pooling(model)
-    print(f"torchvision {name}: replaced {', '.join(swap.name for swap in replaced) or 'nothing'}")
+# 2. A torchvision network: its pooling layers become SoftPool layers, its weights stay.
+network = torchvision.models.video.s3d()
+replaced = vidpool.swap_pooling(network)
+print(f"torchvision s3d: replaced {', '.join(swap.name for swap in replaced)}")
 
 # 3. A timm network.
-timm_network = timm.create_model("resnet18", num_classes=10)
-vidpool.swap_pooling(timm_network)
-print("timm resnet18:", timm_network(torch.rand(2, 3, 64, 64)).shape, timm_network.maxpool)
+network = timm.create_model("resnet18", num_classes=10)
+vidpool.swap_pooling(network)
+print("timm resnet18:", network(torch.rand(2, 3, 64, 64)).shape, network.maxpool)

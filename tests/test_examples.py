@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from generated import write_clip
+from trees import write_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 if not EXAMPLES.is_dir():
@@ -41,7 +41,7 @@ def test_softpool_in_networks(tmp_path):
     pytest.importorskip("timm")
     out = run(tmp_path, EXAMPLES / "softpool_in_networks.py")
     assert "custom network: torch.Size([2, 10])" in out
-    assert "torchvision resnet18: replaced maxpool" in out
+    assert "torchvision s3d: replaced features.1" in out
     assert "SoftPool2d(kernel_size=3, stride=2, padding=1" in out
 
 
