@@ -232,7 +232,8 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
 )
 def test_mistakes_are_told_in_one_line(recipe, capsys, options, message):
     assert fit(recipe, *options) == 1
-    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    lines = capsys.readouterr().err.strip().splitlines()
+    printed = lines[-2] if lines[-1].startswith("  option: --") else lines[-1]
     assert printed.startswith("vidpool fit: error: ")
     assert re.search(message, printed), printed
 
