@@ -207,7 +207,7 @@ def test_fine_tuning_starts_from_the_backbone(recipe, trained, five):
         (["--data.test_crops", "2"], "1 or 3 crops, got crops=2"),
         (["--data.split", "4"], "splits 1, 2 and 3, got split=4"),
         (["--data.root", "nowhere"], "nowhere: no such folder"),
-        (["--data.augment.flip", "2"], "augment.flip is a probability, got 2"),
+        (["--data.augment.flip", "2"], "flip must be a probability, got 2"),
         (["--model.pooling_options", "{gradient: papre}"], "gradient must be one of .*'papre'"),
         (
             ["--model.pooling_options", "{gardient: paper}"],

@@ -353,7 +353,9 @@ def test_options_of_decoding_reach_the_decoder(numbered, monkeypatch):
 def test_a_split_without_videos(split):
     with pytest.raises(DataError, match=f"{split} split has no videos") as caught:
         getattr(Videos([]), f"{split}_dataloader")()
-    told = "to train without validation set trainer.limit_val_batches to 0" in str(caught.value)
+    told = "to train without validation, set limit_val_batches of the Trainer to 0" in str(
+        caught.value
+    )
     assert told == (split == "val")
 
 

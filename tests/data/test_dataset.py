@@ -67,6 +67,7 @@ def test_clips_are_changed_by_their_seeds_unless_the_device_is_to(numbered):
     there = TrainingClips(numbered, replace(augment, on_device=True))[requests]
     here = TrainingClips(numbered, augment)[requests]
     assert plain["seed"] == [5, 6, 2**63 - 1]
+    assert there.pop("augment").on_device
     assert same(there, plain)
     assert not torch.equal(here["clip"], plain["clip"])
     for clip, seed, changed in zip(plain["clip"], plain["seed"], here["clip"], strict=True):

@@ -1,16 +1,21 @@
 """The base class of all datamodules: clip shape, augmentation, views and class ids."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerStatus
 
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import UNLABELLED
+from vidpool.data.dataset import Batch
 from vidpool.data.parallel import usable_cpus
 from vidpool.data.schedule import ConstantSchedule, Schedule
 from vidpool.data.transforms.augmentation import Augmentation
+from vidpool.data.transforms.custom import ClipTransform, check_picklable, check_transform
 from vidpool.data.views import ClipShape, Preprocessing
 from vidpool.errors import ConfigError, DataError
 from vidpool.video import Decoder
@@ -26,8 +31,12 @@ class VideoDataModule(pl.LightningDataModule, ABC):
 
     A subclass says what the classes are called (:attr:`class_names`) and makes the loaders;
     :class:`vidpool.data.listed.ListedDataModule` does so for video files. Batches are
-    :class:`vidpool.data.dataset.Batch`; clips are uint8, and the classifier normalizes them on the
-    device.
+    :class:`vidpool.data.dataset.Batch`; clips are uint8, and the
+    classifier normalizes them on the device.
+
+    Outside a Trainer, the loaders work as PyTorch's: each pass over a training loader is an epoch
+    of its own. Clips and their order depend on the seed of ``pl.seed_everything``, or else on that
+    of ``torch.manual_seed``.
 
     Validation looks at the central clip and crop of each video; testing at ``test_clips`` x
     ``test_crops`` views.
@@ -37,11 +46,16 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         stride: Temporal stride, in frames of the video.
         crop: Side of the square clip, pixels.
         short_side: In evaluation, pixels to which the shorter side is scaled before cropping.
-        batch_size: Training clips a step on each device.
+        batch_size: Training clips a step on each device. The attribute of this name may be changed
+            later; loaders that are made from then on have the new size.
         eval_batch_size: Clips of a video a step on each device; by default ``batch_size``.
         test_clips: Clips of a video in testing, spread evenly.
         test_crops: Crops of each of these clips, 1 or 3.
         augment: How training clips are varied.
+        transform: Callable on uint8 (T, C, H, W) training clips, applied after the crop of
+            ``augment`` and before its changes of colour; it returns a uint8 clip of any height and
+            width that are equal within a batch. Worker processes call it; what it draws from
+            PyTorch's generator depends on the clip's seed alone. Defaults to None.
         sampling: ``uniform`` takes a clip of every video once an epoch. ``class_balanced`` takes as
             many clips, but equally many of each class: videos of small classes come several times,
             of large ones not all in every epoch.
@@ -75,6 +89,7 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         test_clips: int = 10,
         test_crops: int = 3,
         augment: Augmentation = Augmentation(),  # noqa: B008 (the command line shows its fields)
+        transform: ClipTransform | None = None,
         sampling: Sampling = "uniform",
         decoder: Decoder = "auto",
         decode: Literal["exact", "fast"] = "exact",
@@ -89,22 +104,38 @@ class VideoDataModule(pl.LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         if num_workers is not None and num_workers < 0:
-            raise ConfigError(f"num_workers must not be negative, got {num_workers}")
-        if on_bad_video not in get_args(OnBadVideo):
             raise ConfigError(
-                f"on_bad_video must be one of {', '.join(get_args(OnBadVideo))}, "
-                f"got {on_bad_video!r}"
+                f"num_workers must not be negative, got {num_workers}", argument="num_workers"
             )
-        if sampling not in get_args(Sampling):
-            raise ConfigError(
-                f"sampling must be one of {', '.join(get_args(Sampling))}, got {sampling!r}"
-            )
+        for name, value, choices in (
+            ("on_bad_video", on_bad_video, get_args(OnBadVideo)),
+            ("sampling", sampling, get_args(Sampling)),
+        ):
+            if value not in choices:
+                raise ConfigError(
+                    f"{name} must be one of {', '.join(choices)}, got {value!r}", argument=name
+                )
         if decode == "fast" and decoder not in ("auto", "pyav"):
-            raise ConfigError(f"decode fast is for decoder auto or pyav, not {decoder}")
+            raise ConfigError(
+                f"decode fast is for decoder auto or pyav, not {decoder}", argument="decode"
+            )
         if square_pixels and decoder not in ("auto", "pyav"):
-            raise ConfigError(f"square_pixels is for decoder auto or pyav, not {decoder}")
+            raise ConfigError(
+                f"square_pixels is for decoder auto or pyav, not {decoder}",
+                argument="square_pixels",
+            )
         if not 0 <= max_bad_share <= 1:
-            raise ConfigError(f"max_bad_share must lie within [0, 1], got {max_bad_share}")
+            raise ConfigError(
+                f"max_bad_share must lie within [0, 1], got {max_bad_share}",
+                argument="max_bad_share",
+            )
+        if not isinstance(augment, Augmentation):
+            raise ConfigError(
+                f"augment must be an Augmentation, got {augment!r}; a callable on clips is given "
+                "as transform",
+                argument="augment",
+            )
+        check_transform(transform)
         self.preprocessing = Preprocessing(
             frames,
             stride,
@@ -116,15 +147,18 @@ class VideoDataModule(pl.LightningDataModule, ABC):
             tuple(std),
             square_pixels,
         )
-        self.batch_size = batch_size
-        self.schedule: Schedule = ConstantSchedule(ClipShape(frames, stride, crop), batch_size)
+        self._schedule: Schedule = ConstantSchedule(self.preprocessing.shape, batch_size)
+        self._batch_size = batch_size
         # fewest clips, by shape, of an incomplete training batch; the classifier knows them
         self.smallest_batches: dict[ClipShape, int] = {}
-        self.eval_schedule = ConstantSchedule(
-            ClipShape(frames, stride, crop),
-            batch_size if eval_batch_size is None else eval_batch_size,
-        )
+        if eval_batch_size is not None and eval_batch_size < 1:
+            raise ConfigError(
+                f"eval_batch_size must be at least 1, got {eval_batch_size}",
+                argument="eval_batch_size",
+            )
+        self.eval_batch_size = eval_batch_size
         self.augment = augment
+        self.transform = transform
         self.sampling: Sampling = sampling
         self.decoder = decoder
         self.fast = decode == "fast"
@@ -134,6 +168,50 @@ class VideoDataModule(pl.LightningDataModule, ABC):
         self.worker_start = worker_start
         self.static = static
         self.trained_classes: list[str] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Training clips a step on each device; with multigrid, full clips."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        if not isinstance(self._schedule, ConstantSchedule):
+            raise ConfigError(
+                f"batch_size cannot become {size}: the batches have the sizes that "
+                f"{type(self._schedule).__name__} gives them, beginning with {self._batch_size}. "
+                "Batch sizes can be searched for without multigrid only",
+                argument="batch_size",
+            )
+        trainer: Any = self.trainer
+        running = getattr(getattr(trainer, "state", None), "status", None) == TrainerStatus.RUNNING
+        if running and trainer.world_size > 1:
+            raise ConfigError(
+                f"batch_size cannot become {size} while {trainer.world_size} processes run, which "
+                "must have the same: search for a batch size with one process",
+                argument="batch_size",
+            )
+        self._schedule = ConstantSchedule(self._schedule.shapes()[0], size)
+        self._batch_size = size
+
+    @property
+    def schedule(self) -> Schedule:
+        """Shape and batch size of the training clips at each step; constant unless set."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    @property
+    def eval_schedule(self) -> ConstantSchedule:
+        """Shape and batch size of evaluation."""
+        size = self.batch_size if self.eval_batch_size is None else self.eval_batch_size
+        return ConstantSchedule(self.preprocessing.shape, size)
+
+    def predict_dataloader(self) -> Any:
+        """Return the loader of all views of every test video, see :meth:`test_dataloader`."""
+        return self.test_dataloader()
 
     @property
     @abstractmethod
@@ -191,6 +269,32 @@ class VideoDataModule(pl.LightningDataModule, ABC):
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint must hold so that prediction needs nothing else."""
         return {"class_names": self.class_names, "preprocessing": self.preprocessing.to_dict()}
+
+    def _loader_settings(self, train: bool) -> dict[str, Any]:
+        """Return the arguments of a loader that follow from the datamodule."""
+        if train:
+            check_picklable(self.transform, self.num_workers, self.worker_start)
+        return {
+            "batches_done": self._batches_done if self.trainer and train else None,
+            "num_workers": self.num_workers,
+            "multiprocessing_context": self.worker_start if self.num_workers else None,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def _sampler_settings(self, train: bool) -> dict[str, Any]:
+        """Return the arguments of a sampler that follow from the datamodule and the trainer."""
+        trainer = self.trainer
+        # with a trainer it must be the same on every rank and in a resumed run; PyTorch's own seed
+        # changes while vidpool trains
+        seed = os.environ.get("PL_GLOBAL_SEED", 0 if trainer else torch.initial_seed())
+        return {
+            "num_replicas": trainer.world_size if trainer else 1,
+            "rank": trainer.global_rank if trainer else 0,
+            "shuffle": train,
+            "seed": int(seed) % 2**63,
+            "smallest": self.smallest_batches,
+        }
 
     def _batches_done(self) -> int:
         """Return the batches of the epoch that Lightning counts as trained on when it resumes."""

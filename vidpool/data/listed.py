@@ -1,6 +1,5 @@
 """Datamodules of video files that annotation files, folders or an index list."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,6 +47,20 @@ class ListedDataModule(VideoDataModule):
 
     Raises:
         DataError: There is no folder ``root``.
+
+    Examples:
+        >>> from vidpool.data.catalogue.table import LabelledVideo, VideoTable
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> class Runs(ListedDataModule):
+        ...     def annotation_files(self):
+        ...         return []
+        ...
+        ...     def read_listing(self):
+        ...         paths = sorted(self.root.glob("*/run/*.mp4"))
+        ...         videos = [LabelledVideo(str(path), n % 2) for n, path in enumerate(paths)]
+        ...         return Listing(["even", "odd"], VideoTable.of(videos), {"train": (0, 5)})
+        >>> Runs(str(example_dataset())).train_dataset()[1]["label"]
+        1
     """
 
     def __init__(self, root: str, index: str | None = None, **options: Any) -> None:
@@ -56,8 +69,8 @@ class ListedDataModule(VideoDataModule):
         self.index = None if index is None else expand_path(index)
         if not self.root.is_dir():
             raise DataError(
-                f"{self.root}: no such folder; data.init_args.root must name the folder that holds "
-                "the videos"
+                f"{self.root}: no such folder; root must name the folder that holds the videos",
+                argument="root",
             )
         self._usable: dict[Split, VideoTable] = {}
 
@@ -139,28 +152,41 @@ class ListedDataModule(VideoDataModule):
                 self._usable[split] = self._with_trained_ids(videos)
         return self._usable[split]
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the loader of random, augmented clips."""
-        videos = self.videos("train")
-        dataset = TrainingClips(
-            videos,
+    def train_dataset(self) -> TrainingClips:
+        """Return the dataset of random, augmented clips, for a DataLoader of your own."""
+        return TrainingClips(
+            self.videos("train"),
             self.augment,
             self.decoder,
             self.on_bad_video,
             self.fast,
             self.preprocessing.square_pixels,
+            self.transform,
+            self.preprocessing.shape,
         )
+
+    def val_dataset(self) -> EvaluationViews:
+        """Return the dataset of the central clip and crop of every video."""
+        return self._views("val", clips=1, crops=1)
+
+    def test_dataset(self) -> EvaluationViews:
+        """Return the dataset of all views of every video."""
+        return self._views("test", self.preprocessing.clips, self.preprocessing.crops)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of random, augmented clips."""
+        dataset = self.train_dataset()
         balanced = self.sampling == "class_balanced"
-        labels = torch.as_tensor(videos.label) if balanced else None
+        labels = torch.as_tensor(self.videos("train").label) if balanced else None
         return self._loader(dataset, self.schedule, shuffle=True, labels=labels)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the central clip and crop of every video."""
-        return self._evaluation("val", clips=1, crops=1)
+        return self._loader(self.val_dataset(), self.eval_schedule, shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of all views of every video."""
-        return self._evaluation("test", self.preprocessing.clips, self.preprocessing.crops)
+        return self._loader(self.test_dataset(), self.eval_schedule, shuffle=False)
 
     def _with_trained_ids(self, videos: VideoTable) -> VideoTable:
         """Return the videos with the class ids of the trained network, if there is one."""
@@ -172,8 +198,8 @@ class ListedDataModule(VideoDataModule):
             raise self.unknown_classes(self.root, [own[number] for number in unknown])
         return videos
 
-    def _evaluation(self, split: Split, clips: int, crops: int) -> DataLoader[Batch]:
-        dataset = EvaluationViews(
+    def _views(self, split: Split, clips: int, crops: int) -> EvaluationViews:
+        return EvaluationViews(
             self.videos(split),
             replace(self.preprocessing, clips=clips, crops=crops),
             self.decoder,
@@ -181,7 +207,6 @@ class ListedDataModule(VideoDataModule):
             self.static,
             self.fast,
         )
-        return self._loader(dataset, self.eval_schedule, shuffle=False)
 
     def _loader(
         self,
@@ -190,24 +215,8 @@ class ListedDataModule(VideoDataModule):
         shuffle: bool,
         labels: Tensor | None = None,
     ) -> ScheduledLoader:
-        trainer = self.trainer
-        sampler = ScheduledSampler(
-            dataset,
-            schedule,
-            num_replicas=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
-            shuffle=shuffle,
-            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same on every rank
-            labels=labels,
-            smallest=self.smallest_batches,
-        )
-        sampler.set_epoch(trainer.current_epoch if trainer else 0)
-        return ScheduledLoader(
-            dataset,
-            sampler,
-            self._batches_done if trainer and shuffle else None,
-            num_workers=self.num_workers,
-            multiprocessing_context=self.worker_start if self.num_workers else None,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        requests = range(dataset.clips) if isinstance(dataset, EvaluationViews) else dataset
+        settings = self._sampler_settings(shuffle)
+        sampler = ScheduledSampler(requests, schedule, labels=labels, **settings)
+        sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
+        return ScheduledLoader(dataset, sampler, **self._loader_settings(shuffle))

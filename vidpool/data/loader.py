@@ -1,13 +1,13 @@
 """A data loader that resumes from a checkpoint in the middle of an epoch."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from vidpool.data.schedule import ScheduledSampler
-from vidpool.errors import CheckpointError
+from vidpool.errors import CheckpointError, ConfigError
 
 GRACE = 60  # seconds
 
@@ -29,8 +29,19 @@ def ignore_signals(worker: int) -> None:  # noqa: ARG001
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
+def loader_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a DataLoader of ready batches, whatever Lightning injects."""
+    made_elsewhere = ("batch_size", "shuffle", "batch_sampler", "drop_last")
+    kept = {name: value for name, value in options.items() if name not in made_elsewhere}
+    return {"worker_init_fn": ignore_signals, **kept, "batch_size": None}
+
+
 class ScheduledLoader(DataLoader[Any]):
     """A data loader of the batches of a :class:`ScheduledSampler`.
+
+    Each pass over a training loader is an epoch of its own: clips, their order and their randomness
+    differ from those of the pass before. ``loader.sampler.set_epoch(n)``, which Lightning calls,
+    chooses the epoch of the next pass.
 
     Workers start with the first batch, not with ``iter``: Lightning calls that before it says which
     epoch begins.
@@ -39,12 +50,21 @@ class ScheduledLoader(DataLoader[Any]):
     with the batch after the last that was done; clips, their order and their randomness are those
     that it would have had. The length stays that of the whole epoch.
 
+    Lightning may re-instantiate the loader. With ``overfit_batches``, every epoch has the batches
+    of epoch 0.
+
     Args:
         dataset: What is read; it takes a list of requests and returns a batch.
-        sampler: What makes the batches.
+        scheduled: What makes the batches.
         batches_done: Tells how many batches of the present epoch have been trained on; by default
             those that were handed out count.
-        **options: Of :class:`torch.utils.data.DataLoader`.
+        sampler: Sampler that Lightning puts in the place of ``scheduled``: a ``SequentialSampler``
+            stands for the same batches in every epoch. Defaults to None.
+        **options: Of :class:`torch.utils.data.DataLoader`. Those that make batches, which
+            ``scheduled`` does, are ignored.
+
+    Raises:
+        ConfigError: ``sampler`` is another one.
     """
 
     sampler: ScheduledSampler
@@ -52,22 +72,31 @@ class ScheduledLoader(DataLoader[Any]):
     def __init__(
         self,
         dataset: Dataset[Any],
-        sampler: ScheduledSampler,
+        scheduled: ScheduledSampler,
         batches_done: Callable[[], int] | None = None,
+        *,
+        sampler: Iterable[Any] | None = None,
         **options: Any,
     ) -> None:
-        options.setdefault("worker_init_fn", ignore_signals)
-        super().__init__(dataset, sampler=sampler, batch_size=None, **options)
-        self._batches_done = batches_done
+        if isinstance(sampler, SequentialSampler):
+            scheduled = scheduled.pinned()
+        elif isinstance(sampler, ScheduledSampler):
+            scheduled = sampler
+        elif sampler is not None:
+            raise ConfigError(
+                f"the batches of the loader follow a schedule, which {type(sampler).__name__} "
+                "cannot replace",
+                argument="sampler",
+            )
+        # attributes of the arguments' names, by which Lightning makes the loader again
+        self.scheduled = scheduled
+        self.batches_done = batches_done
+        super().__init__(dataset, sampler=scheduled, **loader_options(options))
         self._handed_out = 0
-
-    @property
-    def scheduled(self) -> ScheduledSampler:
-        """Sampler of the current epoch."""
-        return self.sampler
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Iterate over the remaining batches of the current epoch."""
+        self.sampler.begin_pass()
         self._handed_out = self.sampler.skipped
         for batch in super().__iter__():
             self._handed_out += 1
@@ -75,7 +104,7 @@ class ScheduledLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, int]:
         """Return the progress in the current epoch, and what its batches depend on."""
-        done = self._handed_out if self._batches_done is None else self._batches_done()
+        done = self._handed_out if self.batches_done is None else self.batches_done()
         return self._state(done)
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -91,17 +91,26 @@ class MultigridSchedule:
         epoch_factor: float | None = None,
     ) -> None:
         if variant not in ("paper", "original"):
-            raise ConfigError(f"multigrid's variant is paper or original, got {variant!r}")
+            raise ConfigError(
+                f"multigrid's variant is paper or original, got {variant!r}", argument="variant"
+            )
         if not (long_cycle or short_cycle):
             raise ConfigError("multigrid needs the long cycle, the short cycle or both")
         if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+            raise ConfigError(
+                f"batch_size must be at least 1, got {batch_size}", argument="batch_size"
+            )
         if epochs < 1:
-            raise ConfigError(f"multigrid needs trainer.max_epochs, got {epochs}")
+            raise ConfigError(
+                f"multigrid needs max_epochs of the Trainer, got {epochs}", argument="max_epochs"
+            )
         if epoch_factor is None:
             epoch_factor = 1.5 if variant == "original" else 1.0
         if epoch_factor <= 0:
-            raise ConfigError(f"multigrid's epoch_factor must be positive, got {epoch_factor}")
+            raise ConfigError(
+                f"multigrid's epoch_factor must be positive, got {epoch_factor}",
+                argument="epoch_factor",
+            )
         self.shape = shape.check()
         self.batch_size = batch_size
         self.variant: Variant = variant
@@ -177,14 +186,15 @@ class MultigridSchedule:
             while fits and self._with_batch(batch_size=fits)._wrong(clips, ranks) is not None:
                 fits -= 1
             way_out = (
-                f"data.batch_size must be {fits} or less"
+                f"batch_size must be {fits} or less"
                 if fits
                 else "train with one clip shape, or with the short cycle alone"
             )
             raise ConfigError(
-                f"multigrid with data.batch_size {self.batch_size} on {ranks} "
+                f"multigrid with batch_size {self.batch_size} on {ranks} "
                 f"{'process' if ranks == 1 else 'processes'} and {clips} training clips: {wrong}; "
-                f"{way_out}"
+                f"{way_out}",
+                argument="batch_size",
             )
         never = [phase.name for phase in self.phases if phase.epochs[0] == phase.epochs[1]]
         if never:
@@ -225,8 +235,9 @@ class MultigridSchedule:
         if not milestones or not rising:
             raise ConfigError(
                 "multigrid's variant original spreads its long cycle over the steps of the "
-                "learning rate: model.lr_schedule must be step and model.milestones must rise and "
-                f"lie within trainer.max_epochs, got {milestones} and {recipe_epochs}"
+                "learning rate: lr_schedule must be step and milestones must rise and lie within "
+                f"max_epochs of the Trainer, got {milestones} and {recipe_epochs}",
+                argument="milestones",
             )
         cycles = []
         for grid in LONG_CYCLE:

@@ -5,13 +5,14 @@ into batches of :class:`ClipRequest`; the data set reads them. Plain training is
 schedule. Everything is a pure function of (seed, epoch, step), the same on every rank.
 """
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler
 
 from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
@@ -125,7 +126,9 @@ class ConstantSchedule:
 
     def __init__(self, shape: ClipShape, batch_size: int) -> None:
         if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+            raise ConfigError(
+                f"batch_size must be at least 1, got {batch_size}", argument="batch_size"
+            )
         self._step = Step(shape.check(), batch_size)
 
     def step(self, epoch: int, step: int, used: float) -> Step:  # noqa: ARG002
@@ -174,7 +177,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     def __init__(
         self,
-        dataset: Dataset[Any],
+        dataset: Sized,
         schedule: Schedule,
         num_replicas: int = 1,
         rank: int = 0,
@@ -183,9 +186,9 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         labels: Tensor | None = None,
         smallest: Mapping[ClipShape, int] | None = None,
     ) -> None:
-        super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)
+        super().__init__(cast(Any, dataset), num_replicas, rank, shuffle=shuffle, seed=seed)
         self.schedule = schedule
-        self.total = len(dataset)  # type: ignore[arg-type]  # a Dataset need not have a length
+        self.total = len(dataset)
         if labels is not None and not shuffle:
             raise ConfigError("classes are balanced in training only, where clips are shuffled")
         if labels is not None and len(labels) != self.total:
@@ -194,6 +197,8 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         self.smallest = smallest if shuffle else None
         self.skipped = 0
         self._plan: list[PlannedStep] | None = None
+        self._pinned = False
+        self._pass_may_begin = True
 
     @property
     def plan(self) -> list[PlannedStep]:
@@ -201,7 +206,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         if self._plan is None:
             self._plan = plan_epoch(
                 self.schedule,
-                self.epoch,
+                self.drawn_epoch,
                 self.total,
                 self.num_replicas,
                 not self.shuffle,
@@ -217,16 +222,36 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         )
         return max(0, self.total - used)
 
+    @property
+    def drawn_epoch(self) -> int:
+        """Epoch whose clips are drawn: the current one, or 0 if :meth:`pinned`."""
+        return 0 if self._pinned else self.epoch
+
+    def pinned(self) -> "ScheduledSampler":
+        """Return a sampler of the same clips that draws those of epoch 0 in every epoch."""
+        sampler = copy.copy(self)
+        sampler._pinned = True
+        sampler._plan = None
+        return sampler
+
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch, to its first step unless it is the present one."""
         if epoch != self.epoch:
             self.skipped = 0
             self._plan = None
+        self._pass_may_begin = True
         super().set_epoch(epoch)
+
+    def begin_pass(self) -> None:
+        """Go to the next epoch in training, unless the epoch was set since the last pass began."""
+        if self.shuffle and not self._pass_may_begin:
+            self.set_epoch(self.epoch + 1)
+        self._pass_may_begin = False
 
     def skip(self, steps: int) -> None:
         """Leave out the first steps of the present epoch, which are done."""
         self.skipped = steps
+        self._pass_may_begin = True
 
     def progress(self, step: int, steps: int | None = None) -> float:
         """Return the share of the current epoch's clips that is done before a step.
@@ -240,7 +265,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         """Iterate over this rank's batches of the current epoch, without skipped ones."""
-        generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.drawn_epoch))
         if not self.shuffle:
             order = torch.arange(self.total)
         elif self.labels is None:
@@ -252,7 +277,7 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
             batch = []
             for position in range(first, first + step.batch_size):
                 index = int(order[position % self.total])
-                seed = mix_seeds(self.seed, self.epoch, position)
+                seed = mix_seeds(self.seed, self.drawn_epoch, position)
                 batch.append(ClipRequest(index, step.shape, seed, counted=position < self.total))
             yield batch
 

@@ -38,7 +38,9 @@ class ClipShape(NamedTuple):
         """
         clip_span(self.frames, self.stride)
         if self.crop < 1:
-            raise ConfigError(f"the crop must be at least 1 pixel, got crop={self.crop}")
+            raise ConfigError(
+                f"the crop must be at least 1 pixel, got crop={self.crop}", argument="crop"
+            )
         return self
 
 
@@ -76,12 +78,17 @@ class Preprocessing:
         self.shape.check()
         if self.short_side < self.crop:
             raise ConfigError(
-                f"the short side ({self.short_side}) must not be below the crop ({self.crop})"
+                f"the short side ({self.short_side}) must not be below the crop ({self.crop})",
+                argument="short_side",
             )
         if self.clips < 1:
-            raise ConfigError(f"a video needs at least 1 clip, got clips={self.clips}")
+            raise ConfigError(
+                f"a video needs at least 1 clip, got clips={self.clips}", argument="test_clips"
+            )
         if self.crops not in (1, 3):
-            raise ConfigError(f"a clip gives 1 or 3 crops, got crops={self.crops}")
+            raise ConfigError(
+                f"a clip gives 1 or 3 crops, got crops={self.crops}", argument="test_crops"
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(
                 "mean and std need three values each and std positive ones, "
@@ -110,9 +117,11 @@ def clip_span(frames: int, stride: int) -> int:
         ConfigError: ``frames`` or ``stride`` is below 1.
     """
     if frames < 1:
-        raise ConfigError(f"a clip needs at least 1 frame, got frames={frames}")
+        raise ConfigError(f"a clip needs at least 1 frame, got frames={frames}", argument="frames")
     if stride < 1:
-        raise ConfigError(f"the temporal stride must be at least 1 frame, got stride={stride}")
+        raise ConfigError(
+            f"the temporal stride must be at least 1 frame, got stride={stride}", argument="stride"
+        )
     return (frames - 1) * stride + 1
 
 

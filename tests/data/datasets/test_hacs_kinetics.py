@@ -181,7 +181,7 @@ def test_missing_videos(videos, tmp_path):
     few = HACSDataModule(
         str(root), str(annotations), on_bad_video="substitute", max_bad_share=0.1, **HACS_OPTIONS
     )
-    with pytest.raises(DataError, match=r"more than data\.init_args\.max_bad_share \(0\.1\)"):
+    with pytest.raises(DataError, match=r"more than max_bad_share \(0\.1\)"):
         [few.videos(split) for split in ("train", "val", "test")]
 
 

@@ -40,5 +40,5 @@ def test_pictures_are_clips_of_one_frame(tree):
 
 @pytest.mark.parametrize("name", ["frames", "stride", "test_clips"])
 def test_what_only_videos_have_is_refused(tree, name):
-    with pytest.raises(ConfigError, match=f"data.{name} must be 1 for pictures, got 4"):
+    with pytest.raises(ConfigError, match=f"{name} must be 1 for pictures, got 4"):
         ImageFolderDataModule(str(tree), **{name: 4})

@@ -135,7 +135,7 @@ def test_labels_that_are_numbers_are_sorted_as_such(tree):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("../x.mp4,a", r"'\.\./x\.mp4' must be the path of a file below data\.init_args\.root"),
+        ("../x.mp4,a", r"'\.\./x\.mp4' must be the path of a file below root"),
         ("/etc/passwd,a", "'/etc/passwd' must be the path of a file below"),
         ("clips/../../x.mp4,a", "must be the path of a file below"),
         (".,a", "must be the path of a file below"),

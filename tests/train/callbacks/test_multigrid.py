@@ -168,10 +168,10 @@ def test_a_second_fit_does_not_stretch_again(tmp_path):
 @pytest.mark.parametrize(
     ("multigrid", "options", "message"),
     [
-        ({}, {"size": 50}, r"data.batch_size 2 .* 50 training clips.*short cycle alone"),
-        ({}, {"size": 70, "batch_size": 3}, r"up to 84 clips; data.batch_size must be 1 or less"),
+        ({}, {"size": 50}, r"batch_size 2 .* 50 training clips.*short cycle alone"),
+        ({}, {"size": 70, "batch_size": 3}, r"up to 84 clips; batch_size must be 1 or less"),
         ({"variant": "original"}, {"model": {"lr_schedule": "cosine"}}, "must be step"),
-        ({}, {"epochs": -1, "max_steps": 9}, "trainer.max_epochs"),
+        ({}, {"epochs": -1, "max_steps": 9}, "max_epochs of the Trainer"),
         ({"sub_batch_norm": 0}, {}, "at least 1 clip"),
         ({}, {"model": {**STEPS, "backbone": "torchvision/mvit_v2_s"}}, "16x224x224 only"),
     ],

@@ -187,7 +187,8 @@ def _load(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise DataError(
             f"{path}: no such index file; make it with `vidpool data check --config CONFIG`, or "
-            "leave data.index out to do without"
+            "leave index out to do without",
+            argument="index",
         )
     try:
         with utf8_path(path) as utf8, safe_open(utf8, "pt") as file:

@@ -28,7 +28,7 @@ def choose_split(split: Split, available: Collection[str]) -> Split:
 
 def empty_split_message(split: Split) -> str:
     """Return the message for a split without videos; for ``val``, also how to train without it."""
-    way_out = "; to train without validation set trainer.limit_val_batches to 0"
+    way_out = "; to train without validation, set limit_val_batches of the Trainer to 0"
     return f"the {split} split has no videos{way_out * (split == 'val')}"
 
 
@@ -140,11 +140,13 @@ def _without_bad(
     )
     if policy.on_bad_video == "error":
         raise DataError(
-            f"{what}; set data.init_args.on_bad_video to skip or substitute to do without"
+            f"{what}; set on_bad_video to skip or substitute to do without",
+            argument="on_bad_video",
         )
     if count > policy.max_bad_share * len(listed):
         raise DataError(
-            f"{what}, more than data.init_args.max_bad_share ({policy.max_bad_share:g}) allows"
+            f"{what}, more than max_bad_share ({policy.max_bad_share:g}) allows",
+            argument="max_bad_share",
         )
     if count == len(listed):
         raise DataError(f"{what}: the {split} split has no video that can be read")

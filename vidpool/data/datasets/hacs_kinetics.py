@@ -15,6 +15,7 @@ from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
 from vidpool.data.datasets.annotations import SPLIT_NAMES, Annotation, read_annotations
 from vidpool.data.datasets.layouts import Entry, Layout, VideoLookup, of_class
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import DataError
 from vidpool.files import expand_path
 
@@ -88,6 +89,7 @@ class AnnotatedDataModule(ListedDataModule):
         return listing
 
 
+@register_datamodule
 class HACSDataModule(AnnotatedDataModule):
     """HACS by its annotation file, in any of the layouts that it is found in.
 
@@ -96,6 +98,14 @@ class HACSDataModule(AnnotatedDataModule):
     layout ``untrimmed`` a clip is read out of the whole video by its times.
 
     The arguments are those of :class:`AnnotatedDataModule`.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = example_dataset("hacs")
+        >>> size = {"frames": 8, "crop": 32, "short_side": 36, "num_workers": 0}
+        >>> data = HACSDataModule(str(root), str(root / "HACS.csv"), **size)
+        >>> data.class_names, len(data.videos("train")), len(data.videos("val"))
+        (['jump', 'run'], 6, 4)
     """
 
     def annotation_files(self) -> list[Path]:
@@ -111,6 +121,7 @@ class HACSDataModule(AnnotatedDataModule):
         return read_annotations(self.annotations)
 
 
+@register_datamodule
 class Kinetics700DataModule(AnnotatedDataModule):
     """Kinetics-700 by its annotation files, in any of the layouts that it is found in.
 
@@ -124,6 +135,14 @@ class Kinetics700DataModule(AnnotatedDataModule):
             ``test.csv``, whose names may have anything before that word
             (``kinetics700_2020_train.csv``); or one CSV file whose column ``split`` tells.
         **options: See :class:`AnnotatedDataModule`.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset("kinetics"))
+        >>> size = {"frames": 8, "crop": 32, "short_side": 36, "num_workers": 0}
+        >>> data = Kinetics700DataModule(root, annotations=root, **size)
+        >>> data.class_names, len(data.videos("train")), len(data.videos("val"))
+        (['jump', 'run'], 6, 4)
     """
 
     def __init__(self, root: str, annotations: str, **options: Any) -> None:
@@ -183,7 +202,8 @@ class Kinetics700DataModule(AnnotatedDataModule):
             if len(paths) > 1:
                 raise DataError(
                     f"{folder}: both {paths[0].name} and {paths[1].name} could be the list of the "
-                    f"{split} split; data.init_args.annotations must name a folder with one of them"
+                    f"{split} split; annotations must name a folder with one of them",
+                    argument="annotations",
                 )
             if paths:
                 found[split] = paths[0]

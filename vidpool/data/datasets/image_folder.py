@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from vidpool.data.datasets.video_folder import VideoFolderDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import ConfigError
 from vidpool.video import IMAGE_SUFFIXES
 
@@ -11,6 +12,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+@register_datamodule
 class ImageFolderDataModule(VideoFolderDataModule):
     """Pictures below a folder, by class folders or by CSV files, as clips of one frame.
 
@@ -35,6 +37,13 @@ class ImageFolderDataModule(VideoFolderDataModule):
     Raises:
         ConfigError: An option is for videos alone.
         DataError: There is no folder ``root`` or ``lists``.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset("images"))
+        >>> data = ImageFolderDataModule(root, crop=32, short_side=36, num_workers=0)
+        >>> next(iter(data.val_dataloader()))["clip"].shape
+        torch.Size([4, 3, 1, 32, 32])
     """
 
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
@@ -56,7 +65,7 @@ class ImageFolderDataModule(VideoFolderDataModule):
         fixed = {"frames": frames, "stride": stride, "test_clips": test_clips}
         for name, value in fixed.items():
             if value != 1:
-                raise ConfigError(f"data.{name} must be 1 for pictures, got {value}")
+                raise ConfigError(f"{name} must be 1 for pictures, got {value}", argument=name)
         super().__init__(
             root,
             lists,

@@ -8,10 +8,12 @@ from vidpool.data.catalogue.listing import Listing
 from vidpool.data.catalogue.table import Status, TableBuilder
 from vidpool.data.datasets.layouts import prepared_name
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import ConfigError, DataError
 from vidpool.files import expand_path
 
 
+@register_datamodule
 class UCF101DataModule(ListedDataModule):
     """UCF-101 by its official lists: ``Class/v_Class_gXX_cYY.avi`` below ``root``.
 
@@ -32,6 +34,16 @@ class UCF101DataModule(ListedDataModule):
     Raises:
         ConfigError: ``split`` is not 1, 2 or 3, or an option cannot work.
         DataError: A folder or list is missing or cannot be understood.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset("ucf101"))
+        >>> data = UCF101DataModule(root, frames=16, crop=32, short_side=36, num_workers=0)
+        >>> data.class_names
+        ['jump', 'run']
+        >>> batch = next(iter(data.val_dataloader()))
+        >>> batch["clip"].shape, batch["label"].tolist()
+        (torch.Size([4, 3, 16, 32, 32]), [0, 0, 1, 1])
     """
 
     def __init__(
@@ -43,7 +55,9 @@ class UCF101DataModule(ListedDataModule):
     ) -> None:
         super().__init__(root=root, **options)
         if split not in (1, 2, 3):
-            raise ConfigError(f"UCF-101 has the splits 1, 2 and 3, got split={split}")
+            raise ConfigError(
+                f"UCF-101 has the splits 1, 2 and 3, got split={split}", argument="split"
+            )
         self.split = split
         self.lists = expand_path(lists) if lists is not None else self._find_lists()
         self._class_names = read_class_index(self.lists / "classInd.txt")
@@ -95,8 +109,9 @@ class UCF101DataModule(ListedDataModule):
             if place.is_dir():
                 return place
         raise DataError(
-            f"{places[0]}: no such folder, nor is {places[1]}; data.init_args.lists must name the "
-            "folder with classInd.txt, trainlist01.txt, testlist01.txt, …"
+            f"{places[0]}: no such folder, nor is {places[1]}; lists must name the folder with "
+            "classInd.txt, trainlist01.txt, testlist01.txt, …",
+            argument="lists",
         )
 
 

@@ -16,6 +16,7 @@ from vidpool.data.catalogue.table import UNLABELLED, Status, TableBuilder
 from vidpool.data.datasets.annotations import SPLIT_NAMES, open_text
 from vidpool.data.datasets.layouts import walk_videos
 from vidpool.data.listed import ListedDataModule
+from vidpool.data.registry import register_datamodule
 from vidpool.errors import DataError
 from vidpool.files import expand_path
 from vidpool.video import VIDEO_SUFFIXES
@@ -32,6 +33,7 @@ class _Video(NamedTuple):
     place: str  # where it is listed, for messages
 
 
+@register_datamodule
 class VideoFolderDataModule(ListedDataModule):
     """Videos below a folder, by class folders or by CSV files.
 
@@ -57,6 +59,16 @@ class VideoFolderDataModule(ListedDataModule):
 
     Raises:
         DataError: There is no folder ``root`` or ``lists``.
+
+    Examples:
+        >>> from vidpool.data.datasets.example import example_dataset
+        >>> root = str(example_dataset())
+        >>> data = VideoFolderDataModule(root, frames=8, crop=32, short_side=36, batch_size=4)
+        >>> data.class_names, len(data.train_dataset()), len(data.val_dataset())
+        (['jump', 'run'], 6, 4)
+        >>> data.num_workers = 0
+        >>> [tuple(batch["clip"].shape) for batch in data.train_dataloader()]
+        [(4, 3, 8, 32, 32), (2, 3, 8, 32, 32)]
     """
 
     suffixes: ClassVar[tuple[str, ...]] = VIDEO_SUFFIXES
@@ -66,8 +78,8 @@ class VideoFolderDataModule(ListedDataModule):
         self.lists = self.root if lists is None else expand_path(lists)
         if not self.lists.is_dir():
             raise DataError(
-                f"{self.lists}: no such folder; data.init_args.lists must name the folder with "
-                "train.csv"
+                f"{self.lists}: no such folder; lists must name the folder with train.csv",
+                argument="lists",
             )
 
     def annotation_files(self) -> list[Path]:
@@ -152,7 +164,8 @@ class VideoFolderDataModule(ListedDataModule):
             if split in folders:
                 raise DataError(
                     f"{self.root}: both {folders[split].name} and {path.name} could be the "
-                    f"{split} split; data.init_args.root must name a folder with one of them"
+                    f"{split} split; root must name a folder with one of them",
+                    argument="root",
                 )
             folders[split] = path
         return folders
@@ -258,7 +271,7 @@ def _video(row: list[str], at: dict[str, int], width: int, place: str) -> _Video
     where = PurePosixPath(fields["path"])
     if where.is_absolute() or ".." in where.parts or not where.name or "\0" in fields["path"]:
         raise DataError(
-            f"{place}: {fields['path']!r} must be the path of a file below data.init_args.root"
+            f"{place}: {fields['path']!r} must be the path of a file below root", argument="root"
         )
     times = []
     for name in ("start", "end"):

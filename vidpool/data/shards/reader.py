@@ -6,6 +6,7 @@ doubled, and all ranks make the same steps. What a process reads passes through 
 it draws at random.
 """
 
+import copy
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import LabelledVideo
-from vidpool.data.dataset import Batch
+from vidpool.data.dataset import SHAPE, Batch, Sample
 from vidpool.data.schedule import ClipRequest, Schedule, ScheduledSampler, mix_seeds
 from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError, DataError, VideoError
@@ -105,6 +106,7 @@ class ShardClips(IterableDataset[Batch]):
         seed: Of the order and of the clips; the same on every rank.
         buffer: How many clips a process draws from when it shuffles.
         smallest: See :class:`vidpool.data.schedule.ScheduledSampler`.
+        shape: Shape of the clips of samples. Defaults to 16 frames, 2 apart, of 112 x 112 pixels.
     """
 
     def __init__(
@@ -121,8 +123,10 @@ class ShardClips(IterableDataset[Batch]):
         seed: int = 0,
         buffer: int = 100,
         smallest: Mapping[ClipShape, int] | None = None,
+        shape: ClipShape = SHAPE,
     ) -> None:
         self.shards = shards
+        self.shape = shape
         self.videos = range(videos)
         self.clips = clips
         self.read = read
@@ -133,7 +137,7 @@ class ShardClips(IterableDataset[Batch]):
         self.buffer = buffer
         self.total = clips * sum(shard.videos for shard in shards)
         self.scheduled = ScheduledSampler(
-            range(self.total),  # type: ignore[arg-type]  # only its length is asked
+            range(self.total),
             schedule,
             num_replicas,
             rank,
@@ -145,9 +149,18 @@ class ShardClips(IterableDataset[Batch]):
         with torch.inference_mode(False):  # Lightning asks for loaders within it
             self._state = torch.zeros(2, dtype=torch.int64).share_memory_()
 
+    def pinned(self) -> "ShardClips":
+        """Return a dataset of the same clips that yields those of epoch 0 in every epoch."""
+        clips = copy.copy(self)
+        clips.scheduled = self.scheduled.pinned()
+        with torch.inference_mode(False):
+            clips._state = torch.zeros(2, dtype=torch.int64).share_memory_()
+        return clips
+
     def begin(self, epoch: int, done: int) -> None:
         """Set what the next iteration yields: the epoch's batches but for the first ``done``."""
-        self._state[0], self._state[1] = epoch, done
+        self.scheduled.set_epoch(epoch)
+        self._state[0], self._state[1] = self.scheduled.drawn_epoch, done
 
     def steps(self) -> list[tuple[int, ClipShape]]:
         """Return the batch size of each rank, and the shape, at the steps of the epoch."""
@@ -170,6 +183,29 @@ class ShardClips(IterableDataset[Batch]):
             wanted = [next(items) for _ in range(size)]
             if number >= done:
                 yield self._batch(wanted, shape, epoch)
+
+    def read_samples(self, seed: int, worker: int, workers: int) -> Iterator[Sample]:
+        """Yield the samples of one of several processes that share a pass over the shards.
+
+        Args:
+            seed: Seed of the order and of the clips; the same in all processes.
+            worker: Number of the process.
+            workers: Number of processes.
+        """
+        clips = copy.copy(self)
+        clips.seed = seed
+        begin, end = (self.total * turn // workers for turn in (worker, worker + 1))
+        for item in clips._shuffled(clips._stretch(begin, end), 0, worker):
+            try:
+                batch = _read(self.read, item, clips._request(item, self.shape, 0))
+            except VideoError:
+                if self.on_bad_video == "error":
+                    raise
+                continue
+            for clip, label, counted in zip(
+                batch["clip"], batch["label"].tolist(), batch["counted"].tolist(), strict=True
+            ):
+                yield Sample(clip=clip, label=label, video=item.number, counted=counted)
 
     def _stretch(self, begin: int, end: int) -> Iterator[_Item]:
         """Yield the clips at some positions of the epoch; beyond its end, clips that fill up."""
@@ -217,13 +253,15 @@ class ShardClips(IterableDataset[Batch]):
         drawn: Iterator[_Item] = shuffle(self.buffer, initial=self.buffer, rng=rng)(items)
         return drawn
 
+    def _request(self, item: _Item, shape: ClipShape, epoch: int) -> ClipRequest:
+        seed = mix_seeds(self.seed, epoch, item.number * self.clips + item.clip)
+        return ClipRequest(item.clip, shape, seed, item.counted)
+
     def _batch(self, items: list[_Item], shape: ClipShape, epoch: int) -> Batch:
         parts, bad = [], []
         for item in items:
-            seed = mix_seeds(self.seed, epoch, item.number * self.clips + item.clip)
-            request = ClipRequest(item.clip, shape, seed, item.counted)
             try:
-                parts.append(_read(self.read, item, request))
+                parts.append(_read(self.read, item, self._request(item, shape, epoch)))
             except VideoError as error:
                 if self.on_bad_video == "error":
                     raise
@@ -242,6 +280,38 @@ class ShardClips(IterableDataset[Batch]):
         if "augment" in parts[0]:
             batch["augment"] = parts[0]["augment"]
         return batch
+
+
+class ShardSamples(IterableDataset[Sample]):
+    """Samples of shards, one after another, for a DataLoader of your own.
+
+    Worker processes share the clips. Every pass has another order and other random clips, which
+    follow from PyTorch's seed. Clips of videos that cannot be read are left out, unless
+    ``on_bad_video`` is ``error``.
+
+    Args:
+        clips: The dataset whose clips are read.
+        crops: Crops of each clip. Defaults to 1.
+    """
+
+    def __init__(self, clips: ShardClips, crops: int = 1) -> None:
+        self.clips = clips
+        self.crops = crops
+        self._passes = 0
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self.clips.total * self.crops
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Iterate over the samples of this process."""
+        info = get_worker_info()
+        # what DataLoader adds to the seed of each worker is its number
+        seed = info.seed - info.id if info else torch.initial_seed()
+        seed = mix_seeds(seed, self._passes)
+        self._passes += 1
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        return self.clips.read_samples(seed, worker, workers)
 
 
 def _items(sample: dict[str, Any], shard: Path, clips: int, counted: bool) -> Iterator[_Item]:

@@ -9,7 +9,7 @@ says what there is.
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,8 @@ def make_shards(
         out: The folder to make.
         size: Least mebibytes of a shard, but for the last of a split.
         seed: Of the order of training videos.
-        num_workers: Processes; by default one for each CPU this process may use.
+        num_workers: Processes; by default one for each CPU this process may use. With 0 this
+            process does the work.
 
     Raises:
         ConfigError: A setting cannot work, or webdataset is missing.
@@ -95,8 +96,10 @@ def make_shards(
     num_workers = usable_cpus() if num_workers is None else num_workers
     if not 0 < size < math.inf:
         raise ConfigError(f"size must be a positive number of mebibytes, got {size}")
-    if num_workers < 1:
-        raise ConfigError(f"num_workers must be at least 1, got {num_workers}")
+    if num_workers < 0:
+        raise ConfigError(
+            f"num_workers must not be negative, got {num_workers}", argument="num_workers"
+        )
     folder = Path(out)
     splits = [split for split in get_args(Split) if split in data.listing.splits]
     settings = {
@@ -119,7 +122,13 @@ def make_shards(
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, **bar_options()) as bar:
         task = bar.add_task("writing shards", total=len(jobs), completed=report.kept)
-        for job, result in in_processes(_write, waiting, min(num_workers, max(1, len(waiting)))):
+        processes = min(num_workers, max(1, len(waiting)))
+        written: Iterable[tuple[_Job, Any]] = (
+            in_processes(_write, waiting, processes)
+            if processes
+            else ((job, _write(job)) for job in waiting)
+        )
+        for job, result in written:
             if isinstance(result, Exception):
                 raise DataError(f"{job.path}: cannot be written ({result})") from result
             done[job.path.name] = result

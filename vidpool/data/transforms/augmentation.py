@@ -52,6 +52,12 @@ class Augmentation:
             batch draws one of them.
         on_device: Change colours and all that follows them in this list on the device, after the
             transfer, instead of in the loader's processes. The draws are the same.
+
+    Examples:
+        >>> augment = Augmentation(crop="short_side", flip=0.5, brightness=0.2, mixup=0.8)
+        >>> clip = torch.zeros(16, 3, 128, 171, dtype=torch.uint8)
+        >>> augment.change(augment.cut(clip, crop=112), seed=1).shape
+        torch.Size([16, 3, 112, 112])
     """
 
     crop: Literal["resized", "short_side"] = "resized"
@@ -74,41 +80,31 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.crop not in ("resized", "short_side"):
-            raise ConfigError(f"augment.crop must be resized or short_side, got {self.crop!r}")
-        low, high = self.scale
-        if not 0 < low <= high <= 1:
-            raise ConfigError(f"augment.scale must lie within (0, 1] and rise, got {self.scale}")
-        low, high = self.ratio
-        if not 0 < low <= high:
-            raise ConfigError(f"augment.ratio must be positive and rise, got {self.ratio}")
-        low, high = self.short_side
-        if not 1 <= low <= high:
-            raise ConfigError(
-                f"augment.short_side must be at least 1 and rise, got {self.short_side}"
-            )
-        low, high = self.stride
-        if not 0 < low <= high:
-            raise ConfigError(f"augment.stride must be positive and rise, got {self.stride}")
+            raise ConfigError(f"crop must be resized or short_side, got {self.crop!r}", "crop")
+        self._check("scale", 0 < self.scale[0] <= self.scale[1] <= 1, "lie within (0, 1] and rise")
+        self._check("ratio", 0 < self.ratio[0] <= self.ratio[1], "be positive and rise")
+        sides = self.short_side
+        self._check("short_side", 1 <= sides[0] <= sides[1], "be at least 1 and rise")
+        self._check("stride", 0 < self.stride[0] <= self.stride[1], "be positive and rise")
         for name in ("flip", "authors", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"augment.{name} is a probability, got {getattr(self, name)}")
+            self._check(name, 0 <= getattr(self, name) <= 1, "be a probability")
         for name in ("brightness", "contrast", "saturation", "hue"):
             limit = 0.5 if name == "hue" else 1.0
-            if not 0 <= getattr(self, name) <= limit:
-                raise ConfigError(
-                    f"augment.{name} must lie within [0, {limit}], got {getattr(self, name)}"
-                )
-        if self.rand_augment < 0:
-            raise ConfigError(f"augment.rand_augment must not be negative, got {self.rand_augment}")
-        if not 0 <= self.magnitude < MAGNITUDES:
-            raise ConfigError(
-                f"augment.magnitude must lie within [0, {MAGNITUDES - 1}], got {self.magnitude}"
-            )
+            self._check(name, 0 <= getattr(self, name) <= limit, f"lie within [0, {limit}]")
+        self._check("rand_augment", self.rand_augment >= 0, "not be negative")
+        last = MAGNITUDES - 1
+        self._check("magnitude", 0 <= self.magnitude <= last, f"lie within [0, {last}]")
         for name in ("mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(
-                    f"augment.{name} must be 0 or a positive number, got {getattr(self, name)}"
-                )
+            self._check(name, 0 <= getattr(self, name) < math.inf, "be 0 or a positive number")
+
+    def _check(self, name: str, valid: bool, rule: str) -> None:
+        if not valid:
+            raise ConfigError(f"{name} must {rule}, got {getattr(self, name)}", argument=name)
+
+    @property
+    def needs_device(self) -> bool:
+        """True if a part is left to do on the device: changes, mixup or cutmix."""
+        return bool(self.on_device or self.mixup or self.cutmix)
 
     def reading_short_side(self, crop: int) -> int:
         """Return the short side, in pixels, to which the decoder should scale the frames.
