@@ -12,7 +12,7 @@ SIZES = {1: (11,), 2: (9, 7), 3: (3, 5, 4)}
 METHODS = {
     "Sum": {},
     "PowerAvg": {},
-    "Lp": {},
+    "LearnedNorm": {},
     "Gated": {},
     "DetailPreserving": {"channels": 3},
     "LocalImportance": {"channels": 3},

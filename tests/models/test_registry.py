@@ -18,7 +18,7 @@ from vidpool.models import (
     registry,
 )
 from vidpool.models.cost import pooling_layers
-from vidpool.nn import swap_pooling
+from vidpool.nn import LocalImportancePool3d, SoftPool3d, swap_pooling
 
 
 @pytest.fixture
@@ -171,8 +171,107 @@ def test_the_functions_name_is_the_models():
         create_model("linear", width=1)
     with pytest.raises(ConfigError, match="linear: features must be a whole number, but is '2'"):
         create_model("linear", features="2")
-    with pytest.raises(ValueError, match="linear is registered already"):
-        register_model(linear)
+
+
+@pytest.mark.usefixtures("scratch")
+def test_registering_again_replaces_but_not_what_others_registered():
+    def net(*, num_classes: int) -> nn.Linear:
+        return nn.Linear(2, num_classes)
+
+    def wider(*, num_classes: int) -> nn.Linear:
+        return nn.Linear(3, num_classes)
+
+    assert register_model(net) is net
+    register_model(net)
+    register_model(name="net", size=(4, 8, 8))(wider)
+    assert create_model("net", 5).in_features == 3
+    assert model_info("net").size == (4, 8, 8)
+    with pytest.raises(
+        ConfigError, match=r"'r3d_18' is registered already, by vidpool\.models\.resnet3d"
+    ) as caught:
+        register_model(name="r3d_18")(net)
+    assert caught.value.argument == "name"
+    assert create_model("r3d_18", 5, width=4).fc.out_features == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "argument"),
+    [
+        ({"modality": "audio"}, "modality must be 'video' or 'image', but is 'audio'", "modality"),
+        ({"size": (8, 8)}, r"size must be \(T, H, W\), but is \(8, 8\)", "size"),
+        (
+            {"modality": "image", "smallest": (1, 8, 8)},
+            r"smallest must be \(H, W\), but is \(1, 8, 8\)",
+            "smallest",
+        ),
+        ({"name": ""}, "has no name: give name", "name"),
+    ],
+)
+def test_facts_that_cannot_be_are_errors_when_registered(arguments, message, argument):
+    with pytest.raises(ConfigError, match=message) as caught:
+        register_model(**arguments)(lambda num_classes: nn.Linear(2, num_classes))
+    assert caught.value.argument == argument
+
+
+class Own(nn.Module):
+    """A network as users write them: no keyword-only arguments, no attributes."""
+
+    def __init__(self, num_classes: int, width: int = 8, outputs: int | None = None):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv3d(3, width, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2))
+        self.fc = nn.Linear(width, outputs or num_classes)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3, 4)))
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_class_is_a_builder():
+    register_model(Own)
+    assert model_info("Own").options == ("num_classes", "width", "outputs")
+    assert create_model("Own", 4, width=2)(torch.rand(2, 3, 4, 8, 8)).shape == (2, 4)
+    with pytest.raises(ConfigError, match="Own: width must be a whole number, but is '2'") as error:
+        create_model("Own", width="2")
+    assert error.value.argument == "width"
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_network_with_other_logits_is_an_error_when_built():
+    register_model(Own)
+    with pytest.raises(
+        ConfigError, match=r"Own has 9 logits for num_classes = 4: its last torch.nn.Linear is 'fc'"
+    ) as error:
+        create_model("Own", 4, outputs=9)
+    assert error.value.argument == "num_classes"
+
+
+@pytest.mark.usefixtures("scratch")
+def test_what_is_no_module_is_an_error_when_built():
+    register_model(name="own")(lambda num_classes: [num_classes])
+    with pytest.raises(ConfigError, match=r"own built list, which is no torch.nn.Module"):
+        create_model("own")
+
+
+@pytest.mark.parametrize("pooling", ["soft", SoftPool3d, "lip"])
+def test_pooling_is_replaced_when_built(pooling):
+    model = create_model("r3d_18", 3, width=4, pooling=pooling)
+    named = {"soft": SoftPool3d, "lip": LocalImportancePool3d}
+    assert type(model.pool) is named.get(pooling, pooling)
+    assert type(create_model("r3d_18", 3, width=4).pool) is nn.MaxPool3d
+
+
+def test_options_of_the_pooling_and_other_input_channels():
+    model = create_model(
+        "r3d_18", 3, pooling="lip", pooling_options={"logit_kernel": 1}, width=4, in_channels=2
+    )
+    assert model.pool.conv.weight.shape == (4, 4, 1, 1, 1)
+    assert model.eval()(torch.rand(1, 2, 4, 16, 16)).shape == (1, 3)
+
+
+def test_a_name_that_is_no_string_is_an_error():
+    with pytest.raises(ConfigError, match=r"name must be a string.* of type Identity") as caught:
+        create_model(nn.Identity())
+    assert caught.value.argument == "name"
 
 
 def test_facts_of_a_model():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vidpool import ops
+from vidpool.errors import ConfigError
 from vidpool.nn import SoftPool1d, SoftPool2d, SoftPool3d
 
 LAYERS = [
@@ -92,6 +93,37 @@ def test_repr_shows_every_argument():
     )
 
 
-def test_return_indices_is_no_argument():
-    with pytest.raises(TypeError, match="return_indices"):
-        SoftPool3d(2, return_indices=True)
+@pytest.mark.parametrize(("soft", "hard", "function"), LAYERS)
+def test_positional_arguments_are_in_torchs_order(soft, hard, function):
+    x = torch.randn(2, 3, *(8,) * int(soft.__name__[-2]))
+    geometry = (3, 2, 1, 1)
+    layer = soft(*geometry, False, True)
+    assert layer.ceil_mode is True
+    assert layer(x).shape == hard(*geometry, False, True)(x).shape
+    functional = getattr(nn.functional, hard.__name__.replace("MaxPool", "max_pool"))
+    assert function(x, *geometry, True, False).shape == functional(x, *geometry, True).shape
+    assert torch.equal(function(x, *geometry, True), layer(x))
+
+
+@pytest.mark.parametrize(("soft", "_hard", "function"), LAYERS)
+def test_return_indices_is_an_error_that_says_why(soft, _hard, function):
+    x = torch.randn(2, 3, *(8,) * int(soft.__name__[-2]))
+    for pool in (
+        lambda: soft(2, return_indices=True),
+        lambda: soft(2, 2, 0, 1, True),
+        lambda: function(x, 2, return_indices=True),
+        lambda: function(x, 2, 2, 0, 1, False, True),
+    ):
+        with pytest.raises(ConfigError, match=r"only max pooling.*one cell") as caught:
+            pool()
+        assert caught.value.argument == "return_indices"
+
+
+def test_own_arguments_are_keyword_only():
+    with pytest.raises(TypeError, match="positional"):
+        SoftPool2d(2, 2, 0, 1, False, True, "paper")
+    with pytest.raises(TypeError, match="positional"):
+        ops.soft_pool2d(torch.rand(1, 4, 4), 2, 2, 0, 1, False, False, "paper")
+    with pytest.raises(ConfigError, match="gradient must be one of") as caught:
+        SoftPool2d(2, gradient="papre")
+    assert caught.value.argument == "gradient"

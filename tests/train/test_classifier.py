@@ -67,7 +67,9 @@ def test_any_video_network_with_any_pooling():
     )
     assert network(clip).shape == (2, 5)
     assert network.model.gradient_checkpointing
-    with pytest.raises(ConfigError, match=r"torchvision/r3d_18.*null\) keeps the network's own"):
+    with pytest.raises(
+        ConfigError, match=r"torchvision/r3d_18.*pooling=None keeps the network's own"
+    ):
         VideoClassifier("torchvision/r3d_18", num_classes=5)
     plain = VideoClassifier("torchvision/r3d_18", num_classes=5, pooling=None)
     assert plain(clip[:, :3]).shape == (2, 5)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vidpool.analysis.images import read_image
 from vidpool.errors import ConfigError, DataError
-from vidpool.nn import POOLING_METHODS
+from vidpool.nn.registry import find_method
 
 LEARNED = ("lp", "gated", "dpp", "lip", "ordinal", "lift")
 """Methods with parameters, which have their initial values until they are trained."""
@@ -49,15 +49,13 @@ def make_pooling_layer(method: str, kernel_size: int, dimensions: int, seed: int
     Raises:
         ConfigError: The method is unknown, or does not support this kernel size.
     """
-    if method not in POOLING_METHODS:
-        raise ConfigError(f"unknown pooling {method!r}: choose from {', '.join(POOLING_METHODS)}")
+    factory = find_method(method).factory(dimensions)
     if kernel_size < 1:
         raise ConfigError(f"a window has at least 1 pixel, got k = {kernel_size}")
-    layers, channels = POOLING_METHODS[method]
-    options = {} if channels == "none" else {"channels": 3}
+    options: dict[str, Any] = {} if factory.channels == "none" else {"channels": 3}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = layers[dimensions - 1](kernel_size, ceil_mode=True, **options)
+        layer = factory(kernel_size=kernel_size, ceil_mode=True, **options)
     return layer.train(method in RANDOM)
 
 

@@ -103,17 +103,20 @@ def _layers_with_maps(classifier: VideoClassifier, clip: Tensor) -> list[str]:
     found: list[str] = []
 
     def collect(name: str, out: Tensor) -> None:
-        is_map = isinstance(out, Tensor) and out.ndim == axes and out.shape[2:].numel() > 1
-        in_head = any(f"{name}.".startswith(f"{head}.") for head in inside_heads)
-        if is_map and name and not in_head:
+        if name and isinstance(out, Tensor) and out.ndim == axes and out.shape[2:].numel() > 1:
             found.append(name)
+
+    def is_in_head(name: str) -> bool:
+        return any(f"{name}.".startswith(f"{head}.") for head in inside_heads)
 
     with (
         _output_hooks(net, [name for name, _ in net.named_modules()], collect),
         torch.inference_mode(),
     ):
         classifier(clip)
-    return list(dict.fromkeys(found))
+    names = list(dict.fromkeys(found))
+    # a module that wraps the whole network contains its stages as well as its head
+    return [name for name in names if not is_in_head(name)] or names
 
 
 def _siblings(name: str, names: Sequence[str]) -> list[str]:

@@ -35,7 +35,7 @@ from vidpool.bench.timing import (
     warm_up,
 )
 from vidpool.figures import GREY, ORANGE
-from vidpool.nn.registry import POOLING_METHODS
+from vidpool.nn.registry import POOLING_METHODS, find_method
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -168,13 +168,16 @@ def make_layer(method: str, case: Case) -> nn.Module:
         ConfigError: The method cannot pool with this window.
         RuntimeError: Likewise.
     """
-    layers, channels = POOLING_METHODS[method]
-    cls: Callable[..., nn.Module] = layers[len(case.shape) - 3]
-    options: dict[str, Any] = {"channels": case.shape[1]} if channels == "needed" else {}
-    if method == "avg":
-        options["count_include_pad"] = False
+    factory = find_method(method).factory(len(case.shape) - 2)
     window = case.window
-    return cls(window.kernel_size, window.stride, window.padding, **options)
+    options: dict[str, Any] = {
+        "kernel_size": window.kernel_size,
+        "stride": window.stride,
+        "padding": window.padding,
+    }
+    if factory.channels == "needed":
+        options["channels"] = case.shape[1]
+    return factory(**options)
 
 
 def kept_bytes(layer: nn.Module, x: Tensor) -> int:

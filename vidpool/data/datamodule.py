@@ -11,7 +11,6 @@ from pytorch_lightning.trainer.states import TrainerStatus
 
 from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import UNLABELLED
-from vidpool.data.dataset import Batch
 from vidpool.data.parallel import usable_cpus
 from vidpool.data.schedule import ConstantSchedule, Schedule
 from vidpool.data.transforms.augmentation import Augmentation

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -93,9 +95,19 @@ def check_options(*, dropout: float, **counts: int) -> None:
     """
     for name, count in counts.items():
         if count < 1:
-            raise ConfigError(f"{name} must be at least 1, but is {count}")
+            raise ConfigError(f"{name} must be at least 1, but is {count}", name)
     if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout must be in [0, 1), but is {dropout}")
+        raise ConfigError(f"dropout must be in [0, 1), but is {dropout}", "dropout")
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Return a copy on the meta device in evaluation mode."""
+    tensors: dict[int, Any] = {}
+    for tensor in chain(model.parameters(), model.buffers()):
+        empty = tensor.detach().to("meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        tensors[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
+    return deepcopy(model, tensors).eval()
 
 
 def initialise(module: nn.Module) -> None:

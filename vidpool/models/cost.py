@@ -6,9 +6,7 @@ The forward pass runs on the meta device, so it takes neither time nor memory fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 from typing import Any
 
@@ -20,9 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpool.errors import ConfigError
+from vidpool.models.common import meta_copy
 from vidpool.nn.functional import find_calls
 from vidpool.nn.registry import pooled_dimensions
-from vidpool.nn.swap import skip_reason
+from vidpool.nn.selection import skip_reason
 
 aten = torch.ops.aten
 
@@ -107,7 +106,7 @@ def measure_cost(model: nn.Module, size: Sequence[int], channels: int = 3) -> Co
     }
     # PyTorch 2.11 decomposes operators whose overload has no formula
     overloads = {operator.default: formula for operator, formula in formulas.items()}
-    empty = _meta_copy(model)
+    empty = meta_copy(model)
     recurrent_layers = _shorten_recurrent_layers(empty)
     counter = FlopCounterMode(display=False, custom_mapping=formulas | overloads)
     with counter:
@@ -151,7 +150,7 @@ def values_per_channel(model: nn.Module, size: Sequence[int], channels: int = 3)
     def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         counts.append(prod(inputs[0].shape[2:]))
 
-    empty = _meta_copy(model)
+    empty = meta_copy(model)
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.training:
             empty.get_submodule(name).register_forward_pre_hook(count)
@@ -173,7 +172,7 @@ def pooling_layers(model: nn.Module, size: Sequence[int], channels: int = 3) -> 
     Raises:
         ConfigError: If the network does not accept this size.
     """
-    empty = _meta_copy(model)
+    empty = meta_copy(model)
     layers = {name: module for name, module in empty.named_modules() if _is_pooling(module)}
     calls = find_calls(empty)
     for block in dict.fromkeys(call.block for call in calls.values()):
@@ -234,16 +233,6 @@ def _shorten_recurrent_layers(model: nn.Module) -> dict[str, _RecurrentLayer]:
         for name, module in model.named_modules()
         if isinstance(module, nn.RNNBase)
     }
-
-
-def _meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the meta device in evaluation mode."""
-    tensors: dict[int, Any] = {}
-    for tensor in chain(model.parameters(), model.buffers()):
-        empty = tensor.detach().to("meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        tensors[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
-    return deepcopy(model, tensors).eval()
 
 
 def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import filter as matching
-from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, overload
 
 from torch import nn
 
 from vidpool.errors import ConfigError
+from vidpool.models.builder import ModelBuilder
+from vidpool.models.heads import check_network
+from vidpool.models.pooling import replace_pooling
+from vidpool.registration import Origin
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 Modality = Literal["video", "image"]
 
 _AXES = {"video": ("T", "H", "W"), "image": ("H", "W")}
 _NOMINAL_SIZES = {"video": (16, 224, 224), "image": (224, 224)}
-_EXPECTED: dict[Any, tuple[type, str]] = {
-    bool: (bool, "true or false"),
-    int: (Integral, "a whole number"),
-    float: (Real, "a number"),
-}
-"""Accepted class and its description by the annotation of an option; others are not checked."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class ModelInfo:
     @property
     def options(self) -> tuple[str, ...]:
         """Names of the options that :func:`create_model` accepts for this model."""
-        return tuple(_option_types(_MODELS[self.name].build))
+        return tuple(_MODELS[self.name].build.options)
 
     @property
     def sizes(self) -> str:
@@ -57,6 +53,14 @@ class ModelInfo:
         if set(self.smallest) == {1}:
             return "any"
         return f"{size_text(self.smallest)} or larger"
+
+    def example_shape(self, channels: int = 3) -> tuple[int, ...]:
+        """Return the shape (1, C, T, H, W) or (1, C, H, W) of a small input of the model.
+
+        It has 8 frames and 64x64 pixels, unless the model needs more.
+        """
+        small = (64, 64) if self.modality == "image" else (8, 64, 64)
+        return 1, channels, *(self.size if self.fixed else map(max, self.smallest, small))
 
     def check_size(self, size: Sequence[int]) -> None:
         """Check that the model accepts an input size.
@@ -71,19 +75,22 @@ class ModelInfo:
         if len(size) != len(axes):
             raise ConfigError(
                 f"{self.name} takes {self.modality}s of size {'x'.join(axes)}, "
-                f"not {size_text(size)}"
+                f"not {size_text(size)}",
+                argument="size",
             )
         too_small = any(given < least for given, least in zip(size, self.smallest, strict=True))
         if too_small or (self.fixed and tuple(size) != self.size):
             raise ConfigError(
-                f"{self.name} does not take {'x'.join(axes)} = {size_text(size)}: {self.sizes}"
+                f"{self.name} does not take {'x'.join(axes)} = {size_text(size)}: {self.sizes}",
+                argument="size",
             )
 
 
 @dataclass(frozen=True)
 class _Model:
     info: ModelInfo
-    build: Callable[..., nn.Module]
+    build: ModelBuilder
+    origin: Origin
 
 
 _MODELS: dict[str, _Model] = {}
@@ -115,19 +122,33 @@ def register_model(
     fixed: bool = False,
     source: str = "vidpool",
 ) -> Any:
-    """Register a function that builds a model; a decorator, with or without arguments.
+    """Register a function or class that builds a model; a decorator, with or without arguments.
 
-    The function takes keyword-only arguments, including `num_classes`. `**options` stands for the
-    keyword-only arguments of the class in its return annotation. :func:`create_model` checks the
-    types of options annotated as bool, int or float; the function checks everything else itself.
+    :func:`create_model`, `VideoClassifier` and the command line then know the model by its name.
+    The function has to meet this protocol:
 
-    The network that it builds may have two attributes, both tuples of dotted layer names. `heads`
-    are the layers that compute logits: they are re-initialized when loaded weights were trained on
-    a different number of classes. `input_convolutions` are the convolutions that take the clip, if
-    these are not just the first one.
+    - It takes `num_classes` as a keyword argument and returns a `torch.nn.Module` that maps
+      (N, C, T, H, W) clips to (N, num_classes) logits. Models of modality `"image"` take
+      (N, C, H, W) pictures.
+    - Its further arguments are the options of the model. :func:`create_model` checks the types of
+      those annotated as bool, int or float. `**options` stands for the keyword-only arguments of
+      the class in its return annotation, or for any option if that is no class.
+
+    The network may have these attributes:
+
+    - `heads`: Tuple of the dotted names of the layers that compute logits. They are trained at the
+      full learning rate, stay trainable if the backbone is frozen, and are re-initialized if the
+      classes change. Defaults to the last `torch.nn.Linear`.
+    - `forward_features(clips)`: Method that returns (N, F) features. By default, features are the
+      input of the first head.
+    - `input_convolutions`: Tuple of the dotted names of the convolutions that take the clip.
+      Defaults to the first convolution.
+
+    Registering again from the same module, such as a notebook cell that is run again, replaces the
+    model.
 
     Args:
-        builder: Function that builds the model.
+        builder: Function or class that builds the model.
         name: Name of the model; defaults to the function's name. A prefix such as
             `"torchvision/"` names the package that implements the network.
         modality: Input of the model, `"video"` or `"image"`.
@@ -137,29 +158,73 @@ def register_model(
         fixed: Whether the model accepts `size` only.
         source: Package whose implementation is used.
 
-    Raises:
-        ValueError: If the name is already registered.
-    """
+    Returns:
+        The builder, or a decorator if it is not given.
 
-    def register(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        model = name or builder.__name__
+    Raises:
+        ConfigError: If the builder does not meet the protocol, as far as its signature tells;
+            :func:`create_model` checks the network. If the name belongs to another module.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> from vidpool.models import create_model, features_of, register_model
+        >>> @register_model
+        ... class TinyNet(nn.Module):
+        ...     def __init__(self, num_classes: int, width: int = 8):
+        ...         super().__init__()
+        ...         self.body = nn.Sequential(nn.Conv3d(3, width, 3, padding=1), nn.MaxPool3d(2))
+        ...         self.fc = nn.Linear(width, num_classes)
+        ...
+        ...     def forward(self, x):
+        ...         return self.fc(self.body(x).mean((2, 3, 4)))
+        >>> network = create_model("TinyNet", num_classes=4, width=16, pooling="soft")
+        >>> type(network.body[1]).__name__
+        'SoftPool3d'
+        >>> features_of(network, torch.rand(1, 3, 8, 32, 32)).shape
+        torch.Size([1, 16])
+    """
+    if modality not in _AXES:
+        raise ConfigError(f"modality must be 'video' or 'image', but is {modality!r}", "modality")
+    for argument, value in (("size", size), ("smallest", smallest)):
+        if value is not None and len(value) != len(_AXES[modality]):
+            axes = ", ".join(_AXES[modality])
+            raise ConfigError(f"{argument} must be ({axes}), but is {value}", argument)
+
+    def register(builder: Callable[..., nn.Module], depth: int = 1) -> Callable[..., nn.Module]:
+        model = getattr(builder, "__name__", None) if name is None else name
+        if not isinstance(model, str) or not model:
+            raise ConfigError(f"{builder!r} has no name: give name, a string", "name")
+        build = ModelBuilder(model, builder)
+        origin = Origin.of(builder, depth)
         if model in _MODELS:
-            raise ValueError(f"a model named {model} is registered already")
+            _MODELS[model].origin.check_replaceable_by(origin, f"a model named {model!r}")
         nominal = size or _NOMINAL_SIZES[modality]
         minimum = nominal if fixed else smallest or (1,) * len(nominal)
         info = ModelInfo(model, modality, nominal, minimum, fixed, source)
-        _MODELS[model] = _Model(info, builder)
+        _MODELS[model] = _Model(info, build, origin)
         return builder
 
-    return register if builder is None else register(builder)
+    return register if builder is None else register(builder, depth=2)
 
 
-def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module:
+def create_model(
+    name: str,
+    num_classes: int = 400,
+    *,
+    pooling: str | Callable[..., nn.Module] | None = None,
+    pooling_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Build a registered model with newly initialized weights.
 
     Args:
         name: One of :func:`list_models`.
         num_classes: Number of logits.
+        pooling: Method of all pooling layers, such as `"soft"`; see the argument `to` of
+            :func:`vidpool.nn.swap_pooling`. Defaults to None, which keeps the model's own pooling.
+        pooling_options: Further arguments of `swap_pooling` and of the new layers, such as
+            `{"gradient": "paper"}`.
         **options: Further options of the model, such as `width` or `dropout`; see
             :attr:`ModelInfo.options`.
 
@@ -169,34 +234,48 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
 
     Raises:
         ConfigError: If the name or an option is unknown, a value is out of range or of the wrong
-            type, or the package that implements the model is not installed.
+            type, the package that implements the model is not installed, the model has no pooling
+            to replace, or what was registered does not build such a module.
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.models import create_model
+        >>> network = create_model("r3d_18", num_classes=101, pooling="soft", width=16)
+        >>> network(torch.rand(1, 3, 8, 56, 56)).shape
+        torch.Size([1, 101])
     """
-    model_info(name)  # raises if the name is unknown
-    build = _MODELS[name].build
-    known = _option_types(build)
-    unknown = sorted(options.keys() - known.keys())
-    if unknown:
-        raise ConfigError(f"{name} does not take {', '.join(unknown)}; it takes {', '.join(known)}")
-    options["num_classes"] = num_classes
-    for option, value in options.items():
-        cls, expected = _EXPECTED.get(known.get(option), (object, ""))
-        # True is an Integral, but not a number of classes
-        if not isinstance(value, cls) or (isinstance(value, bool) and cls in (Integral, Real)):
-            raise ConfigError(f"{name}: {option} must be {expected}, but is {value!r}")
-    return build(**options)
+    info = model_info(name)  # raises if the name is unknown
+    network = _MODELS[name].build(options | {"num_classes": num_classes})
+    example = info.example_shape(options.get("in_channels", 3))
+    check_network(network, num_classes, name, example)
+    replace_pooling(network, pooling, pooling_options, name=name, example=example)
+    return network
 
 
 def model_info(name: str) -> ModelInfo:
     """Return the facts about a registered model without building it.
 
     Raises:
-        ConfigError: If the name is unknown.
+        ConfigError: If the name is unknown or no string.
+
+    Examples:
+        >>> from vidpool.models import model_info
+        >>> info = model_info("torchvision/inception_v3")
+        >>> info.modality, info.size, info.sizes
+        ('image', (299, 299), '75x75 or larger')
     """
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"name must be a string, the name of a registered model, but is of type "
+            f"{type(name).__name__}",
+            argument="name",
+        )
     if name not in _MODELS:
         near = ", ".join(_near_names(name))
         raise ConfigError(
             f"unknown model {name!r}{f': did you mean one of {near}?' if near else ';'} "
-            "vidpool.models.list_models() lists all"
+            "vidpool.models.list_models() lists all",
+            argument="name",
         )
     return _MODELS[name].info
 
@@ -209,6 +288,11 @@ def list_models(pattern: str = "*") -> list[str]:
     Args:
         pattern: Shell-style pattern that the names must match, such as `"r3d_*"` or
             `"torchvision/*"`; `*` crosses the slash.
+
+    Examples:
+        >>> from vidpool.models import list_models
+        >>> list_models("r3d_*")
+        ['r3d_18', 'r3d_34', 'r3d_50', 'r3d_101', 'r3d_152', 'r3d_200']
     """
     return sorted(matching(_MODELS, pattern), key=_natural_order)
 
@@ -228,7 +312,8 @@ def find_models(patterns: Sequence[str]) -> list[str]:
         if not names:
             near = ", ".join(_near_names(pattern))
             raise ConfigError(
-                f"no model matches {pattern!r}{f'; near names are {near}' if near else ''}"
+                f"no model matches {pattern!r}{f'; near names are {near}' if near else ''}",
+                argument="patterns",
             )
         found.update(dict.fromkeys(names))
     return list(found)
@@ -253,12 +338,3 @@ def _natural_order(name: str) -> tuple[bool, list[tuple[int, str]]]:
     """Return a sort key that compares runs of digits as numbers."""
     parts = [(int(part or 0) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
     return "/" in name, parts
-
-
-def _option_types(builder: Callable[..., nn.Module]) -> dict[str, Any]:
-    """Return the options of a builder, or of the class that it returns, with their annotations."""
-    signatures = [inspect.signature(builder, eval_str=True)]
-    if any(p.kind is p.VAR_KEYWORD for p in signatures[0].parameters.values()):
-        signatures.append(inspect.signature(signatures[0].return_annotation, eval_str=True))
-    parameters = [p for signature in signatures for p in signature.parameters.values()]
-    return {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -136,7 +136,8 @@ class TorchvisionNet(nn.Module):
         if self.training and "AuxLogits" in self._modules and min(x.shape[2:]) < _AUXLOGITS_SIDE:
             raise ConfigError(
                 f"{self.name} with aux_logits trains on {_AUXLOGITS_SIDE}x{_AUXLOGITS_SIDE} or "
-                f"larger, not on {size_text(x.shape[2:])}; smaller pictures need aux_logits=False"
+                f"larger, not on {size_text(x.shape[2:])}; smaller pictures need aux_logits=False",
+                argument="aux_logits",
             )
 
 

@@ -2,7 +2,7 @@
 
 from vidpool.nn import pooling
 from vidpool.nn.pooling import *  # noqa: F403 - it defines __all__
-from vidpool.nn.registry import POOLING_METHODS, PoolingMethod
+from vidpool.nn.registry import POOLING_METHODS, PoolingMethod, register_pooling
 from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
 from vidpool.nn.sub_batch_norm import SubBatchNorm, split_batch_norm
 from vidpool.nn.swap import Swap, swap_pooling
@@ -15,6 +15,7 @@ __all__ = [
     "SoftPool3d",
     "SubBatchNorm",
     "Swap",
+    "register_pooling",
     "split_batch_norm",
     "swap_pooling",
     *pooling.__all__,

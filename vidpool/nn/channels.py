@@ -46,7 +46,8 @@ def find_channels(
         if channels.setdefault(layer, count) != count:
             raise ConfigError(
                 f"{names[layer]} pools {channels[layer]} channels at one place and {count} at "
-                "another, so it cannot learn anything for each: choose another pooling for it"
+                "another, so it cannot learn anything for each: choose another pooling for it",
+                argument="to",
             )
 
     def record_and_stop(layer: nn.Module, args: tuple[Any, ...]) -> None:
@@ -62,7 +63,8 @@ def find_channels(
     if unreached:
         raise ConfigError(
             f"the example does not reach {', '.join(unreached)}: say how many channels they have, "
-            f"as in channels={{{unreached[0]!r}: 64}}, or leave them out with `where`"
+            f"as in channels={{{unreached[0]!r}: 64}}, or leave them out with `where`",
+            argument="example",
         )
     return channels
 

@@ -13,7 +13,21 @@ from vidpool.ops.reference import check_gradient
 
 
 class _SoftPoolNd(PoolLayer):
-    """SoftPool over any number of dimensions."""
+    """SoftPool over any number of dimensions.
+
+    Averages each window with the softmax of its own values as weights
+    (:func:`vidpool.ops.soft_pool3d`). A drop-in replacement for max pooling, such as
+    :class:`torch.nn.MaxPool3d`, with the same arguments in the same order and the same output
+    sizes. The layer has no parameters.
+
+    Args:
+        gradient: `"exact"` for the derivative, or `"paper"` for the gradient of the paper's
+            section 3.2; see :func:`vidpool.ops.soft_pool3d`, which also lists the exceptions of
+            the forward pass.
+
+    Raises:
+        ConfigError: If `gradient` is unknown.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("gradient",)
 
@@ -23,11 +37,12 @@ class _SoftPoolNd(PoolLayer):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         gradient: Gradient = "exact",
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         check_gradient(gradient)
         self.gradient = gradient
 
@@ -37,13 +52,29 @@ class _SoftPoolNd(PoolLayer):
 
 
 class SoftPool1d(_SoftPoolNd):
-    """SoftPool over T of (N, C, T) or (C, T); arguments as for :class:`SoftPool3d`."""
+    """SoftPool over T of (N, C, T) or (C, T).
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.nn import SoftPool1d
+        >>> pool = SoftPool1d(3, stride=2, padding=1)
+        >>> pool(torch.rand(2, 8, 16)).shape
+        torch.Size([2, 8, 8])
+    """
 
     ndim = 1
 
 
 class SoftPool2d(_SoftPoolNd):
-    """SoftPool over H, W of (N, C, H, W) or (C, H, W); arguments as for :class:`SoftPool3d`."""
+    """SoftPool over H, W of (N, C, H, W) or (C, H, W).
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.nn import SoftPool2d
+        >>> pool = SoftPool2d(3, stride=2, padding=1)
+        >>> pool(torch.rand(2, 8, 32, 32)).shape
+        torch.Size([2, 8, 16, 16])
+    """
 
     ndim = 2
 
@@ -51,23 +82,12 @@ class SoftPool2d(_SoftPoolNd):
 class SoftPool3d(_SoftPoolNd):
     """SoftPool over T, H, W of (N, C, T, H, W) or (C, T, H, W).
 
-    A drop-in replacement for :class:`torch.nn.MaxPool3d` with the same arguments and output sizes;
-    it has no state.
-
-    Args:
-        kernel_size: Size of the window; an int or one int per dimension, like the next three.
-        stride: Stride of the window; defaults to `kernel_size`.
-        padding: Number of cells added on both sides, which have no weight; at most half of
-            `kernel_size`.
-        dilation: Distance between neighboring cells of a window.
-        ceil_mode: Round the output size up instead of down.
-        gradient: `"exact"` or `"paper"`; see :func:`vidpool.ops.soft_pool3d`, which also lists the
-            exceptions of the forward pass.
-
-    Raises:
-        TypeError: If a size is neither an int nor a sequence of ints.
-        RuntimeError: If a size is out of range.
-        ValueError: If `gradient` is unknown.
+    Examples:
+        >>> import torch
+        >>> from vidpool.nn import SoftPool3d
+        >>> pool = SoftPool3d(3, stride=2, padding=1)
+        >>> pool(torch.rand(2, 8, 16, 32, 32)).shape
+        torch.Size([2, 8, 8, 16, 16])
     """
 
     ndim = 3

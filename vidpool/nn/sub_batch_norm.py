@@ -47,7 +47,9 @@ class SubBatchNorm(_BatchNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
         if clips < 1:
-            raise ConfigError(f"sub-batch norm needs at least 1 clip in a group, got {clips}")
+            raise ConfigError(
+                f"sub-batch norm needs at least 1 clip in a group, but clips is {clips}", "clips"
+            )
         self.clips = clips
 
     def extra_repr(self) -> str:
@@ -130,5 +132,5 @@ def split_batch_norm(model: nn.Module, clips: int) -> list[str]:
         model.set_submodule(name, new[old])
         names.append(name)
     if not names:
-        raise ConfigError(f"{type(model).__name__} has no batch norm that could be split")
+        raise ConfigError(f"{type(model).__name__} has no batch norm that could be split", "model")
     return names

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
@@ -12,22 +11,25 @@ from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.nn.channels import find_channels
-from vidpool.nn.functional import Call, Untraceable, find_blocks, find_calls
-from vidpool.nn.registry import POOLING_METHODS, overrides_forward, pooled_dimensions
+from vidpool.nn.functional import Call
+from vidpool.nn.registry import (
+    PoolingFactory,
+    PoolingMethod,
+    find_method,
+    overrides_forward,
+    pooled_dimensions,
+)
+from vidpool.nn.selection import (
+    Where,
+    find_candidates,
+    has_geometry,
+    is_selected,
+    nothing_selected_message,
+)
 from vidpool.ops.geometry import make_window
 
-Where: TypeAlias = str | Sequence[str] | Callable[[str, nn.Module], bool]
 Channels: TypeAlias = int | Mapping[str, int]
 Geometry: TypeAlias = Literal["keep", "authors"]
-
-_ADAPTIVE = (
-    nn.AdaptiveMaxPool1d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveMaxPool3d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveAvgPool3d,
-)
 
 
 class Swap(NamedTuple):
@@ -41,7 +43,7 @@ class Swap(NamedTuple):
 
 def swap_pooling(
     model: nn.Module,
-    to: str = "soft",
+    to: str | Callable[..., nn.Module] = "soft",
     where: Where | None = None,
     *,
     geometry: Geometry = "keep",
@@ -58,8 +60,8 @@ def swap_pooling(
     use the method `to` are replaced too, with `options`. If an exception is raised, the model is
     unchanged.
 
-    By default, every layer of a method in `vidpool.nn.registry.POOLING_METHODS` is replaced, with
-    two exceptions. Average pooling with stride 1 and no padding is considered the network's head
+    By default, every layer of a registered class (:func:`register_pooling`) is replaced, with two
+    exceptions. Average pooling with stride 1 and no padding is considered the network's head
     and stays, as in the paper. A subclass that overrides `forward` stays too, since its arguments
     may not describe its geometry. Adaptive pooling is never replaced.
 
@@ -72,9 +74,11 @@ def swap_pooling(
     Args:
         model: Any module that contains pooling layers.
         to: Short name of the pooling method: `"soft"`, `"max"`, `"avg"`, `"sum"`, `"power"`,
-            `"lp"`, `"gated"`, `"dpp"`, `"lip"`, `"stochastic"`, `"s3"`, `"ordinal"` or `"lift"`.
-            Average pooling gets `count_include_pad=False`, since padding has no weight in the
-            other methods.
+            `"lp"`, `"gated"`, `"dpp"`, `"lip"`, `"stochastic"`, `"s3"`, `"ordinal"`, `"lift"` or
+            the name of a registered one. Alternatively, a class or a function that takes
+            `kernel_size`, `stride`, `padding`, `dilation` and `ceil_mode` and returns a layer;
+            :func:`register_pooling` documents this protocol. Average pooling gets
+            `count_include_pad=False`, since padding has no weight in the other methods.
         where: Layers to replace instead of the default: a shell-style pattern for dotted names
             (`"layer1.*"`; `*` crosses dots), several patterns of which one has to match, or a
             function of name and layer. A pattern that matches a module selects the pooling layers
@@ -93,37 +97,69 @@ def swap_pooling(
         The replaced layers, one entry per name, in the model's order.
 
     Raises:
-        ConfigError: If `to` is unknown; if no layer was selected (the message lists the pooling
-            layers); if a selected layer has no equivalent: `return_indices`, `divisor_override`,
-            dilation where `to` is `"avg"`, an overridden `forward`, or a geometry that the new
-            layer does not support; if the number of channels is needed and neither given nor
-            found; if no layer has the geometry that `"authors"` changes; if a module that calls a
-            pooling function cannot be traced and `where` does not exclude it.
+        ConfigError: If `to` is unknown, does not meet the protocol or has no layer for the number
+            of dimensions of a selected layer; if no layer was selected (the message lists the
+            pooling layers); if a selected layer has no equivalent: `return_indices`,
+            `divisor_override`, an overridden `forward`, or a geometry that the new layer does not
+            support, such as dilation where `to` is `"avg"`; if the number of channels is needed
+            and neither given nor found; if no layer has the geometry that `"authors"` changes; if
+            a module that calls a pooling function cannot be traced and `where` does not exclude
+            it.
         TypeError: If the new layers do not accept `options`.
+
+    Examples:
+        >>> import torch, torchvision
+        >>> from vidpool.nn import swap_pooling
+        >>> model = torchvision.models.resnet18()
+        >>> [(swap.name, type(swap.new).__name__) for swap in swap_pooling(model, to="soft")]
+        [('maxpool', 'SoftPool2d')]
+
+        Methods with parameters for each channel need an example input:
+
+        >>> swap_pooling(model, to="lip", example=(1, 3, 64, 64))[0].new.channels
+        64
+
+        A class of your own, and a function:
+
+        >>> class MinPool2d(torch.nn.MaxPool2d):
+        ...     def forward(self, x):
+        ...         return -super().forward(-x)
+        >>> blocks = torch.nn.Sequential(torch.nn.MaxPool2d(2), torch.nn.AvgPool2d(2))
+        >>> [swap.name for swap in swap_pooling(blocks, to=MinPool2d)]
+        ['0', '1']
+        >>> def strided(kernel_size, stride):
+        ...     return torch.nn.LPPool2d(2, kernel_size, stride)
+        >>> _ = swap_pooling(torch.nn.Sequential(torch.nn.MaxPool2d(2)), to=strided)
     """
-    if to not in POOLING_METHODS:
-        raise ConfigError(f"unknown pooling {to!r}: choose from {', '.join(POOLING_METHODS)}")
+    try:
+        method = find_method(to)
+    except ConfigError as error:
+        raise ConfigError(str(error), "to") from error
     if geometry not in get_args(Geometry):
         raise ConfigError(
-            f"unknown geometry {geometry!r}: choose from {', '.join(get_args(Geometry))}"
+            f"unknown geometry {geometry!r}: choose from {', '.join(get_args(Geometry))}",
+            argument="geometry",
         )
-    candidates, calls = _candidates(model, where, functional)
-    selected = [(name, layer) for name, layer in candidates if _is_selected(name, layer, where)]
+    candidates, calls = find_candidates(model, where, functional)
+    selected = [(name, layer) for name, layer in candidates if is_selected(name, layer, where)]
     if not selected:
-        raise ConfigError(_nothing_selected(model, candidates, where, functional))
+        raise ConfigError(nothing_selected_message(model, candidates, where, functional))
     if any(layer is model for _, layer in selected):
         raise ConfigError(
             f"the model is itself a pooling layer ({type(model).__name__}), which cannot be "
-            "replaced inside itself: assign a new layer where the model is used"
+            "replaced inside itself: assign a new layer where the model is used",
+            argument="model",
         )
     if geometry == "authors" and not any(_is_authors_stem(layer) for _, layer in selected):
         raise ConfigError(
             "geometry 'authors' changes pooling with kernel_size 3, stride 2 and padding 1, which "
             f"none of these has: {', '.join(name for name, _ in selected)}: leave geometry at "
-            "'keep'"
+            "'keep'",
+            argument="geometry",
         )
+    factories = {layer: _find_factory(method, name, layer) for name, layer in selected}
     with _installed([calls[layer] for _, layer in selected if layer in calls]):
-        counts = _channels(model, to, selected, channels, example)
+        counts = _channels(model, selected, factories, channels, example)
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         new_layers: dict[nn.Module, nn.Module] = {}
         for name, layer in selected:
@@ -131,37 +167,12 @@ def swap_pooling(
                 changes = {"channels": counts[layer]} if layer in counts else {}
                 if geometry == "authors" and _is_authors_stem(layer):
                     changes |= {"kernel_size": 2, "stride": 2, "padding": 0}
-                new = _equivalent(name, layer, to, changes | options)
+                new = _equivalent(name, layer, factories[layer], changes | options)
                 new_layers[layer] = new.to(like.device, like.dtype)
     for name, layer in selected:
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, new_layers[layer])
     return [Swap(name, layer, new_layers[layer]) for name, layer in selected]
-
-
-def _candidates(
-    model: nn.Module, where: Where | None, functional: bool
-) -> tuple[list[tuple[str, nn.Module]], dict[nn.Module, Call]]:
-    """List the modules of a model by name, and its pooling calls as equivalent layers.
-
-    Returns:
-        Names and modules, each module followed by the layers of its calls; and the call of each
-        of these layers.
-    """
-    blocks = dict(find_blocks(model)) if functional else {}
-    candidates: list[tuple[str, nn.Module]] = []
-    calls: dict[nn.Module, Call] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        candidates.append((name, module))
-        block = blocks.get(name)
-        if isinstance(block, Untraceable):
-            if where is None or (not callable(where) and _matches(f"{name}.call", where)):
-                raise block.error()
-        elif block is not None:
-            for call in block.calls:
-                candidates.append((f"{name}.{call.name}".removeprefix("."), call.layer))
-                calls[call.layer] = call
-    return candidates, calls
 
 
 @contextmanager
@@ -179,61 +190,40 @@ def _installed(calls: list[Call]) -> Iterator[None]:
         raise
 
 
+def _find_factory(method: PoolingMethod, name: str, layer: nn.Module) -> PoolingFactory:
+    """Return what makes the layers that replace a layer."""
+    try:
+        return method.factory(pooled_dimensions(layer))
+    except ConfigError as error:
+        raise ConfigError(f"{name} ({type(layer).__name__}): {error}", "to") from error
+
+
+def _geometry(layer: nn.Module) -> dict[str, Any]:
+    """Return the arguments that determine the windows of a layer."""
+    sizes = {"padding": 0, "ceil_mode": False, "dilation": 1}
+    geometry = {name: getattr(layer, name, default) for name, default in sizes.items()}
+    stride = layer.kernel_size if layer.stride is None else layer.stride
+    return {"kernel_size": layer.kernel_size, "stride": stride, **geometry}
+
+
 def _is_authors_stem(layer: nn.Module) -> bool:
     """Return whether a layer has kernel size 3, stride 2 and padding 1 on every axis."""
     ndim = pooled_dimensions(layer)
-    names = ("kernel_size", "stride", "padding", "ceil_mode")
-    sizes: dict[str, Any] = {name: getattr(layer, name) for name in names}
-    window = make_window(ndim, dilation=getattr(layer, "dilation", 1), **sizes)
+    window = make_window(ndim, **_geometry(layer))
     return window == make_window(ndim, 3, 2, 1, 1, False)
-
-
-def skip_reason(layer: nn.Module) -> str:
-    """Return why :func:`swap_pooling` skips a module by default; empty if it is replaced."""
-    if isinstance(layer, _ADAPTIVE):
-        return "adaptive"
-    if not pooled_dimensions(layer):
-        return "no pooling layer"
-    if overrides_forward(layer):
-        return "has a forward of its own"
-    # with padding it keeps the map's size: not a head, but part of an Inception block
-    is_average = isinstance(layer, POOLING_METHODS["avg"].layers)
-    if is_average and _all_equal(layer.stride, 1) and _all_equal(layer.padding, 0):
-        return "average with stride 1"
-    return ""
-
-
-def _all_equal(size: Any, value: int) -> bool:
-    return size == value if isinstance(size, int) else set(size) == {value}
-
-
-def _is_selected(name: str, layer: nn.Module, where: Where | None) -> bool:
-    if not pooled_dimensions(layer):
-        return False
-    if where is None:
-        return not skip_reason(layer)
-    if callable(where):
-        return where(name, layer)
-    return _matches(name, where)
-
-
-def _matches(name: str, where: str | Sequence[str]) -> bool:
-    patterns = [where] if isinstance(where, str) else where
-    parts = name.split(".")
-    # the name of the layer and of every module that contains it
-    names = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _channels(
     model: nn.Module,
-    to: str,
     selected: list[tuple[str, nn.Module]],
+    factories: Mapping[nn.Module, PoolingFactory],
     channels: Channels | None,
     example: Any,
 ) -> dict[nn.Module, int]:
-    """Return the channels of the selected layers, as far as `to` needs them and they are known."""
-    if POOLING_METHODS[to].channels == "none":
+    """Return the channels of selected layers whose replacements take them, as far as known."""
+    layers = dict(selected)
+    selected = [entry for entry in selected if factories[entry[1]].channels != "none"]
+    if not selected:
         return {}
     if isinstance(channels, int):
         return {layer: channels for _, layer in selected}
@@ -242,68 +232,44 @@ def _channels(
         count = getattr(layer, "channels", None)
         if isinstance(count, int):
             known[layer] = count
-    layers = dict(selected)
     for name, count in (channels or {}).items():
         if name not in layers:
             raise ConfigError(
-                f"channels names {name!r}, which is not replaced; what is: {', '.join(layers)}"
+                f"channels names {name!r}, which is not replaced; what is: {', '.join(layers)}",
+                argument="channels",
             )
         known[layers[name]] = count
     unknown = {name: layer for name, layer in selected if layer not in known}
     if unknown and example is not None:
-        known |= find_channels(model, unknown, example)
-    elif unknown and POOLING_METHODS[to].channels == "needed":
-        name = next(iter(unknown))
+        return known | find_channels(model, unknown, example)
+    needed = [name for name, layer in unknown.items() if factories[layer].channels == "needed"]
+    if needed:
         raise ConfigError(
-            f"{to!r} learns something for every channel, and nothing tells how many channels "
-            f"{', '.join(unknown)} pools: give a small input to find out, such as "
-            f"example=(1, 3, 8, 32, 32), or channels={{{name!r}: 64}}"
+            f"{factories[layers[needed[0]]].name} learns something for every channel, and nothing "
+            f"tells how many channels {', '.join(needed)} pools: give a small input to find out, "
+            f"such as example=(1, 3, 8, 32, 32), or channels={{{needed[0]!r}: 64}}",
+            argument="example",
         )
     return known
 
 
-def _equivalent(name: str, layer: nn.Module, to: str, options: dict[str, Any]) -> nn.Module:
-    """Return a layer of the method `to` with the geometry and training flag of `layer`."""
+def _equivalent(
+    name: str, layer: nn.Module, factory: PoolingFactory, options: dict[str, Any]
+) -> nn.Module:
+    """Return a new layer with the geometry and training flag of `layer`."""
     described = f"{name} ({type(layer).__name__})"
     if overrides_forward(layer):
         raise ConfigError(f"{described} has a forward of its own: replace it by hand")
+    if not has_geometry(layer):
+        raise ConfigError(f"{described} has no attributes kernel_size and stride: name them so")
     if getattr(layer, "return_indices", False):
         raise ConfigError(f"{described} returns indices, which only max pooling has")
     if getattr(layer, "divisor_override", None) is not None:
         raise ConfigError(f"{described} has a divisor_override, which only average pooling has")
-    shared = ("kernel_size", "stride", "padding", "ceil_mode")
-    arguments = {argument: getattr(layer, argument) for argument in shared}
-    dilation = getattr(layer, "dilation", 1)
-    if to != "avg":
-        arguments["dilation"] = dilation
-    elif _all_equal(dilation, 1):
-        arguments["count_include_pad"] = False
-    else:
-        raise ConfigError(f"{described} has dilation {dilation}, which average pooling lacks")
-    make = POOLING_METHODS[to].layers[pooled_dimensions(layer) - 1]
     try:
-        new = make(**arguments | options)
+        new = factory(**_geometry(layer) | options)
     except (ConfigError, RuntimeError) as error:  # the geometry is not supported
-        raise ConfigError(f"{described}: {error}") from error
+        argument = getattr(error, "argument", None)
+        argument = argument if argument in options else "to"
+        raise ConfigError(f"{described}: {error}", argument) from error
     return new.train(layer.training)
-
-
-def _nothing_selected(
-    model: nn.Module,
-    candidates: list[tuple[str, nn.Module]],
-    where: Where | None,
-    functional: bool,
-) -> str:
-    """Return an error message that lists the pooling layers and calls and why they are skipped."""
-    layers = []
-    for name, layer in candidates:
-        if pooled_dimensions(layer) or isinstance(layer, _ADAPTIVE):
-            reason = skip_reason(layer)
-            layers.append(f"{name} ({type(layer).__name__}{': ' * bool(reason)}{reason})")
-    wanted = "to replace" if where is None else f"that matches {where!r}"
-    calls = {} if functional else find_calls(model)
-    hint = f"; functional=True replaces calls too: {', '.join(calls)}" if calls else ""
-    return (
-        f"{type(model).__name__} has no pooling layer {wanted}; "
-        f"its pooling layers are: {', '.join(layers) or 'none'}{hint}"
-    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from vidpool.ops.geometry import make_window
+from vidpool.ops.geometry import check_return_indices, make_window
 from vidpool.ops.operator import soft_pool
 from vidpool.ops.reference import Gradient
 
@@ -20,9 +20,41 @@ def soft_pool1d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
     gradient: Gradient = "exact",
 ) -> Tensor:
-    """SoftPool over T of (N, C, T) or (C, T); see :func:`soft_pool3d`."""
+    """Average each window with the softmax of its own values as weights.
+
+    :func:`soft_pool3d` gives the equation and its source.
+
+    Args:
+        x: (N, C, T) or (C, T); float16, bfloat16, float32 or float64.
+        kernel_size: Size of the window; an int or a sequence of one int.
+        stride: Stride of the window; defaults to `kernel_size`.
+        padding: Number of cells added on both sides; at most half of `kernel_size`.
+        dilation: Distance between neighboring cells of a window.
+        ceil_mode: Round the output size up instead of down.
+        return_indices: Must be False; for the order of arguments of
+            :func:`torch.nn.functional.max_pool1d`.
+        gradient: `"exact"` or `"paper"`; see :func:`soft_pool3d`.
+
+    Returns:
+        Tensor of x's dtype with the output size of max pooling; channels-last if x is.
+
+    Raises:
+        TypeError: If a size is neither an int nor a sequence of ints.
+        RuntimeError: If a size is out of range or x's shape does not fit.
+        NotImplementedError: If x has another dtype.
+        ConfigError: If `gradient` is unknown or `return_indices` is set.
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.ops import soft_pool1d
+        >>> soft_pool1d(torch.tensor([[[0.0, 1.0, 5.0, 5.0]]]), 2)
+        tensor([[[0.7311, 5.0000]]])
+    """
+    check_return_indices("soft_pool1d", return_indices)
     window = make_window(1, kernel_size, stride, padding, dilation, ceil_mode)
     return soft_pool(x, window, gradient)
 
@@ -34,9 +66,43 @@ def soft_pool2d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
     gradient: Gradient = "exact",
 ) -> Tensor:
-    """SoftPool over H, W of (N, C, H, W) or (C, H, W); see :func:`soft_pool3d`."""
+    """Average each window with the softmax of its own values as weights.
+
+    :func:`soft_pool3d` gives the equation and its source.
+
+    Args:
+        x: (N, C, H, W) or (C, H, W); float16, bfloat16, float32 or float64.
+        kernel_size: Size of the window; an int or one int per dimension.
+        stride: Stride of the window; defaults to `kernel_size`.
+        padding: Number of cells added on both sides; at most half of `kernel_size`.
+        dilation: Distance between neighboring cells of a window.
+        ceil_mode: Round the output size up instead of down.
+        return_indices: Must be False; for the order of arguments of
+            :func:`torch.nn.functional.max_pool2d`.
+        gradient: `"exact"` or `"paper"`; see :func:`soft_pool3d`.
+
+    Returns:
+        Tensor of x's dtype with the output size of max pooling; channels-last if x is.
+
+    Raises:
+        TypeError: If a size is neither an int nor a sequence of ints.
+        RuntimeError: If a size is out of range or x's shape does not fit.
+        NotImplementedError: If x has another dtype.
+        ConfigError: If `gradient` is unknown or `return_indices` is set.
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.ops import soft_pool2d
+        >>> soft_pool2d(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), 2)
+        tensor([[[0.7311]]])
+        >>> soft_pool2d(torch.rand(2, 8, 33, 33), 2, 2, 0, 1, True).shape
+        torch.Size([2, 8, 17, 17])
+    """
+    check_return_indices("soft_pool2d", return_indices)
     window = make_window(2, kernel_size, stride, padding, dilation, ceil_mode)
     return soft_pool(x, window, gradient)
 
@@ -48,6 +114,8 @@ def soft_pool3d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
     gradient: Gradient = "exact",
 ) -> Tensor:
     """Average each window with the softmax of its own values as weights.
@@ -59,11 +127,13 @@ def soft_pool3d(
 
     Args:
         x: (N, C, T, H, W) or (C, T, H, W); float16, bfloat16, float32 or float64.
-        kernel_size: Size of the window; an int or one int per dimension, like the next three.
+        kernel_size: Size of the window; an int or one int per dimension.
         stride: Stride of the window; defaults to `kernel_size`.
         padding: Number of cells added on both sides; at most half of `kernel_size`.
         dilation: Distance between neighboring cells of a window.
         ceil_mode: Round the output size up instead of down.
+        return_indices: Must be False; for the order of arguments of
+            :func:`torch.nn.functional.max_pool3d`.
         gradient: `"exact"` is the derivative `w_i (1 + a_i - out)`; `"paper"` propagates `w_i`
             alone, as section 3.2 of the paper does.
 
@@ -74,7 +144,17 @@ def soft_pool3d(
         TypeError: If a size is neither an int nor a sequence of ints.
         RuntimeError: If a size is out of range or x's shape does not fit.
         NotImplementedError: If x has another dtype.
-        ValueError: If `gradient` is unknown.
+        ConfigError: If `gradient` is unknown or `return_indices` is set.
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.ops import soft_pool3d
+        >>> clips = torch.rand(2, 8, 16, 32, 32)
+        >>> soft_pool3d(clips, 3, stride=2, padding=1).shape
+        torch.Size([2, 8, 8, 16, 16])
+        >>> soft_pool3d(clips, (1, 2, 2)).shape
+        torch.Size([2, 8, 16, 16, 16])
     """
+    check_return_indices("soft_pool3d", return_indices)
     window = make_window(3, kernel_size, stride, padding, dilation, ceil_mode)
     return soft_pool(x, window, gradient)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidpool.errors import ConfigError
+
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _LARGEST = 2**31 - 1  # so that no size of a window overflows
@@ -172,6 +174,25 @@ def check_input(x: Tensor, ndim: int) -> None:
         )
     if x.dtype not in _DTYPES:
         raise NotImplementedError(f"pooling is not implemented for {x.dtype}")
+
+
+def check_return_indices(name: str, return_indices: bool) -> None:
+    """Check the argument that pooling has for the sake of max pooling's order of arguments.
+
+    Args:
+        name: Name of the layer or function.
+        return_indices: Value of its argument.
+
+    Raises:
+        ConfigError: If it is set.
+    """
+    if return_indices:
+        raise ConfigError(
+            f"{name} cannot return indices: only max pooling takes its output from one cell of the "
+            "window, which has an index. Leave return_indices at False; layers that need the "
+            "indices, such as nn.MaxUnpool2d, need max pooling",
+            argument="return_indices",
+        )
 
 
 def is_channels_last(x: Tensor, ndim: int) -> bool:

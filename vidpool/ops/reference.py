@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidpool.errors import ConfigError
 from vidpool.ops.geometry import Window, check_input, is_channels_last
 
 Gradient: TypeAlias = Literal["exact", "paper"]
@@ -40,7 +41,7 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         RuntimeError: If x has the wrong number of dimensions, a dimension other than N is empty,
             or x is smaller than one window.
         NotImplementedError: If x has another dtype.
-        ValueError: If `gradient` is unknown.
+        ConfigError: If `gradient` is unknown.
     """
     check_gradient(gradient)
     ndim = len(window.kernel_size)
@@ -88,7 +89,9 @@ def check_gradient(gradient: str) -> None:
     """Check the name of a gradient.
 
     Raises:
-        ValueError: If the name is unknown.
+        ConfigError: If the name is unknown.
     """
     if gradient not in get_args(Gradient):
-        raise ValueError(f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}")
+        raise ConfigError(
+            f"gradient must be one of {get_args(Gradient)}, but got {gradient!r}", "gradient"
+        )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from vidpool.errors import ConfigError
+from vidpool.models import features_of
 from vidpool.models.weights import load_checkpoint
 from vidpool.train import bfloat16, checkpoints, checks, finetuning, metrics, network, optim
 from vidpool.train.callbacks.bad_videos import BadVideos
@@ -223,7 +224,7 @@ class VideoClassifier(OptimizedModule):
         Raises:
             ConfigError: The network takes images, and T is not 1.
         """
-        return network.features_of(self.model, self._match_network(clip))
+        return features_of(self.model, self._match_network(clip))
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, but for frozen modules."""

@@ -1,14 +1,11 @@
 """Networks as the settings of a training describe them: built, pooling swapped, compiled."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError, ConfigError
-from vidpool.models import create_model, model_info
-from vidpool.models.weights import heads_of
-from vidpool.nn import swap_pooling
+from vidpool.models import check_network, create_model, model_info, replace_pooling
 from vidpool.train.optim import CLASS, class_name
 
 ARCHITECTURE = (
@@ -104,48 +101,9 @@ def exchange_pooling(
     Raises:
         ConfigError: The network has no pooling to replace, or an option cannot work.
     """
-    if pooling is None:
-        if options:
-            raise ConfigError(
-                f"pooling_options {options} need a pooling", argument="pooling_options"
-            )
-        return
-    small = (64, 64) if is_image_network(network) else (8, 64, 64)
-    size: Iterable[int] = small
-    if isinstance(network, str):
-        info = model_info(network)
-        size = info.size if info.fixed else map(max, info.smallest, small)
-    example = (1, input_channels(model) if channels is None else channels, *size)
-    try:
-        swap_pooling(model, pooling, **({"example": example} | options))
-    except ConfigError as error:
-        raise ConfigError(
-            f"pooling {pooling} of {name_of(network)}: {error}; None (null) keeps the network's "
-            "own pooling",
-            argument="pooling",
-        ) from error
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"pooling_options {options}: {error}", argument="pooling_options"
-        ) from error
-
-
-def features_of(model: nn.Module, clip: Tensor) -> Tensor:
-    """Return the features (N, F) of clips: those of ``forward_features``, or the head's input."""
-    forward: Any = getattr(model, "forward_features", None)
-    if forward is not None:
-        return forward(clip)
-    heads = heads_of(model)
-    if not heads:
-        raise ConfigError(f"{type(model).__name__} has neither forward_features nor a head")
-    found: list[Tensor] = []
-    head = model.get_submodule(heads[0])
-    handle = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
-    try:
-        model(clip)
-    finally:
-        handle.remove()
-    return found[-1]
+    channels = input_channels(model) if channels is None else channels
+    example = model_info(network).example_shape(channels) if isinstance(network, str) else None
+    replace_pooling(model, pooling, options, name=name_of(network), example=example)
 
 
 def input_channels(model: nn.Module) -> int:
@@ -172,14 +130,7 @@ def _check_module(model: nn.Module, num_classes: int, options: dict[str, Any]) -
             f"{type(model).__name__} itself",
             argument=argument,
         )
-    for head in heads_of(model)[:1]:
-        layer = model.get_submodule(head)
-        if isinstance(layer, nn.Linear) and layer.out_features != num_classes:
-            raise ConfigError(
-                f"num_classes is {num_classes}, but {head} of {type(model).__name__} has "
-                f"{layer.out_features} outputs",
-                argument="num_classes",
-            )
+    check_network(model, num_classes, type(model).__name__)
 
 
 def compile_network(model: nn.Module, backend: str | None = None) -> None:

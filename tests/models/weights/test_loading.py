@@ -201,13 +201,22 @@ def test_the_classifier_of_other_classes_stays_fresh(name):
 
 
 def test_a_network_without_heads_takes_whole_files_only():
-    ours = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Linear(4, 7))
-    state = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Linear(4, 5)).state_dict()
+    ours = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Conv3d(4, 7, 1))
+    state = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Conv3d(4, 5, 1)).state_dict()
     weights = Weights(Path("a.pth"), state, {})
     assert count_classes(ours, weights) is None
     error = unchanged(ours, lambda: load_weights(ours, weights))
     assert "1.bias: (5,) in the checkpoint, (7,) in the model" in str(error)
     ours.heads = ("1",)
+    assert count_classes(ours, weights) == 5
+    assert load_weights(ours, weights).fresh_classifier == ("1.bias", "1.weight")
+    assert torch.equal(ours[0].weight, state["0.weight"])
+
+
+def test_the_last_linear_layer_is_the_classifier_of_a_network_that_names_none():
+    ours = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Linear(4, 7))
+    state = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Linear(4, 5)).state_dict()
+    weights = Weights(Path("a.pth"), state, {})
     assert count_classes(ours, weights) == 5
     assert load_weights(ours, weights).fresh_classifier == ("1.bias", "1.weight")
     assert torch.equal(ours[0].weight, state["0.weight"])

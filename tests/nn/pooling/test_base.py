@@ -13,7 +13,7 @@ from vidpool.errors import ConfigError
 from vidpool.nn import pooling
 
 RANDOM = ["Stochastic", "S3"]
-LEARNED = ["Lp", "Gated", "DetailPreserving", "LocalImportance", "Ordinal", "Lift"]
+LEARNED = ["LearnedNorm", "Gated", "DetailPreserving", "LocalImportance", "Ordinal", "Lift"]
 STEM = {"kernel_size": 3, "stride": 2, "padding": 1}
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -189,7 +189,8 @@ def test_wrong_sizes_are_errors_when_the_layer_is_made(method):
 
 
 def test_repr_shows_every_argument():
-    assert repr(pooling.LpPool2d(3, 2, 1, channels=8)) == (
-        "LpPool2d(kernel_size=3, stride=2, padding=1, dilation=1, ceil_mode=False, channels=8)"
+    assert repr(pooling.LearnedNormPool2d(3, 2, 1, channels=8)) == (
+        "LearnedNormPool2d(kernel_size=3, stride=2, padding=1, dilation=1, ceil_mode=False, "
+        "channels=8)"
     )
     assert "grid=(2, 2)" in repr(pooling.S3Pool2d(2))

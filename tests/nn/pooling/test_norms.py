@@ -26,7 +26,7 @@ def test_power_average(ndim, geometry, p):
 
 @pytest.mark.parametrize("channels", [None, 3])
 def test_lp(ndim, geometry, channels):
-    x, layer = maps(ndim), make("Lp", ndim, channels=channels, **geometry)
+    x, layer = maps(ndim), make("LearnedNorm", ndim, channels=channels, **geometry)
     powers = 1 + torch.log(1 + layer.rho.detach().exp()).expand(3)
 
     def norm(values, _cells, channel):
@@ -44,11 +44,11 @@ def test_power_average_is_pytorchs_where_that_is_defined():
 def test_p_begins_as_asked(p):
     x = maps(2).abs()
     fixed = pooling.PowerAvgPool2d(2, p=p)(x) / 4 ** (1 / p)
-    torch.testing.assert_close(pooling.LpPool2d(2, p=p)(x), fixed, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(pooling.LearnedNormPool2d(2, p=p)(x), fixed, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-38, 1e-30, 1e30, -1e30])
-@pytest.mark.parametrize("method", ["PowerAvg", "Lp"])
+@pytest.mark.parametrize("method", ["PowerAvg", "LearnedNorm"])
 def test_extreme_values_and_their_gradients_are_finite(method, value):
     layer = make(method, 2, kernel_size=2, p=7.0).float()
     x = torch.full((1, 1, 4, 4), value, requires_grad=True)
@@ -62,7 +62,7 @@ def test_extreme_values_and_their_gradients_are_finite(method, value):
 
 
 def test_windows_with_some_zeros_have_finite_gradients():
-    for method in ("PowerAvg", "Lp"):
+    for method in ("PowerAvg", "LearnedNorm"):
         layer = make(method, 1, kernel_size=2, p=1.5)
         x = torch.tensor([[0.0, 2.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
         layer(x).sum().backward()
@@ -76,9 +76,9 @@ def test_an_impossible_p_is_an_error(p):
     with pytest.raises(ConfigError, match=f"is {p}"):
         pooling.PowerAvgPool3d(2, p=p)
     with pytest.raises(ConfigError, match=f"is {p}"):
-        pooling.LpPool3d(2, p=p)
+        pooling.LearnedNormPool3d(2, p=p)
 
 
 def test_a_learned_p_begins_above_one():
     with pytest.raises(ConfigError, match="above 1"):
-        pooling.LpPool3d(2, p=1)
+        pooling.LearnedNormPool3d(2, p=1)

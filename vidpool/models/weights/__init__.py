@@ -4,6 +4,7 @@
 translates their keys, :mod:`~vidpool.models.weights.loading` decides which weights to load.
 """
 
+from vidpool.models.heads import heads_of
 from vidpool.models.weights.formats import (
     DESCRIPTION,
     Weights,
@@ -15,7 +16,6 @@ from vidpool.models.weights.loading import (
     Report,
     ShapeMismatch,
     count_classes,
-    heads_of,
     load_weights,
 )
 

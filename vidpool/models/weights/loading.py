@@ -11,6 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError, ConfigError
+from vidpool.models.heads import heads_of
 from vidpool.models.weights.formats import Weights, read_weights
 from vidpool.models.weights.key_maps import align_keys, inflate_kernel
 
@@ -65,8 +66,8 @@ class Report:
 class MismatchError(CheckpointError):
     """The weights do not fit the network; `report` lists the differences."""
 
-    def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, report: Report, argument: str | None = None) -> None:
+        super().__init__(message, argument)
         self.report = report
 
 
@@ -85,8 +86,8 @@ def load_weights(
     of classes differs. If an exception is raised, the network is unchanged.
 
     Args:
-        model: The network, changed in place. Its attribute `heads` names the layers that compute
-            logits; without it, all weights have to fit.
+        model: The network, changed in place. Its classifier consists of the layers of
+            :func:`~vidpool.models.heads_of`.
         source: A checkpoint of any format that :func:`read_weights` reads, or its result.
         bgr: Reverse the input channels of the first convolution, for weights that were trained on
             frames in the order blue, green, red.
@@ -106,6 +107,17 @@ def load_weights(
             names the first difference, the error's `report` lists all. Auxiliary heads that the
             network lacks and batch counts that the file lacks are accepted.
         ConfigError: If `bgr` is set and the network does not take three channels.
+
+    Examples:
+        >>> import tempfile, torch
+        >>> from vidpool.models import create_model, load_weights
+        >>> source = create_model("r3d_18", num_classes=400, width=8)
+        >>> network = create_model("r3d_18", num_classes=101, width=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(source.state_dict(), f"{folder}/kinetics.pth")
+        ...     report = load_weights(network, f"{folder}/kinetics.pth")
+        >>> len(report.matched), report.fresh  # the classifier has other classes
+        (120, ('fc.bias', 'fc.weight'))
     """
     weights = source if isinstance(source, Weights) else read_weights(source)
     target = model.state_dict()
@@ -164,20 +176,6 @@ def count_classes(model: nn.Module, weights: Weights, *, inflate: bool = False) 
     return aligned[key].shape[0] if key in aligned else None
 
 
-def heads_of(model: nn.Module) -> tuple[str, ...]:
-    """Return the dotted names of the layers that compute logits.
-
-    Without an attribute ``heads``, that is the last linear layer; empty if there is none.
-    """
-    heads = getattr(model, "heads", None)
-    if isinstance(heads, tuple):  # torchvision's ViT has a module of that name
-        return heads
-    linear = [
-        name for name, layer in model.named_modules() if name and isinstance(layer, nn.Linear)
-    ]
-    return tuple(linear[-1:])
-
-
 def _input_weights(model: nn.Module) -> tuple[str, ...]:
     """Return the keys of the convolutions that take the clip, one for each pathway.
 
@@ -194,7 +192,8 @@ def _input_weights(model: nn.Module) -> tuple[str, ...]:
     if set(channels) != {3}:
         raise ConfigError(
             f"bgr swaps the three channels of the first convolution, but this network's has "
-            f"{channels[0] if channels else 'no convolution'}"
+            f"{channels[0] if channels else 'no convolution'}",
+            argument="bgr",
         )
     return tuple(f"{name}.weight" for name in names)
 
@@ -236,12 +235,13 @@ def _check_report(
     is_2d = any(
         len(entry.in_file) == 4 and len(entry.in_model) == 5 for entry in report.shape_mismatches
     )
-    hint = ". Its kernels are two-dimensional: inflate them (--inflate)" if is_2d else ""
+    hint = ". Its kernels are two-dimensional: inflate them (inflate=True)" if is_2d else ""
     raise MismatchError(
         f"{path}: the backbone does not fit this model in {len(wrong)} of {len(target)} "
         f"weights; the first is {key}: {in_file} in the checkpoint, {in_model} in the model"
         f"{'' if inflate else hint}",
         report,
+        argument="inflate" if is_2d and not inflate else None,
     )
 
 

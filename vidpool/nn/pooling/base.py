@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.ops.geometry import Window, check_input, make_window
+from vidpool.nn.pooling.docstrings import complete_docstring
+from vidpool.ops.geometry import Window, check_input, check_return_indices, make_window
 
 Size: TypeAlias = int | Sequence[int]
 """An int for all pooled dimensions, or one int per dimension."""
@@ -26,19 +27,23 @@ _MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 class PoolLayer(nn.Module):
     """A drop-in replacement for max pooling, with the same arguments and output sizes.
 
-    `ceil_mode` is keyword-only: its position in max pooling belongs to `return_indices`, which
-    does not exist here.
+    The docstring of a subclass with an attribute `ndim` is completed by the arguments below and by
+    those of its base class.
 
     Args:
-        kernel_size: Size of the window; an int or one int per dimension, like the next three.
-        stride: Stride of the window; defaults to `kernel_size`.
-        padding: Number of cells added on both sides; at most half of `kernel_size`.
+        kernel_size: Size of the window; an int or one int per dimension.
+        stride: Stride of the window, like `kernel_size`; defaults to `kernel_size`.
+        padding: Number of cells added on both sides, which do not count as values; at most half of
+            `kernel_size`.
         dilation: Distance between neighboring cells of a window.
+        return_indices: Must be False. The argument keeps the positions of `torch.nn.MaxPool3d`'s
+            arguments; unlike a maximum, the output does not come from one cell of the window.
         ceil_mode: Round the output size up instead of down.
 
     Raises:
         TypeError: If a size is neither an int nor a sequence of ints.
         RuntimeError: If a size is out of range.
+        ConfigError: If `return_indices` is set.
     """
 
     ndim: ClassVar[int]
@@ -46,16 +51,23 @@ class PoolLayer(nn.Module):
     _repr_names: ClassVar[tuple[str, ...]] = ()
     """Attributes that `repr` shows in addition to the geometry."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Complete the docstring of a layer class; see :func:`complete_docstring`."""
+        super().__init_subclass__(**kwargs)
+        if "ndim" in vars(cls):
+            cls.__doc__ = complete_docstring(cls, PoolLayer)
+
     def __init__(
         self,
         kernel_size: Size,
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
+        check_return_indices(type(self).__name__, return_indices)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
@@ -106,7 +118,8 @@ class WindowPool(PoolLayer, ABC):
         if self.channels is not None and channels != self.channels:
             raise ConfigError(
                 f"{type(self).__name__} was made for {self.channels} channels, "
-                f"but the input has {channels}: make it with channels={channels}"
+                f"but the input has {channels}: make it with channels={channels}",
+                argument="channels",
             )
         windows = Windows.of(self._window(), x.shape[-self.ndim :])
         values = in_single_precision(x if batched else x.unsqueeze(0))
@@ -123,7 +136,7 @@ class WindowPool(PoolLayer, ABC):
             ConfigError: If `channels` is below 1.
         """
         if channels is not None and channels < 1:
-            raise ConfigError(f"channels must be at least 1, but is {channels}")
+            raise ConfigError(f"channels must be at least 1, but is {channels}", "channels")
         self.channels = channels
 
 
@@ -154,7 +167,7 @@ def check_odd(name: str, size: int) -> None:
         ConfigError: If it is even or below 1.
     """
     if size < 1 or size % 2 == 0:
-        raise ConfigError(f"{name} must be odd and positive, but is {size}")
+        raise ConfigError(f"{name} must be odd and positive, but is {size}", name)
 
 
 class Windows(NamedTuple):

@@ -17,7 +17,24 @@ _EPSILON = 1e-3**0.5
 
 
 class _DetailPreservingPool(RandomPool):
-    """Average weighted by the distance of each value from the window's average."""
+    """Average weighted by the distance of each value from the window's average.
+
+    The lite, symmetric variant of Saeedan, Weber, Goesele and Roth, "Detail-preserving pooling in
+    deep networks", CVPR 2018, section 3, as implemented by its authors
+    (github.com/visinf/dpp, `DPP_sym_lite`): an average with the weights
+    `w_i = alpha + (d_i / d)^lambda`, where `d_i^2 = (a_i - mean)^2 + 0.001`, d is the root of the
+    mean of d_i^2 over the window, the window's mean is the linearly downscaled input ("lite") and
+    values on both sides of it are rewarded ("symmetric"). `alpha` and `lambda` are learned for
+    each channel, as exponentials of parameters that start at 0.
+
+    With `stochastic`, the windows are pooled at stride 1 and then sampled as S3Pool does
+    (:class:`S3Pool3d`, with grids as large as the stride): the authors' `S3_DPP_sym_lite`, called
+    "Lite-S3DPP" in Table 1 of the SoftPool paper and "DPP" in its Tables 3 and 5.
+
+    Args:
+        channels: C.
+        stochastic: Whether to sample rows, columns and frames at random while training.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("channels", "stochastic")
 
@@ -27,12 +44,13 @@ class _DetailPreservingPool(RandomPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         channels: int,
         stochastic: bool = False,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self._set_channels(channels)
         self.stochastic = stochastic
         self._grid = check_grid(None, self._window())
@@ -106,37 +124,18 @@ def _masked_exp(exponent: Tensor, is_inside: Tensor) -> Tensor:
 
 
 class DetailPreservingPool1d(_DetailPreservingPool):
-    """DPP over T of (N, C, T) or (C, T); see :class:`DetailPreservingPool3d`."""
+    """Detail-preserving pooling over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class DetailPreservingPool2d(_DetailPreservingPool):
-    """DPP over H, W of (N, C, H, W) or (C, H, W); see :class:`DetailPreservingPool3d`."""
+    """Detail-preserving pooling over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class DetailPreservingPool3d(_DetailPreservingPool):
-    """Detail-preserving pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
-
-    The lite, symmetric variant of Saeedan, Weber, Goesele and Roth, "Detail-preserving pooling in
-    deep networks", CVPR 2018, section 3, as implemented by its authors
-    (github.com/visinf/dpp, `DPP_sym_lite`): an average with the weights
-    `w_i = alpha + (d_i / d)^lambda`, where `d_i^2 = (a_i - mean)^2 + 0.001`, d is the root of the
-    mean of d_i^2 over the window, the window's mean is the linearly downscaled input ("lite") and
-    values on both sides of it are rewarded ("symmetric"). `alpha` and `lambda` are learned for
-    each channel, as exponentials of parameters that start at 0.
-
-    With `stochastic`, the windows are pooled at stride 1 and then sampled as S3Pool does
-    (:class:`S3Pool3d`, with grids as large as the stride): the authors' `S3_DPP_sym_lite`, called
-    "Lite-S3DPP" in Table 1 of the SoftPool paper and "DPP" in its Tables 3 and 5.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        channels: C.
-        stochastic: Whether to sample rows, columns and frames at random while training.
-    """
+    """Detail-preserving pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3

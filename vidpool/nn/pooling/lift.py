@@ -50,7 +50,26 @@ class _Lifting(nn.Module):
 
 
 class _LiftPool(WindowPool):
-    """Sum of the sub-bands."""
+    """Sum of the sub-bands.
+
+    Each axis is split into its even and odd cells, from which a learned predictor and a learned
+    updater compute a detail and an approximation; the output is the sum of all sub-bands: Zhao and
+    Snoek, "LiftPool: bidirectional ConvNet pooling", ICLR 2021 (LiftDownPool, section 2). The
+    paper's two regularizers, which would be terms of the training loss, are left out.
+
+    The filters look beyond the window, so `kernel_size` only determines the output size and the
+    position of the pairs of cells (the middle of the windows). Cells beyond the border replicate
+    the last cell.
+
+    Args:
+        stride: 2 along every axis that is pooled, 1 (with `kernel_size` 1) along the others.
+        dilation: Must be 1.
+        channels: C.
+        filter_size: Length of the first convolution of the predictor and the updater, odd.
+
+    Raises:
+        ConfigError: If an axis has another stride or a dilation, or `filter_size` is even.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("channels",)
 
@@ -60,25 +79,28 @@ class _LiftPool(WindowPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         channels: int,
         filter_size: int = 5,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self._set_channels(channels)
         window = self._window()
         if set(window.dilation) != {1}:
             raise ConfigError(
                 f"LiftPool has no dilation, but it is {dilation!r}: choose other windows or "
-                "another pooling"
+                "another pooling",
+                argument="dilation",
             )
         for kernel, step in zip(window.kernel_size, window.stride, strict=True):
             if step != 2 and not (step == 1 and kernel == 1):
                 raise ConfigError(
                     "LiftPool halves an axis (stride 2) or leaves it alone (kernel_size 1, "
                     f"stride 1), but kernel_size is {kernel_size!r} and stride "
-                    f"{self.stride!r}: choose other windows or another pooling"
+                    f"{self.stride!r}: choose other windows or another pooling",
+                    argument="stride",
                 )
         check_odd("filter_size", filter_size)
         self.lifting = nn.ModuleList(
@@ -114,39 +136,18 @@ class _LiftPool(WindowPool):
 
 
 class LiftPool1d(_LiftPool):
-    """LiftPool over T of (N, C, T) or (C, T); see :class:`LiftPool3d`."""
+    """LiftPool over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class LiftPool2d(_LiftPool):
-    """LiftPool over H, W of (N, C, H, W) or (C, H, W); see :class:`LiftPool3d`."""
+    """LiftPool over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class LiftPool3d(_LiftPool):
-    """LiftPool over T, H, W of (N, C, T, H, W) or (C, T, H, W).
-
-    Each axis is split into its even and odd cells, from which a learned predictor and a learned
-    updater compute a detail and an approximation; the output is the sum of all sub-bands: Zhao and
-    Snoek, "LiftPool: bidirectional ConvNet pooling", ICLR 2021 (LiftDownPool, section 2). The
-    paper's two regularizers, which would be terms of the training loss, are left out.
-
-    The filters look beyond the window, so `kernel_size` only determines the output size and the
-    position of the pairs of cells (the middle of the windows). Cells beyond the border replicate
-    the last cell.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        stride: 2 along every axis that is pooled, 1 (with `kernel_size` 1) along the others.
-        dilation: Must be 1.
-        channels: C.
-        filter_size: Length of the first convolution of the predictor and the updater, odd.
-
-    Raises:
-        ConfigError: If an axis has another stride or a dilation, or `filter_size` is even.
-    """
+    """LiftPool over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3

@@ -1,4 +1,4 @@
-"""Sum, power average and Lp pooling."""
+"""Sum, power average and learned-norm pooling."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class _SumPool(WindowPool):
 
 
 class SumPool1d(_SumPool):
-    """Sum over T of (N, C, T) or (C, T); arguments as for :class:`SumPool3d`."""
+    """Sum over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class SumPool2d(_SumPool):
-    """Sum over H, W of (N, C, H, W) or (C, H, W); arguments as for :class:`SumPool3d`."""
+    """Sum over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class SumPool3d(_SumPool):
-    """Sum over T, H, W of (N, C, T, H, W) or (C, T, H, W); arguments as for `PoolLayer`."""
+    """Sum over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3
 
@@ -58,7 +58,20 @@ def _norm(x: Tensor, windows: Windows, p: float | Tensor, *, mean: bool) -> Tens
 
 
 class _PowerAvgPool(WindowPool):
-    """Power average with a fixed p."""
+    """Power average with a fixed p.
+
+    `(sum |a|^p)^(1/p)`: "Pow-average" in Tables 1 and 3 of the SoftPool paper; Bruna Estrach,
+    Szlam and LeCun, "Signal recovery from pooling representations", ICML 2014. Despite its name,
+    it is a sum: it equals sum pooling at p = 1 and approaches max pooling as p grows (Figure 2 and
+    section 2 of the SoftPool paper), as does :class:`torch.nn.LPPool3d`. Unlike that class, it
+    uses the magnitude of negative values and supports padding, dilation and partial windows.
+
+    Args:
+        p: The power, at least 1.
+
+    Raises:
+        ConfigError: If p is below 1 or not finite.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("p",)
 
@@ -68,16 +81,18 @@ class _PowerAvgPool(WindowPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         p: float = 2.0,
     ) -> None:
         if not (isfinite(p) and p >= 1):
             raise ConfigError(
                 f"p must be at least 1 and finite, but is {p}: below 1 the gradient at 0 is "
-                "infinite, and p = inf is max pooling"
+                "infinite, and p = inf is max pooling",
+                argument="p",
             )
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self.p = p
 
     def _pool(self, x: Tensor, windows: Windows) -> Tensor:
@@ -85,40 +100,38 @@ class _PowerAvgPool(WindowPool):
 
 
 class PowerAvgPool1d(_PowerAvgPool):
-    """Power average over T of (N, C, T) or (C, T); see :class:`PowerAvgPool3d`."""
+    """Power average over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class PowerAvgPool2d(_PowerAvgPool):
-    """Power average over H, W of (N, C, H, W) or (C, H, W); see :class:`PowerAvgPool3d`."""
+    """Power average over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class PowerAvgPool3d(_PowerAvgPool):
-    """Power average over T, H, W of (N, C, T, H, W) or (C, T, H, W): `(sum |a|^p)^(1/p)`.
-
-    "Pow-average" in Tables 1 and 3 of the SoftPool paper; Bruna Estrach, Szlam and LeCun, "Signal
-    recovery from pooling representations", ICML 2014. Despite its name, it is a sum: it equals sum
-    pooling at p = 1 and approaches max pooling as p grows (Figure 2 and section 2 of the SoftPool
-    paper), as does :class:`torch.nn.LPPool3d`. Unlike that class, it uses the magnitude of negative
-    values and supports padding, dilation and partial windows.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        p: The power, at least 1.
-
-    Raises:
-        ConfigError: If p is below 1 or not finite.
-    """
+    """Power average over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3
 
 
-class _LpPool(WindowPool):
-    """Norm whose p is learned: p = 1 + softplus(rho)."""
+class _LearnedNormPool(WindowPool):
+    """Norm whose p is learned.
+
+    `(mean |a|^p)^(1/p)` with `p = 1 + log(1 + e^rho)`: Gulcehre, Cho, Pascanu and Bengio,
+    "Learned-norm pooling for deep feedforward and recurrent neural networks", ECML PKDD 2014,
+    equation 1, with the centers at 0. The SoftPool paper calls it "Lp". The
+    result lies between the mean and the maximum of the magnitudes.
+
+    Args:
+        channels: C, to learn one p per channel as in the paper; None learns one p for all channels.
+        p: Initial value, above 1.
+
+    Raises:
+        ConfigError: If p is not above 1 and finite, or `channels` is below 1.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("channels",)
 
@@ -128,14 +141,17 @@ class _LpPool(WindowPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         channels: int | None = None,
         p: float = 2.0,
     ) -> None:
         if not (isfinite(p) and p > 1):
-            raise ConfigError(f"p must begin above 1 and finite, but is {p}: 2 is a good choice")
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+            raise ConfigError(
+                f"p must begin above 1 and finite, but is {p}: 2 is a good choice", "p"
+            )
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self._set_channels(channels)
         # the inverse of softplus, log(e^(p-1) - 1), which is p - 1 where that overflows
         rho = log(expm1(p - 1)) if p < 30 else p - 1
@@ -146,33 +162,19 @@ class _LpPool(WindowPool):
         return _norm(x, windows, p, mean=True)
 
 
-class LpPool1d(_LpPool):
-    """Lp pooling over T of (N, C, T) or (C, T); see :class:`LpPool3d`."""
+class LearnedNormPool1d(_LearnedNormPool):
+    """Learned-norm pooling over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
-class LpPool2d(_LpPool):
-    """Lp pooling over H, W of (N, C, H, W) or (C, H, W); see :class:`LpPool3d`."""
+class LearnedNormPool2d(_LearnedNormPool):
+    """Learned-norm pooling over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
-class LpPool3d(_LpPool):
-    """Lp pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W), where p is learned.
-
-    `(mean |a|^p)^(1/p)` with `p = 1 + log(1 + e^rho)`: Gulcehre, Cho, Pascanu and Bengio,
-    "Learned-norm pooling for deep feedforward and recurrent neural networks", ECML PKDD 2014,
-    equation 1, with the centres at 0. Between the mean and the maximum of the magnitudes.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        channels: C, to learn one p per channel as in the paper; None learns one p for all channels.
-        p: Initial value, above 1.
-
-    Raises:
-        ConfigError: If p is not above 1 and finite, or `channels` is below 1.
-    """
+class LearnedNormPool3d(_LearnedNormPool):
+    """Learned-norm pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3

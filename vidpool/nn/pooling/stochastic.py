@@ -15,7 +15,15 @@ from vidpool.ops.geometry import Window
 
 
 class _StochasticPool(RandomPool):
-    """Draw a cell of each window with probability proportional to its value."""
+    """Draw a cell of each window with probability proportional to its value.
+
+    In training, one value of the window is drawn with `p_i = a_i / sum_j a_j`; in evaluation, the
+    output is the expectation `sum_i p_i a_i`. Zeiler and Fergus, "Stochastic pooling for
+    regularization of deep convolutional neural networks", ICLR 2013, equations 4 to 6.
+
+    The paper pools outputs of a ReLU. Negative values have the probability 0; only in a window
+    without positive values are all values drawn with the same probability.
+    """
 
     def _pool(
         self, x: Tensor, windows: Windows, generator: torch.Generator | None = None
@@ -51,29 +59,19 @@ class _StochasticPool(RandomPool):
 
 
 class StochasticPool1d(_StochasticPool):
-    """Stochastic pooling over T of (N, C, T) or (C, T); see :class:`StochasticPool3d`."""
+    """Stochastic pooling over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class StochasticPool2d(_StochasticPool):
-    """Stochastic pooling over H, W of (N, C, H, W) or (C, H, W); see :class:`StochasticPool3d`."""
+    """Stochastic pooling over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class StochasticPool3d(_StochasticPool):
-    """Stochastic pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
-
-    In training, one value of the window is drawn with `p_i = a_i / sum_j a_j`; in evaluation, the
-    output is the expectation `sum_i p_i a_i`. Zeiler and Fergus, "Stochastic pooling for
-    regularization of deep convolutional neural networks", ICLR 2013, equations 4 to 6.
-
-    The paper pools outputs of a ReLU. Negative values have the probability 0; only in a window
-    without positive values are all values drawn with the same probability.
-
-    Takes the arguments of `PoolLayer`.
-    """
+    """Stochastic pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3
 
@@ -136,7 +134,8 @@ def check_grid(grid: int | Sequence[int] | None, window: Window) -> tuple[int, .
     ):
         raise ConfigError(
             f"grid must be a positive multiple of the stride {stride} on every axis, but is "
-            f"{grid!r}: give one a dimension, such as {tuple(2 * step for step in stride)}"
+            f"{grid!r}: give one a dimension, such as {tuple(2 * step for step in stride)}",
+            argument="grid",
         )
     return tuple(sizes)
 
@@ -160,7 +159,20 @@ def _row_probabilities(size: int, take: int, x: Tensor) -> Tensor:
 
 
 class _S3Pool(RandomPool):
-    """Dense max pooling, of whose output random rows and columns are kept."""
+    """Dense max pooling, of whose output random rows and columns are kept.
+
+    Max pooling with stride 1, followed by random sampling of rows, columns and frames: of every
+    grid of g rows, g / stride are drawn without replacement. In evaluation, the output is the
+    expectation: the average of each grid if g is the stride. Zhai, Wu, Kumar, Cheng, Lu, Zhang and
+    Feris, "S3Pool: pooling with stochastic spatial sampling", CVPR 2017, section 3.
+
+    Args:
+        grid: Number of rows that are drawn from together, a multiple of the stride; an int or one
+            int per dimension. Larger grids distort more. None means the stride.
+
+    Raises:
+        ConfigError: If `grid` is not a multiple of the stride.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("grid",)
 
@@ -170,11 +182,12 @@ class _S3Pool(RandomPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         grid: int | Sequence[int] | None = None,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self.grid = check_grid(grid, self._window())
 
     def _pool(
@@ -187,33 +200,18 @@ class _S3Pool(RandomPool):
 
 
 class S3Pool1d(_S3Pool):
-    """S3Pool over T of (N, C, T) or (C, T); see :class:`S3Pool3d`."""
+    """S3Pool over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class S3Pool2d(_S3Pool):
-    """S3Pool over H, W of (N, C, H, W) or (C, H, W); see :class:`S3Pool3d`."""
+    """S3Pool over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class S3Pool3d(_S3Pool):
-    """S3Pool over T, H, W of (N, C, T, H, W) or (C, T, H, W).
-
-    Max pooling with stride 1, followed by random sampling of rows, columns and frames: of every
-    grid of g rows, g / stride are drawn without replacement. In evaluation, the output is the
-    expectation: the average of each grid if g is the stride. Zhai, Wu, Kumar, Cheng, Lu, Zhang and
-    Feris, "S3Pool: pooling with stochastic spatial sampling", CVPR 2017, section 3.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        grid: Number of rows that are drawn from together, a multiple of the stride; an int or one
-            int per dimension. Larger grids distort more. None means the stride.
-
-    Raises:
-        ConfigError: If `grid` is not a multiple of the stride.
-    """
+    """S3Pool over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3

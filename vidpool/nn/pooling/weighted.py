@@ -21,7 +21,16 @@ from vidpool.nn.pooling.base import (
 
 
 class _GatedPool(WindowPool):
-    """Mixture of maximum and average with a gate computed from the window."""
+    """Mixture of maximum and average with a gate computed from the window.
+
+    Gated max-average pooling: `g max(a) + (1 - g) mean(a)` with `g = sigmoid(w . a)`, where the
+    gating mask w has the shape of the window. Lee, Gallagher and Tu, "Generalizing pooling
+    functions in convolutional neural networks: mixed, gated, and tree", AISTATS 2016, section 3.1.
+    Padding counts as 0 in the gate.
+
+    Args:
+        channels: C, to learn one mask per channel; None learns one mask for the layer.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("channels",)
 
@@ -31,11 +40,12 @@ class _GatedPool(WindowPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         channels: int | None = None,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self._set_channels(channels)
         # a mask of 0 gives a gate of 1/2 and a gradient for every entry
         self.mask = nn.Parameter(torch.zeros(channels or 1, *self._window().kernel_size))
@@ -53,30 +63,19 @@ class _GatedPool(WindowPool):
 
 
 class GatedPool1d(_GatedPool):
-    """Gated pooling over T of (N, C, T) or (C, T); see :class:`GatedPool3d`."""
+    """Gated pooling over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class GatedPool2d(_GatedPool):
-    """Gated pooling over H, W of (N, C, H, W) or (C, H, W); see :class:`GatedPool3d`."""
+    """Gated pooling over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class GatedPool3d(_GatedPool):
-    """Gated max-average pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
-
-    `g max(a) + (1 - g) mean(a)` with `g = sigmoid(w . a)`, where the gating mask w has the
-    shape of the window: Lee, Gallagher and Tu, "Generalizing pooling functions in convolutional
-    neural networks: mixed, gated, and tree", AISTATS 2016, section 3.1. Padding counts as 0 in the
-    gate.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        channels: C, to learn one mask per channel; None learns one mask for the layer.
-    """
+    """Gated pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3
 
@@ -86,7 +85,20 @@ _LARGEST_LOGIT = 12.0
 
 
 class _LocalImportancePool(WindowPool):
-    """Average with weights computed by a small network."""
+    """Average with weights computed by a small network.
+
+    An average with the weights `e^G(x)`, where G is a convolution, an affine instance
+    normalisation and `12 sigmoid`: Gao, Wang and Wu, "LIP: local importance-based pooling",
+    ICCV 2019, section 3, in the simplified form that replaces a network's max pooling there.
+
+    Args:
+        channels: C.
+        logit_kernel: Size of G's convolution along every pooled axis, odd; the convolution has
+            C^2 logit_kernel^3 weights, and 1 is the paper's "projection".
+
+    Raises:
+        ConfigError: If `logit_kernel` is even or below 1.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("channels",)
 
@@ -96,12 +108,13 @@ class _LocalImportancePool(WindowPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         channels: int,
         logit_kernel: int = 3,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self._set_channels(channels)
         check_odd("logit_kernel", logit_kernel)
         self.conv = CONVOLUTIONS[self.ndim - 1](
@@ -124,40 +137,36 @@ class _LocalImportancePool(WindowPool):
 
 
 class LocalImportancePool1d(_LocalImportancePool):
-    """LIP over T of (N, C, T) or (C, T); see :class:`LocalImportancePool3d`."""
+    """Local importance-based pooling over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class LocalImportancePool2d(_LocalImportancePool):
-    """LIP over H, W of (N, C, H, W) or (C, H, W); see :class:`LocalImportancePool3d`."""
+    """Local importance-based pooling over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class LocalImportancePool3d(_LocalImportancePool):
-    """Local importance-based pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
-
-    An average with the weights `e^G(x)`, where G is a convolution, an affine instance
-    normalisation and `12 sigmoid`: Gao, Wang and Wu, "LIP: local importance-based pooling",
-    ICCV 2019, section 3, in the simplified form that replaces a network's max pooling there.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        channels: C.
-        logit_kernel: Size of G's convolution along every pooled axis, odd; the convolution has
-            C^2 logit_kernel^3 weights, and 1 is the paper's "projection".
-
-    Raises:
-        ConfigError: If `logit_kernel` is even or below 1.
-    """
+    """Local importance-based pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3
 
 
 class _OrdinalPool(WindowPool):
-    """Average with one weight per rank."""
+    """Average with one weight per rank.
+
+    A window's values are sorted and averaged with a learned weight for every rank and channel:
+    Kumar, "Ordinal pooling networks: for preserving information over shrinking feature maps",
+    2018; Deliège, Istasse, Kumar, De Vleeschouwer and Van Droogenbroeck, "Ordinal pooling",
+    BMVC 2019. The weights are positive and sum to 1: they are the softmax of parameters that
+    start at 0, so the layer starts as average pooling and can become max pooling. In windows that
+    contain padding, the weights of the remaining ranks are scaled to sum to 1.
+
+    Args:
+        channels: C.
+    """
 
     _repr_names: ClassVar[tuple[str, ...]] = ("channels",)
 
@@ -167,11 +176,12 @@ class _OrdinalPool(WindowPool):
         stride: Size | None = None,
         padding: Size = 0,
         dilation: Size = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
+        *,
         channels: int,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
         self._set_channels(channels)
         self.logits = nn.Parameter(torch.zeros(channels, prod(self._window().kernel_size)))
 
@@ -190,31 +200,18 @@ class _OrdinalPool(WindowPool):
 
 
 class OrdinalPool1d(_OrdinalPool):
-    """Ordinal pooling over T of (N, C, T) or (C, T); see :class:`OrdinalPool3d`."""
+    """Ordinal pooling over T of (N, C, T) or (C, T)."""
 
     ndim = 1
 
 
 class OrdinalPool2d(_OrdinalPool):
-    """Ordinal pooling over H, W of (N, C, H, W) or (C, H, W); see :class:`OrdinalPool3d`."""
+    """Ordinal pooling over H, W of (N, C, H, W) or (C, H, W)."""
 
     ndim = 2
 
 
 class OrdinalPool3d(_OrdinalPool):
-    """Ordinal pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W).
-
-    A window's values are sorted and averaged with a learned weight for every rank and channel:
-    Kumar, "Ordinal pooling networks: for preserving information over shrinking feature maps",
-    2018; Deliège, Istasse, Kumar, De Vleeschouwer and Van Droogenbroeck, "Ordinal pooling",
-    BMVC 2019. The weights are positive and sum to 1: they are the softmax of parameters that
-    start at 0, so the layer starts as average pooling and can become max pooling. In windows that
-    contain padding, the weights of the remaining ranks are scaled to sum to 1.
-
-    Takes the arguments of `PoolLayer` and:
-
-    Args:
-        channels: C.
-    """
+    """Ordinal pooling over T, H, W of (N, C, T, H, W) or (C, T, H, W)."""
 
     ndim = 3
