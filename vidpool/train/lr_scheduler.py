@@ -88,9 +88,9 @@ class ScheduledLR(LRScheduler):
         """Note that a checkpoint replaced the rates in the optimizer."""
         self._restored = True
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Return the learning rate of each parameter group."""
-        return [float(rate) for rate in self._last_lr]
+        return list(self._last_lr)
 
     def start(self, resumed: bool) -> None:
         """Set the rate of the first step, unless another was set since the optimizer was made.
@@ -119,7 +119,7 @@ class ScheduledLR(LRScheduler):
             self._rate = rate
             self._apply()
 
-    def step(self, epoch: int | None = None) -> None:  # type: ignore[override]  # noqa: ARG002
+    def step(self, epoch: int | None = None) -> None:  # noqa: ARG002
         """Set the rate of the step that follows the current one."""
         trainer = self._trainer
         self.last_epoch += 1
