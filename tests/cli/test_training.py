@@ -259,7 +259,7 @@ def test_a_checkpoint_of_other_classes_says_how_to_fine_tune(
     assert fit(recipe, "--data.lists", str(lists), "--ckpt_path", checkpoint) == 1
     printed = capsys.readouterr().err
     assert "num_classes is 6 in the checkpoint and 5 here" in printed
-    assert "--model.init_from" in printed
+    assert "init_from" in printed
 
 
 def test_classes_in_another_order_are_matched_by_name(recipe, trained, colours, tmp_path, capsys):
@@ -443,7 +443,7 @@ def test_a_batch_of_one_clip_too_small_for_batch_norm_is_told(recipe, capsys):
     assert fit(recipe, *small, "--data.frames", "2") == 1
     told = capsys.readouterr().err
     assert "a batch of 1 clip of 2 x 16 x 16 ends as a single value" in told
-    assert "set data.batch_size to 2 or more" in told
+    assert "set batch_size to 2 or more" in told
 
 
 def test_an_optimizer_and_a_scheduler_by_class(recipe):

@@ -108,7 +108,7 @@ def test_multigrid_asks_nothing_of_a_module():
         ({"width": 8}, "width is an option of networks that are built by name.*Net", "width"),
         ({"backbone_options": {"gate": True}}, "gate is an option", "backbone_options"),
         ({"gradient_checkpointing": True}, "is an option", "gradient_checkpointing"),
-        ({"num_classes": 7}, "num_classes is 7, but fc of Net has 3 outputs", "num_classes"),
+        ({"num_classes": 7}, "Net has 3 logits for num_classes = 7", "num_classes"),
     ],
 )
 def test_options_that_a_module_does_not_have(options, message, argument):

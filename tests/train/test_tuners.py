@@ -105,3 +105,22 @@ def test_the_batch_size_finder_needs_one_size_and_one_process(monkeypatch):
     monkeypatch.setattr("pytorch_lightning.Trainer.world_size", 2)
     with pytest.raises(ConfigError, match="needs a single process, but there are 2"):
         Tuner(trainer()).scale_batch_size(Recorded(), datamodule=Generated(16, **SMALL))
+
+
+@pytest.mark.parametrize("way", ["tuner", "callback"])
+def test_the_batch_size_that_is_found_is_trained_with(way):
+    # Lightning makes the first trial with the size that the data has
+    network = Recorded(lr_schedule="constant")
+    data = Generated(64, **{**SMALL, "batch_size": 2})
+    options = {"max_trials": 3, "steps_per_trial": 1}
+    if way == "tuner":
+        assert Tuner(trainer()).scale_batch_size(network, datamodule=data, **options) == 8
+        assert network.sizes == [2, 4, 8]
+        network.sizes.clear()
+        trainer(max_epochs=1).fit(network, data)
+    else:
+        trainer(max_epochs=1, callbacks=[BatchSizeFinder(**options)]).fit(network, data)
+        assert network.sizes[:3] == [2, 4, 8]
+        del network.sizes[:3]
+    assert data.batch_size == 8
+    assert network.sizes == [8] * 8

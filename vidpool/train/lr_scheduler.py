@@ -88,9 +88,9 @@ class ScheduledLR(LRScheduler):
         """Note that a checkpoint replaced the rates in the optimizer."""
         self._restored = True
 
-    def get_lr(self) -> list[Any]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Return the learning rate of each parameter group."""
-        return [float(rate) for rate in self._last_lr]
+        return list(self._last_lr)
 
     def start(self, resumed: bool) -> None:
         """Set the rate of the first step, unless another was set since the optimizer was made.

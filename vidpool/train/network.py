@@ -102,11 +102,9 @@ def exchange_pooling(
     Raises:
         ConfigError: The network has no pooling to replace, or an option cannot work.
     """
-    if isinstance(network, str):
-        example = model_info(network).example_shape(3 if channels is None else channels)
-        replace_pooling(model, pooling, options, name=network, example=example)
-    else:
-        replace_pooling(model, pooling, options)
+    channels = input_channels(model) if channels is None else channels
+    example = model_info(network).example_shape(channels) if isinstance(network, str) else None
+    replace_pooling(model, pooling, options, name=name_of(network), example=example)
 
 
 def input_channels(model: nn.Module) -> int:
