@@ -13,9 +13,10 @@ import yaml
 from vidpool import plugins
 from vidpool.cli import VERBS, main
 from vidpool.cli.arguments import forget_options, note_options, option_of, take_plugins
-from vidpool.cli.training import _count_classes
+from vidpool.cli.training import _count_classes, parse_fit
 from vidpool.errors import ConfigError
 from vidpool.models import registry
+from vidpool.plugins import load_plugin
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -26,6 +27,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vidpool.data.datasets.ucf101 import UCF101DataModule
+from vidpool.data import register_datamodule
 from vidpool.models import register_model
 
 
@@ -50,6 +52,7 @@ def plugin_net(*, num_classes=400):
     return Net(num_classes)
 
 
+@register_datamodule("plugin-colours")
 class PluginColours(UCF101DataModule):
     pass
 
@@ -110,6 +113,20 @@ def test_processes_that_are_started_load_it_too(recipe, plugin):
     assert run.returncode == 0, run.stderr
     for rank in (0, 1):
         assert f"the callback says hello to rank {rank}" in run.stdout
+
+
+@pytest.mark.parametrize("name", ["plugin-colours", "own_plugin.PluginColours"])
+def test_a_registered_datamodule_is_named_as_it_was_registered(recipe, plugin, name):
+    load_plugin(plugin)
+    settings = yaml.safe_load(recipe.read_text())
+    settings["data"]["class_path"] = name
+    Path("own.yaml").write_text(yaml.safe_dump(settings))
+    parsed = parse_fit(["--config", "own.yaml"]).settings["data"]
+    assert parsed["class_path"] == "own_plugin.PluginColours"
+    assert parsed["init_args"]["root"] == settings["data"]["init_args"]["root"]
+    for option in (["--data", name], [f"--data={name}"], ["--data.class_path", name]):
+        arguments = [*option, "--data.root", settings["data"]["init_args"]["root"]]
+        assert parse_fit(arguments).settings["data"]["class_path"] == "own_plugin.PluginColours"
 
 
 def test_a_datamodule_without_classes_is_told(plugin, capsys):

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,12 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 from vidpool.cli.arguments import note_options
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.datasets.hacs_kinetics import HACSDataModule, Kinetics700DataModule
-from vidpool.data.datasets.ucf101 import UCF101DataModule
-from vidpool.data.datasets.video_folder import VideoFolderDataModule
-from vidpool.data.shards.datamodule import ShardDataModule
+from vidpool.data.registry import datamodules
 from vidpool.errors import ConfigError
 from vidpool.files import expand_path
 
-# jsonargparse finds a class by its name alone if its module has been imported
-DATAMODULES: tuple[type[VideoDataModule], ...] = (
-    HACSDataModule,
-    Kinetics700DataModule,
-    ShardDataModule,
-    UCF101DataModule,
-    VideoFolderDataModule,
-)
-"""The datamodules that a config may name without their module."""
-
 CONFIG_OPTIONS = ("-c", "--config")
+DATA_OPTIONS = ("--data", "--data.class_path")
 SUFFIX = ".yaml"
 _SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _load_other = get_loader("yaml")
@@ -85,6 +74,8 @@ def shipped_configs() -> Path:
 def expand_bases(arguments: list[str], section: str | None = None) -> list[str]:
     """Replace each ``--config FILE`` with ``--config`` options for its parts and its own values.
 
+    The names of registered datamodules are replaced by the import paths of their classes.
+
     Args:
         arguments: A command line.
         section: Section of the files to keep, such as ``data``. Defaults to None: all of them.
@@ -100,6 +91,10 @@ def expand_bases(arguments: list[str], section: str | None = None) -> list[str]:
     rest = iter(arguments)
     for argument in rest:
         option, equals, value = argument.partition("=")
+        if option in DATA_OPTIONS:
+            expanded.append(option)
+            expanded += [_import_path(name) for name in ([value] if equals else islice(rest, 1))]
+            continue
         if option not in CONFIG_OPTIONS:
             expanded.append(argument)
             continue
@@ -126,7 +121,15 @@ def _parts(path: Path, users: tuple[Path, ...], section: str | None) -> list[str
         raise ConfigError(f"{path}: is not valid YAML ({error})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a config file holds settings by name, such as `model: …`")
-    if "base" not in content and section is None:
+    data = content.get("data")
+    named = data.get("class_path") if isinstance(data, dict) else data
+    class_path = _import_path(named) if isinstance(named, str) else named
+    registered = class_path != named
+    if registered:
+        content["data"] = (
+            {**data, "class_path": class_path} if isinstance(data, dict) else class_path
+        )
+    if "base" not in content and section is None and not registered:
         return [str(path)]
     bases = content.pop("base", [])
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -136,6 +139,15 @@ def _parts(path: Path, users: tuple[Path, ...], section: str | None) -> list[str
     if section is not None:
         content = {section: content[section]} if section in content else {}
     return [*parts, yaml.safe_dump(content, sort_keys=False)] if content else parts
+
+
+def _import_path(name: str) -> str:
+    """Return the import path of a registered datamodule, or the name if there is none.
+
+    jsonargparse finds a class by its import path, or by its name if that is unique.
+    """
+    found = datamodules().get(name)
+    return name if found is None else f"{found.__module__}.{found.__qualname__}"
 
 
 def add_config(add: Callable[..., Any]) -> None:
