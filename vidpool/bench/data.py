@@ -25,9 +25,8 @@ from vidpool.data.datamodule import VideoDataModule
 from vidpool.data.dataset import Batch, TrainingClips
 from vidpool.data.schedule import ClipRequest
 from vidpool.data.transforms.augmentation import Augmentation
-from vidpool.data.views import ClipShape
+from vidpool.data.views import ClipShape, normalize
 from vidpool.figures import AMBER, BLUE, GREEN, GREY, ORANGE, SKY
-from vidpool.train.batches import prepare
 from vidpool.video import Video, open_video
 
 VIDPOOL, PYTORCHVIDEO = "vidpool", "pytorchvideo"
@@ -188,7 +187,7 @@ def stage_seconds(source: ClipSource, batches: int, device: str) -> dict[str, fl
                 (Video, "frames", "decode"),
                 (Augmentation, "cut", "transform"),
                 (Augmentation, "change", "transform"),
-                (dataset_module, "_collate", "collate"),
+                (dataset_module, "collate", "collate"),
             ):
                 patched.enter_context(timer.patch(owner, name, stage))
             batch = timer.time("read", partial(source.clips.__getitem__, requests))
@@ -202,8 +201,7 @@ def move_to_device(source: ClipSource, batch: Batch, device: str) -> Tensor:
     """Move a batch to the device and return the network's input."""
     moved = source.data.transfer_batch_to_device(batch, torch.device(device), 0)
     preprocessing = source.data.preprocessing
-    classes = source.data.num_classes
-    clip = prepare(moved, preprocessing.mean, preprocessing.std, classes)["clip"]
+    clip = normalize(moved["clip"], preprocessing.mean, preprocessing.std)
     if clip.is_cuda:
         torch.cuda.synchronize()
     return clip
