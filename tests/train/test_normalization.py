@@ -9,6 +9,7 @@ from generated import CLASSES, Generated, quiet_trainer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from vidpool.data import VideoFolderDataModule, example_dataset
 from vidpool.data.datamodule import MEAN, STD
 from vidpool.data.schedule import ClipRequest
 from vidpool.data.transforms.augmentation import Augmentation
@@ -22,9 +23,9 @@ SMALL = {"frames": 2, "crop": 16, "short_side": 16, "batch_size": 4}
 GREY = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
 
 
-def classifier(**options):
+def classifier(num_classes=CLASSES, **options):
     torch.manual_seed(0)
-    return VideoClassifier("r3d_18", CLASSES, width=2, lr_schedule="constant", **options)
+    return VideoClassifier("r3d_18", num_classes, width=2, lr_schedule="constant", **options)
 
 
 def clips(count=2):
@@ -108,6 +109,17 @@ def test_given_values_must_be_those_of_the_data():
         classifier(mean=(0.5, 0.5, 0.5))
     with pytest.raises(ConfigError, match="std positive ones"):
         classifier(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.0))
+
+
+def test_a_training_loader_without_its_datamodule_brings_its_values():
+    size = {"frames": 2, "crop": 16, "short_side": 16, "batch_size": 4, "num_workers": 0}
+    data = VideoFolderDataModule(str(example_dataset()), **size, **GREY)
+    network = classifier(num_classes=2)
+    quiet_trainer(max_epochs=1, limit_train_batches=1).fit(network, data.train_dataloader())
+    assert (network.mean, network.std) == (GREY["mean"], GREY["std"])
+    other = classifier(num_classes=2, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
+    with pytest.raises(ConfigError, match=r"in the classifier, and .* in the data"):
+        quiet_trainer(max_epochs=1).fit(other, data.train_dataloader())
 
 
 def test_loaded_values_must_be_those_of_the_data(tmp_path):

@@ -44,6 +44,8 @@ class TrainingClips(Dataset[Any]):
         transform: Callable on uint8 (T, C, H, W) clips, applied between the crop and the changes of
             ``augment``. Defaults to None.
         shape: Shape of the clips of samples. Defaults to 16 frames, 2 apart, of 112 x 112 pixels.
+        preprocessing: Preprocessing of evaluation. A classifier takes mean and std from it if there
+            is no datamodule. Defaults to None.
 
     Examples:
         >>> from vidpool.data.catalogue.table import LabelledVideo
@@ -68,6 +70,7 @@ class TrainingClips(Dataset[Any]):
         square_pixels: bool = False,
         transform: ClipTransform | None = None,
         shape: ClipShape = SHAPE,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         check_transform(transform)
         self.videos = videos
@@ -78,6 +81,7 @@ class TrainingClips(Dataset[Any]):
         self.fast = fast
         self.transform = transform
         self.shape = shape
+        self.preprocessing = preprocessing
 
     def __len__(self) -> int:
         """Return the number of videos."""

@@ -163,6 +163,7 @@ class ListedDataModule(VideoDataModule):
             self.preprocessing.square_pixels,
             self.transform,
             self.preprocessing.shape,
+            self.preprocessing,
         )
 
     def val_dataset(self) -> EvaluationViews:

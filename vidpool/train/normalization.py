@@ -82,6 +82,16 @@ class NormalizingModule(pl.LightningModule):
         self.mean, self.std = new
         self._normalization_source = self._normalization_source or source
 
+    def use_normalization_of(self, loader: Any) -> None:
+        """Normalize with mean and std of a loader's dataset, if it has any.
+
+        Raises:
+            ConfigError: Other values are known already.
+        """
+        preprocessing = getattr(getattr(loader, "dataset", None), "preprocessing", None)
+        if preprocessing is not None:
+            self.use_normalization(preprocessing.mean, preprocessing.std, "the data")
+
     def _describe_data(self, known: bool = False) -> None:
         """Take class names and normalization from the data of the trainer."""
         data = getattr(self.trainer, "datamodule", None)

@@ -75,7 +75,11 @@ class OptimizedModule(ClassifierSteps):
             finetuning.load_initial_weights(self.model, self.hparams["init_from"], names)
 
     def on_train_start(self) -> None:
-        """Use the current settings: a resumed optimizer brings those of the old run."""
+        """Use the data's normalization and the current settings.
+
+        A resumed optimizer brings the settings of the old run.
+        """
+        self.use_normalization_of(self.trainer.train_dataloader)
         resumed = self.trainer.ckpt_path is not None
         if self._settings is not None:
             if resumed:

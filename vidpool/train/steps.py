@@ -111,10 +111,8 @@ class ClassifierSteps(NormalizingModule):
                     "trainer.validate or trainer.test for each"
                 )
             loader = loaders[0]
+        self.use_normalization_of(loader)
         dataset = getattr(loader, "dataset", None)
-        preprocessing = getattr(dataset, "preprocessing", None)
-        if preprocessing is not None:
-            self.use_normalization(preprocessing.mean, preprocessing.std, "the data")
         # float32, but for Lightning's 64-true
         precision = torch.promote_types(next(self.parameters()).dtype, torch.float32)
         videos = getattr(dataset, "videos", None)

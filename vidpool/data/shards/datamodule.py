@@ -267,6 +267,7 @@ class ShardDataModule(VideoDataModule):
             self.on_bad_video,
             buffer=self.shuffle_buffer,
             shape=self.preprocessing.shape,
+            preprocessing=self.preprocessing,
             **self._sampler_settings(train),
         )
 

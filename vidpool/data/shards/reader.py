@@ -24,7 +24,7 @@ from vidpool.data.catalogue.listing import OnBadVideo
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.dataset import SHAPE, Batch, Sample
 from vidpool.data.schedule import ClipRequest, Schedule, ScheduledSampler, mix_seeds
-from vidpool.data.views import ClipShape
+from vidpool.data.views import ClipShape, Preprocessing
 from vidpool.errors import ConfigError, DataError, VideoError
 
 MANIFEST = "shards.json"
@@ -107,6 +107,7 @@ class ShardClips(IterableDataset[Batch]):
         buffer: How many clips a process draws from when it shuffles.
         smallest: See :class:`vidpool.data.schedule.ScheduledSampler`.
         shape: Shape of the clips of samples. Defaults to 16 frames, 2 apart, of 112 x 112 pixels.
+        preprocessing: As for :class:`vidpool.data.dataset.TrainingClips`.
     """
 
     def __init__(
@@ -124,9 +125,11 @@ class ShardClips(IterableDataset[Batch]):
         buffer: int = 100,
         smallest: Mapping[ClipShape, int] | None = None,
         shape: ClipShape = SHAPE,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         self.shards = shards
         self.shape = shape
+        self.preprocessing = preprocessing
         self.videos = range(videos)
         self.clips = clips
         self.read = read
