@@ -17,6 +17,10 @@ from vidpool.analysis.saliency import (
 )
 
 
+# the clips of this file are red and blue, 0 and 1
+pytestmark = pytest.mark.filterwarnings("ignore:all values of the floating-point clips")
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("label", "corner"), [(0, slice(0, 4)), (2, slice(4, 8))])
 def test_heat_lies_where_the_class_is(method, label, corner):

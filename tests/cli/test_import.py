@@ -61,12 +61,16 @@ def test_prediction_on_a_real_video(authors):
     assert {entry["class"] for entry in found["predictions"]} < set("012345")
 
 
-def test_an_imported_checkpoint_is_tested_and_fine_tuned(authors, recipe, colours):
+def test_an_imported_checkpoint_is_tested_and_fine_tuned(authors, recipe, colours, capsys):
     index = (colours / "ucfTrainTestlist/classInd.txt").read_text().splitlines()
     Path("names").write_text("\n".join(line.split()[1] for line in index))
     options = ("--classes", "names", "--pooling", "soft", "--pooling_option", "gradient=paper")
     assert run(authors, *options) == 0
-    assert main(["test", "--config", str(recipe), "--ckpt_path", "x.ckpt"]) == 0
+    test = ["test", "--config", str(recipe), "--ckpt_path", "x.ckpt"]
+    assert main(test) == 1
+    assert "Give the data the mean and std of the classifier" in capsys.readouterr().err
+    saved = torch.load("x.ckpt", weights_only=True)["vidpool"]["preprocessing"]
+    assert main([*test, *(f"--data.{name}={saved[name]}" for name in ("mean", "std"))]) == 0
     assert run(authors, out="x.pth") == 0
     fine = ["--model.init_from", "x.pth", "--model.backbone", "srtg_r3d_34", "--model.lr", "1e-12"]
     assert main(["fit", "--config", str(recipe), *fine]) == 0

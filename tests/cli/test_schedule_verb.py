@@ -68,7 +68,9 @@ def test_clips_of_one_shape_are_counted_in_the_data_set(recipe, capsys):
 )
 def test_mistakes_are_told_in_one_line(capsys, options, message):
     assert schedule(*options) == 1
-    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    *_, printed = (
+        line for line in capsys.readouterr().err.splitlines() if not line.startswith("  option: ")
+    )
     assert printed.startswith("vidpool schedule: error: ")
     assert message in printed
 

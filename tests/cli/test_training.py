@@ -347,9 +347,10 @@ def test_more_bad_videos_than_allowed_end_training(recipe, colours, tmp_path, ca
     with_a_broken_video(colours, tmp_path / "copy")
     options = ["--data.root", str(tmp_path / "copy"), "--data.on_bad_video", "skip"]
     assert fit(recipe, *options, "--data.max_bad_share", "0.05") == 1
-    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    *_, printed, option = capsys.readouterr().err.strip().splitlines()
     assert "1 of 18 clips could not be read" in printed
     assert "more than max_bad_share (0.05)" in printed
+    assert option == "  option: --data.max_bad_share"
 
 
 def test_an_undecodable_video_can_be_left_out_of_a_test(recipe, trained, colours, tmp_path):
