@@ -53,7 +53,7 @@ class Origin(NamedTuple):
             entry = type(entry)
         try:
             file = getsourcefile(entry)
-        except TypeError:  # built in, or a class of a notebook
+        except (OSError, TypeError):  # of `python -c`, built in, or a class of a notebook
             file = None
         return cls(Place(str(entry.__module__), file), registration)
 

@@ -16,7 +16,6 @@ from vidpool.analysis.saliency import (
     saliency_video,
 )
 
-
 # the clips of this file are red and blue, 0 and 1
 pytestmark = pytest.mark.filterwarnings("ignore:all values of the floating-point clips")
 

@@ -1,6 +1,7 @@
 """Datamodules by name: the protocol, what replaces what, and the command line."""
 
 import importlib.util
+import subprocess
 import sys
 
 import pytest
@@ -122,3 +123,20 @@ def test_the_parser_of_the_command_line_knows_the_name(tmp_path, monkeypatch):
     data = parser.instantiate(parser.parse_args(["--data", "MyFolder", *options])).data
     assert type(data) is my_plugin.MyFolder
     assert (data.colour, data.preprocessing.frames) == ("blue", 4)
+
+
+def test_vidpools_own_names_are_taken():
+    code = """
+import pytorch_lightning as pl, vidpool
+class UCF101DataModule(pl.LightningDataModule):
+    num_classes = 2
+    def train_dataloader(self): return []
+try:
+    vidpool.register_datamodule(UCF101DataModule)
+except vidpool.VidpoolError as error:
+    print(error)
+print(vidpool.UCF101DataModule.__module__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "UCF101DataModule" in done.stdout.splitlines()[0]
+    assert done.stdout.splitlines()[-1] == "vidpool.data.datasets.ucf101"

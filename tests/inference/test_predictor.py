@@ -9,6 +9,7 @@ import torch
 from checkpoints import make_checkpoint
 from numbered_video import picture, write_video
 
+from vidpool.data import VideoFolderDataModule, example_dataset
 from vidpool.data.views import Preprocessing, normalize, views_of
 from vidpool.errors import CheckpointError, ConfigError, VideoError
 from vidpool.inference import loading
@@ -16,6 +17,7 @@ from vidpool.inference.export import export
 from vidpool.inference.loading import load_classifier, restore_classifier
 from vidpool.inference.predictor import Prediction, Predictor
 from vidpool.models.weights import load_checkpoint
+from vidpool.train import VideoClassifier, make_trainer
 from vidpool.video import open_video
 from vidpool.video.image_video import TensorVideo
 
@@ -295,7 +297,7 @@ def module_checkpoint(checkpoint, tmp_path):
 
 def test_a_network_that_is_a_module(module_checkpoint, monkeypatch):
     """It is named in the checkpoint, never imported, and passed again."""
-    with pytest.raises(CheckpointError, match=r"my_package\.nets\.Net.*as network") as caught:
+    with pytest.raises(CheckpointError, match=r"my_package\.nets\.Net.*as network=Net") as caught:
         Predictor(module_checkpoint)
     assert caught.value.argument == "network"
     monkeypatch.setattr(loading, "VideoClassifier", ModuleClassifier)
@@ -306,14 +308,57 @@ def test_a_network_that_is_a_module(module_checkpoint, monkeypatch):
     assert Predictor(module_checkpoint, network=module).class_names == list("abcdef")
 
 
+class OwnNet(torch.nn.Module):
+    """A network that no registry knows."""
+
+    def __init__(self, outputs=2):
+        super().__init__()
+        self.conv = torch.nn.Conv3d(3, 4, 3, padding=1)
+        self.fc = torch.nn.Linear(4, outputs)
+
+    def forward(self, clip):
+        return self.fc(self.conv(clip).relu().mean((2, 3, 4)))
+
+
+def test_a_trained_module_predicts_wherever_its_class_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    size = {"frames": 2, "crop": 16, "short_side": 16, "batch_size": 4, "num_workers": 0}
+    data = VideoFolderDataModule(str(example_dataset()), **size)
+    quiet = {"accelerator": "cpu", "enable_progress_bar": False}
+    trainer = make_trainer(max_epochs=1, **quiet)
+    trainer.fit(VideoClassifier(OwnNet(), 2, pooling=None), data)
+    path = Path(trainer.log_dir) / "checkpoints" / "last.ckpt"
+    video = next(data.root.glob("val/run/*.mp4"))
+    predictor = Predictor(path, network=OwnNet())
+    assert predictor(video).probabilities.shape == (2,)
+    assert predictor.features(video).shape == (4,)
+    with pytest.raises(CheckpointError, match="the given network, OwnNet, does not fit") as caught:
+        Predictor(path, network=OwnNet(3))
+    assert caught.value.argument == "network"
+    # a script's classes are in the module __main__, and in another one for those who import it
+    moved = type("OwnNet", (OwnNet,), {"__module__": "elsewhere"})
+    loaded = VideoClassifier.load_from_checkpoint(path, network=moved())
+    assert loaded.hparams["backbone"] == "class:elsewhere.OwnNet"
+    make_trainer(max_epochs=2, **quiet).fit(
+        VideoClassifier(moved(), 2, pooling=None), data, ckpt_path="last"
+    )
+
+
+@pytest.mark.parametrize("argument", ["clips", "crops"])
+def test_errors_name_the_predictors_own_arguments(checkpoint, argument):
+    with pytest.raises(ConfigError) as caught:
+        Predictor(checkpoint, **{argument: 0})
+    assert caught.value.argument == argument
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
 def test_export_of_a_network_that_is_a_module(
     predictor, video, module_checkpoint, tmp_path, monkeypatch, suffix
 ):
-    monkeypatch.setattr(loading, "VideoClassifier", ModuleClassifier)
-    module = torch.nn.Identity()
     with pytest.raises(CheckpointError, match="as network"):
         export(module_checkpoint, tmp_path / "a.pth")
+    monkeypatch.setattr(loading, "VideoClassifier", ModuleClassifier)
+    module = torch.nn.Identity()
     exported = export(module_checkpoint, tmp_path / f"a{suffix}", network=module)
     assert exported.manifest["model"]["backbone"] == "class:my_package.nets.Net"
     assert exported.manifest["input"]["shape"] == ["N", 3, "T", "H", "W"]

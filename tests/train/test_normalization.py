@@ -51,6 +51,14 @@ def test_mean_and_std_are_plain_values_that_half_precision_does_not_round():
     assert torch.equal(seen[0], normalize(clips(), MEAN, STD).bfloat16())
 
 
+def test_the_mean_loss_is_float32_in_half_precision(bfloat16_convolutions):  # noqa: ARG001
+    network = classifier()
+    trainer = quiet_trainer(max_epochs=1, precision="bf16-true", limit_val_batches=0)
+    trainer.fit(network, Generated(8, **SMALL))
+    assert network.train_loss.mean_value.dtype == torch.float32
+    assert next(network.parameters()).dtype == torch.bfloat16
+
+
 def test_every_way_of_feeding_gives_the_same_loss():
     pl.seed_everything(0, verbose=False)  # generated clips depend on it
     network, trainer = classifier(lr=1e-3), quiet_trainer(max_epochs=1)

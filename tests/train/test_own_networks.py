@@ -1,6 +1,8 @@
 """Any module is a backbone: with a head, features, a modality, and back from its checkpoint."""
 
+import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from generated import CLASSES, Generated, quiet_trainer
 from torch import nn
@@ -139,3 +141,46 @@ def test_classes_are_compared_with_the_data_whoever_made_the_two(data):
     if data != "foreign":
         with pytest.raises(ConfigError, match=message):
             quiet_trainer().validate(VideoClassifier("r3d_18", 5, width=2), made_by_user)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "message", "argument"),
+    [
+        (Net, {}, r"make an instance: Net\(…\)", "backbone"),
+        (3, {}, "backbone must be the name of a network or a torch.nn.Module", "backbone"),
+        ("r3d_81", {}, "did you mean", "backbone"),
+        ("r3d_18", {"backbone_options": {"foo": 1}}, "foo", "backbone_options"),
+        ("r3d_18", {"pooling": nn.MaxPool3d}, "register_pooling", "pooling"),
+        ("r3d_18", {"freeze": "stem"}, r"list of names: \['stem'\]", "freeze"),
+        ("r3d_18", {"lr_scheduler": 5}, "lr_scheduler must be a callable", "lr_scheduler"),
+        ("r3d_18", {"lr_schedule": "cosin"}, "one of step, cosine, constant", "lr_schedule"),
+    ],
+)
+def test_mistakes_name_their_argument(backbone, options, message, argument):
+    with pytest.raises(ConfigError, match=message) as caught:
+        VideoClassifier(backbone, num_classes=CLASSES, **options)
+    assert caught.value.argument == argument
+
+
+def test_numpy_values_are_taken():
+    network = VideoClassifier(
+        "r3d_18",
+        num_classes=np.int64(3),
+        width=2,
+        lr_schedule="step",
+        milestones=np.array([1.0, 2.0]),
+    )
+    assert network.hparams["milestones"] == [1.0, 2.0]
+    assert type(network.hparams["num_classes"]) is int
+
+
+class Named(pl.LightningDataModule):
+    class_names = ("a", "b", "c", "d", "e", "f", "g", "h")
+
+    def train_dataloader(self):
+        return []
+
+
+def test_classes_are_counted_by_their_names():
+    with pytest.raises(ConfigError, match="but Named has num_classes 8"):
+        quiet_trainer(max_epochs=1).fit(VideoClassifier("r3d_18", 3, width=2), Named())

@@ -20,6 +20,7 @@ from vidpool.plugins import loaded_plugins
 from vidpool.train.callbacks.console import silence_noise
 from vidpool.train.classifier import VideoClassifier
 from vidpool.train.network import ARCHITECTURE
+from vidpool.train.normalization import count_classes
 from vidpool.train.run_folder import find_last_checkpoint, find_requeued_run
 from vidpool.train.trainer import end_with_parent, make_trainer
 
@@ -172,14 +173,13 @@ def _count_classes(data: Any) -> int:
     Raises:
         ConfigError: The datamodule has neither ``num_classes`` nor ``class_names``.
     """
-    count = getattr(data, "num_classes", None)
-    names = getattr(data, "class_names", None)
-    if count is None and names is None:
+    count = count_classes(data)
+    if count is None:
         raise ConfigError(
             f"{type(data).__name__} needs the attribute num_classes, the number of classes, or "
             "class_names"
         )
-    return len(names or ()) if count is None else int(count)
+    return count
 
 
 class ParsedFit(VidpoolCLI):

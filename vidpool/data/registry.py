@@ -90,6 +90,8 @@ def register_datamodule(name: Any = None) -> Any:
                 f"name must be letters, digits, _ and -, got {key!r}", argument="name"
             )
         origin = Origin.of(cls, depth)
+        if not cls.__module__.startswith("vidpool."):
+            datamodules()  # so that vidpool's own names are taken
         if key in _ENTRIES:
             _ENTRIES[key].origin.check_replaceable_by(origin, f"a datamodule named {key!r}")
         _ENTRIES[key] = _Entry(cls, origin)

@@ -20,7 +20,6 @@ from vidpool.files import expand_path
 from vidpool.models.weights import DESCRIPTION, load_checkpoint
 from vidpool.train.checkpoints import check_format, restored_settings
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.optim import CLASS
 
 EXTRA_FILE = f"{DESCRIPTION}.json"
 """File in a torch.export program that holds its description."""
@@ -126,21 +125,18 @@ def restore_classifier(
     """
     description = checkpoint.get("vidpool")
     if not description or "hyper_parameters" not in checkpoint:
-        raise CheckpointError(
-            f"{path}: holds no class names or preprocessing; needed is a checkpoint that "
-            "`vidpool fit` or `vidpool import` made, or a file of `vidpool export`"
+        hint = (
+            "it was trained without one of vidpool's datamodules, which describe them; load it "
+            "with VideoClassifier.load_from_checkpoint"
+            if "vidpool_format" in checkpoint
+            else "needed is a checkpoint that `vidpool fit` or `vidpool import` made, or a file of "
+            "`vidpool export`"
         )
+        raise CheckpointError(f"{path}: holds no class names or preprocessing: {hint}")
     check_format(checkpoint, path)
     settings = restored_settings(checkpoint)
-    backbone = settings.get("backbone")
     if network is not None:
         settings["backbone"] = network
-    elif isinstance(backbone, str) and backbone.startswith(CLASS):
-        raise CheckpointError(
-            f"{path}: its network is of the class {backbone.removeprefix(CLASS)}, and "
-            "checkpoints do not import code; give an instance of the class as network",
-            "network",
-        )
     try:
         classifier = VideoClassifier(**settings)
         if "pytorch-lightning_version" in checkpoint:
@@ -153,7 +149,14 @@ def restore_classifier(
             "class_names": list(class_names),
             "preprocessing": preprocessing.to_dict(),
         }
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}", error.argument) from error
     except (TypeError, KeyError, ValueError, RuntimeError) as error:
+        if network is not None:
+            raise CheckpointError(
+                f"{path}: the given network, {type(network).__name__}, does not fit ({error})",
+                "network",
+            ) from error
         raise CheckpointError(f"{path}: does not fit this version of vidpool ({error})") from error
     return classifier.eval(), class_names, preprocessing
 

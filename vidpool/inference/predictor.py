@@ -145,11 +145,15 @@ class Predictor:
         self.device = self._network.device
         self.class_names = self._network.class_names
         own = self._network.preprocessing
-        self.preprocessing: Preprocessing = replace(
-            own,
-            clips=own.clips if clips is None else clips,
-            crops=own.crops if crops is None else crops,
-        )
+        try:
+            self.preprocessing: Preprocessing = replace(
+                own,
+                clips=own.clips if clips is None else clips,
+                crops=own.crops if crops is None else crops,
+            )
+        except ConfigError as error:
+            error.argument = (error.argument or "").removeprefix("test_") or None
+            raise
 
     @overload  # a str is a sequence, too, but of this kind
     def __call__(self, video: VideoInput) -> Prediction: ...  # type: ignore[overload-overlap]

@@ -56,6 +56,8 @@ class ScheduledLR(LRScheduler):
     batch of those that are accumulated. With a loader of unknown length, the rate follows whole
     epochs.
 
+    A rate that a callback sets counts from then on: the schedule is scaled by it.
+
     The scheduler saves nothing: a resumed run follows the settings that it is given.
 
     Args:
@@ -74,10 +76,13 @@ class ScheduledLR(LRScheduler):
         self.last_epoch = 0
         self._last_lr = list(self.base_lrs)
         self._settings = settings
+        self._made_lr = settings["lr"]
         self._trainer = trainer
         # stochastic weight averaging adds an epoch to the trainer's later
         self._max_epochs = trainer.max_epochs or 1
         self._rate: float | None = None
+        # of each group's rate: what others, such as callbacks, made of it
+        self._factors = [1.0] * len(self.base_lrs)
         self._restored = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,9 +109,16 @@ class ScheduledLR(LRScheduler):
             batch = 0
         self._rate = self.rate(self._trainer.current_epoch, batch)
         current = [group["lr"] for group in self.optimizer.param_groups]
-        if resumed or self._restored or current == self._last_lr:
-            self._apply()
+        # by a checkpoint or a tuner, which the settings follow or have followed
+        replaced = resumed or self._restored or self._settings["lr"] != self._made_lr
         self._restored = False
+        if replaced:
+            self._last_lr = current
+        if current == self._last_lr:
+            self._apply()
+        else:
+            self._keep_changes()
+            self._last_lr = current
 
     def correct(self, epoch: int, batch: int) -> None:
         """Set the rate of a step if the one set for it before was wrong.
@@ -180,9 +192,19 @@ class ScheduledLR(LRScheduler):
         gathered = self._trainer.accumulate_grad_batches
         return min(batch - batch % gathered + gathered, batches) - 1
 
+    def _keep_changes(self) -> None:
+        """Note the factors by which others changed the rates since they were set here."""
+        for number, group in enumerate(self.optimizer.param_groups):
+            rate = self._last_lr[number]
+            if group["lr"] != rate and rate > 0:
+                self._factors[number] *= group["lr"] / rate
+
     def _apply(self) -> None:
+        """Set the rate of every group; changes by others stay, as factors."""
         assert self._rate is not None
-        set_lr(self.optimizer, self._rate)
+        self._keep_changes()
+        for group, factor in zip(self.optimizer.param_groups, self._factors, strict=True):
+            group["lr"] = self._rate * group.get("lr_scale", 1.0) * factor
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 

@@ -56,6 +56,12 @@ def build(
         options["dropout"] = dropout
     if gradient_checkpointing:
         options["gradient_checkpointing"] = True
+    if isinstance(network, type) or not isinstance(network, str | nn.Module):
+        hint = f"; make an instance: {network.__name__}(…)" if isinstance(network, type) else ""
+        raise ConfigError(
+            f"backbone must be the name of a network or a torch.nn.Module, got {network!r}{hint}",
+            argument="backbone",
+        )
     if isinstance(network, nn.Module):
         _check_module(network, num_classes, options)
         return network
@@ -66,7 +72,14 @@ def build(
             f"pass a module of this class, as network={name.rpartition('.')[2]}(…)",
             argument="network",
         )
-    return create_model(network, num_classes=num_classes, **options)
+    try:
+        return create_model(network, num_classes=num_classes, **options)
+    except ConfigError as error:
+        if error.argument == "name":
+            error.argument = "backbone"
+        elif error.argument in (further or {}):
+            error.argument = "backbone_options"
+        raise
 
 
 def name_of(network: str | nn.Module) -> str:

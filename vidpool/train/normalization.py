@@ -13,6 +13,19 @@ from vidpool.errors import ConfigError
 from vidpool.train import batches
 
 
+def count_classes(data: Any) -> int | None:
+    """Return the number of classes of a datamodule; None if it does not tell.
+
+    Args:
+        data: A datamodule, with ``num_classes`` or ``class_names``.
+    """
+    count = getattr(data, "num_classes", None)
+    if count is None:
+        names = getattr(data, "class_names", None)
+        return None if names is None else len(names)
+    return int(count)
+
+
 class NormalizingModule(pl.LightningModule):
     """A module that normalizes the uint8 clips that it is given.
 
@@ -95,8 +108,8 @@ class NormalizingModule(pl.LightningModule):
     def _describe_data(self, known: bool = False) -> None:
         """Take class names and normalization from the data of the trainer."""
         data = getattr(self.trainer, "datamodule", None)
-        classes = None if known else getattr(data, "num_classes", None)
-        if isinstance(classes, int) and classes != self.hparams["num_classes"]:
+        classes = None if known or data is None else count_classes(data)
+        if classes is not None and classes != self.hparams["num_classes"]:
             raise ConfigError(
                 f"num_classes of the classifier is {self.hparams['num_classes']}, but "
                 f"{type(data).__name__} has num_classes {classes}",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -47,6 +47,11 @@ def check_settings(
     if warmup_epochs < 0:
         raise ConfigError(
             f"warmup_epochs must not be negative, got {warmup_epochs}", argument="warmup_epochs"
+        )
+    if lr_schedule not in get_args(LRSchedule):
+        raise ConfigError(
+            f"lr_schedule must be one of {', '.join(get_args(LRSchedule))}, got {lr_schedule!r}",
+            argument="lr_schedule",
         )
     if lr_schedule == "step" and not milestones:
         raise ConfigError(
@@ -185,6 +190,11 @@ def with_scheduler(
             argument="lr_scheduler",
         )
     made = lr_scheduler(optimizer)
+    if isinstance(made, Mapping) and "scheduler" not in made:
+        raise ConfigError(
+            f"lr_scheduler must return a scheduler or a dict with 'scheduler', got {made!r}",
+            argument="lr_scheduler",
+        )
     config = dict(made) if isinstance(made, Mapping) else {"scheduler": made}
     scheduler = config["scheduler"]
     config.setdefault("interval", interval)
@@ -197,6 +207,16 @@ def with_scheduler(
             )
         config["monitor"] = scheduler.monitor
     return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+
+def scheduler_name(model: nn.Module, lr_scheduler: Any) -> str:
+    """Return the text that stands for a callable in hyper-parameters: the class that it makes."""
+    try:
+        made = lr_scheduler(torch.optim.SGD(parameter_groups(model), 0.1))
+    except Exception:  # the callable may need another optimizer
+        return class_name(lr_scheduler)
+    made = made.get("scheduler") if isinstance(made, Mapping) else made
+    return class_name(type(made))
 
 
 def class_name(value: object) -> str:

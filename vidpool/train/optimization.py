@@ -80,6 +80,8 @@ class OptimizedModule(ClassifierSteps):
         A resumed optimizer brings the settings of the old run.
         """
         self.use_normalization_of(self.trainer.train_dataloader)
+        # Lightning's bf16-true makes metrics bfloat16, whose sums stop growing
+        self.train_loss.set_dtype(torch.promote_types(self.train_loss.dtype, torch.float32))
         resumed = self.trainer.ckpt_path is not None
         if self._settings is not None:
             if resumed:

@@ -104,6 +104,9 @@ def make_trainer(
 class Trainer(pl.Trainer):
     """Lightning's trainer with a folder for each run; :func:`make_trainer` makes it.
 
+    Checkpoints are loaded with ``weights_only=True``, so that a file can run no code. Pass False
+    for a checkpoint of someone you trust with objects of other libraries.
+
     Attributes:
         run_folder: The folder of the current run.
         has_own_root_dir: ``default_root_dir`` was given; otherwise it is the run's folder.
@@ -132,7 +135,7 @@ class Trainer(pl.Trainer):
         val_dataloaders: Any = None,
         datamodule: pl.LightningDataModule | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
-        weights_only: bool | None = None,
+        weights_only: bool | None = True,
     ) -> None:
         """Train in a new folder; the arguments are those of ``pl.Trainer.fit``."""
         with self._begin_run("fit", ckpt_path) as path:
@@ -145,7 +148,7 @@ class Trainer(pl.Trainer):
         ckpt_path: str | os.PathLike[str] | None = None,
         verbose: bool = True,
         datamodule: pl.LightningDataModule | None = None,
-        weights_only: bool | None = None,
+        weights_only: bool | None = True,
     ) -> Any:
         """Validate in a new folder; the arguments are those of ``pl.Trainer.validate``."""
         with self._begin_run("validate", ckpt_path) as path:
@@ -158,7 +161,7 @@ class Trainer(pl.Trainer):
         ckpt_path: str | os.PathLike[str] | None = None,
         verbose: bool = True,
         datamodule: pl.LightningDataModule | None = None,
-        weights_only: bool | None = None,
+        weights_only: bool | None = True,
     ) -> Any:
         """Test in a new folder; the arguments are those of ``pl.Trainer.test``."""
         with self._begin_run("test", ckpt_path) as path:
@@ -171,7 +174,7 @@ class Trainer(pl.Trainer):
         datamodule: pl.LightningDataModule | None = None,
         return_predictions: bool | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
-        weights_only: bool | None = None,
+        weights_only: bool | None = True,
     ) -> Any:
         """Predict; the arguments are those of ``pl.Trainer.predict``."""
         with self._begin_run("predict", ckpt_path) as path:
