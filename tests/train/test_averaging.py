@@ -152,7 +152,7 @@ def test_precise_batch_norm_before_the_average_is_refused(tmp_path):
 
 def test_it_cannot_be_resumed_without_the_average(tmp_path):
     fit(tmp_path)
-    with pytest.raises(CheckpointError, match=r"an average \(EMA\).*schedule/ema"):
+    with pytest.raises(CheckpointError, match=r"an average \(EMA\).*callback that averaged them"):
         fit(tmp_path, resume=tmp_path / "checkpoints/last.ckpt", averaging=False)
 
 

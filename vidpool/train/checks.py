@@ -274,7 +274,7 @@ def check_averaging(checkpoint: Mapping[str, Any], trainer: pl.Trainer) -> None:
     if "averaging_state" in checkpoint and not averages:
         raise CheckpointError(
             "the checkpoint's weights are an average (EMA), and the weights in training are kept "
-            "separately. Resume with the callback that averaged them (configs/schedule/ema.yaml), "
+            "separately. Resume with the callback that averaged them, "
             "or give the checkpoint as init_from to start from the average",
             argument="ckpt_path",
         )

@@ -46,8 +46,8 @@ class VideoClassifier(OptimizedModule):
             convolutions faster on CPUs and in half precision on GPUs; results are the same.
         compile: Compile the network with ``torch.compile``, once per clip size.
         init_from: A checkpoint to fine-tune, of any kind that ``vidpool import`` reads. The
-            classifier is re-initialized if the classes differ. To resume a run use ``--ckpt_path``
-            instead.
+            classifier is re-initialized if the classes differ. To resume a run, use
+            ``ckpt_path`` of the trainer instead.
         backbone_lr: Factor of the learning rate of everything but the classifier.
         layer_decay: Further factor of the learning rate per stage of the network, from the
             classifier to the input (layer-wise decay).

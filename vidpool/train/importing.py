@@ -191,8 +191,9 @@ def _classes(weights: Weights, backbone: str, inflate: bool) -> int:
     found = count_classes(model, weights, inflate=inflate)
     if found is None:
         raise CheckpointError(
-            f"{weights.path}: has no classifier of {backbone}: say how many classes there are "
-            "(--num_classes), or check that it is the checkpoint's network"
+            f"{weights.path}: has no classifier of {backbone}: give num_classes, or check "
+            "that it is the checkpoint's network",
+            argument="num_classes",
         )
     return found
 
