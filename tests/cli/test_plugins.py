@@ -65,7 +65,7 @@ class PluginCallback(pl.Callback):
         print("the callback says", self.text, "to rank", trainer.global_rank)
 
 
-class WithoutClasses(pl.LightningDataModule):
+class PluginWithoutClasses(pl.LightningDataModule):
     pass
 """
 
@@ -130,9 +130,9 @@ def test_a_registered_datamodule_is_named_as_it_was_registered(recipe, plugin, n
 
 
 def test_a_datamodule_without_classes_is_told(plugin, capsys):
-    command = ["fit", "--plugin", str(plugin), "--data", "WithoutClasses"]
+    command = ["fit", "--plugin", str(plugin), "--data", "PluginWithoutClasses"]
     assert main([*command, "--trainer.accelerator", "cpu"]) == 1
-    assert "WithoutClasses needs the attribute num_classes" in capsys.readouterr().err
+    assert "PluginWithoutClasses needs the attribute num_classes" in capsys.readouterr().err
 
 
 def test_classes_are_counted_by_number_or_names():
