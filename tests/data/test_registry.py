@@ -112,7 +112,8 @@ def test_the_same_place_replaces_and_another_does_not(tmp_path, monkeypatch):
 
 
 def test_the_parser_of_the_command_line_knows_the_name(tmp_path, monkeypatch):
-    (tmp_path / "my_plugin.py").write_text(PLUGIN)
+    # a class of another test may have the same name until it is collected
+    (tmp_path / "my_plugin.py").write_text(PLUGIN.replace("MyFolder", "ParsedFolder"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_plugin", raising=False)
     import my_plugin
@@ -120,8 +121,8 @@ def test_the_parser_of_the_command_line_knows_the_name(tmp_path, monkeypatch):
     parser = ArgumentParser()
     parser.add_subclass_arguments(VideoDataModule, "data")
     options = ["--data.root", str(tmp_path), "--data.colour", "blue", "--data.frames", "4"]
-    data = parser.instantiate(parser.parse_args(["--data", "MyFolder", *options])).data
-    assert type(data) is my_plugin.MyFolder
+    data = parser.instantiate(parser.parse_args(["--data", "ParsedFolder", *options])).data
+    assert type(data) is my_plugin.ParsedFolder
     assert (data.colour, data.preprocessing.frames) == ("blue", 4)
 
 

@@ -129,14 +129,6 @@ class VideoClassifier(OptimizedModule):
         super().__init__(mean, std)
         num_classes = int(num_classes)
         milestones = None if milestones is None else [float(epoch) for epoch in milestones]
-        if pooling is not None and not isinstance(pooling, str):
-            raise ConfigError(
-                f"pooling must be a name, got {pooling!r}: checkpoints store no code. Register the "
-                "class with vidpool.register_pooling, and give its name",
-                argument="pooling",
-            )
-        if isinstance(freeze, str):
-            raise ConfigError(f"freeze must be a list of names: [{freeze!r}]", argument="freeze")
         if num_classes < 2:
             raise ConfigError(
                 f"a classifier needs at least 2 classes, got {num_classes}", argument="num_classes"
@@ -328,15 +320,8 @@ class VideoClassifier(OptimizedModule):
         values = {
             "backbone": network.name_of(backbone),
             "optimizer": optimizer,
-            "lr_scheduler": lr_scheduler,
+            "lr_scheduler": optim.scheduler_name(self.model, lr_scheduler),
         }
-        if callable(lr_scheduler):
-            values["lr_scheduler"] = optim.scheduler_name(self.model, lr_scheduler)
-        elif lr_scheduler is not None and not str(lr_scheduler).startswith(optim.CLASS):
-            raise ConfigError(
-                f"lr_scheduler must be a callable that takes the optimizer, got {lr_scheduler!r}",
-                argument="lr_scheduler",
-            )
         if not isinstance(optimizer, str):
             example = optim.example_optimizer(self.model, optimizer)
             values["optimizer"] = optim.class_name(type(example))

@@ -137,6 +137,8 @@ def freeze_modules(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: A pattern matches no module, or no parameter is left to train.
     """
+    if isinstance(patterns, str):
+        raise ConfigError(f"freeze must be a list of names: [{patterns!r}]", argument="freeze")
     parts = stages(model)
     modules = [name for name, _ in model.named_modules() if name]
     frozen: list[str] = []

@@ -115,6 +115,12 @@ def exchange_pooling(
     Raises:
         ConfigError: The network has no pooling to replace, or an option cannot work.
     """
+    if pooling is not None and not isinstance(pooling, str):
+        raise ConfigError(
+            f"pooling must be a name, got {pooling!r}: checkpoints store no code. Register the "
+            "class with vidpool.register_pooling, and give its name",
+            argument="pooling",
+        )
     channels = input_channels(model) if channels is None else channels
     example = model_info(network).example_shape(channels) if isinstance(network, str) else None
     replace_pooling(model, pooling, options, name=name_of(network), example=example)

@@ -209,8 +209,23 @@ def with_scheduler(
     return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
 
-def scheduler_name(model: nn.Module, lr_scheduler: Any) -> str:
-    """Return the text that stands for a callable in hyper-parameters: the class that it makes."""
+def scheduler_name(model: nn.Module, lr_scheduler: Any) -> str | None:
+    """Return the text that stands for a callable in hyper-parameters: the class that it makes.
+
+    Args:
+        model: The network.
+        lr_scheduler: The callable, None, or such a text, which is returned.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if lr_scheduler is None or str(lr_scheduler).startswith(CLASS):
+        return lr_scheduler
+    if not callable(lr_scheduler):
+        raise ConfigError(
+            f"lr_scheduler must be a callable that takes the optimizer, got {lr_scheduler!r}",
+            argument="lr_scheduler",
+        )
     try:
         made = lr_scheduler(torch.optim.SGD(parameter_groups(model), 0.1))
     except Exception:  # the callable may need another optimizer
