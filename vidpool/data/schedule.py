@@ -204,15 +204,19 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
     def plan(self) -> list[PlannedStep]:
         """Steps of the current epoch."""
         if self._plan is None:
-            self._plan = plan_epoch(
-                self.schedule,
-                self.drawn_epoch,
-                self.total,
-                self.num_replicas,
-                not self.shuffle,
-                self.smallest,
-            )
+            self._plan = self.plan_of(self.epoch)
         return self._plan
+
+    def plan_of(self, epoch: int) -> list[PlannedStep]:
+        """Return the steps of any epoch."""
+        return plan_epoch(
+            self.schedule,
+            0 if self._pinned else epoch,
+            self.total,
+            self.num_replicas,
+            not self.shuffle,
+            self.smallest,
+        )
 
     @property
     def left_out(self) -> int:
@@ -252,16 +256,6 @@ class ScheduledSampler(DistributedSampler[list[ClipRequest]]):
         """Leave out the first steps of the present epoch, which are done."""
         self.skipped = steps
         self._pass_may_begin = True
-
-    def progress(self, step: int, steps: int | None = None) -> float:
-        """Return the share of the current epoch's clips that is done before a step.
-
-        Args:
-            step: Counted from 0.
-            steps: How many steps are made, if not all.
-        """
-        last = self.plan[-1 if steps is None else steps - 1]
-        return self.plan[step].first / (last.first + last.batch_size * self.num_replicas)
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         """Iterate over this rank's batches of the current epoch, without skipped ones."""

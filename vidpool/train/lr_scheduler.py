@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from vidpool.data.schedule import ScheduledSampler, plan_epoch
+from vidpool.data.schedule import ScheduledSampler
 
 LRSchedule = Literal["step", "cosine", "constant"]
 
@@ -81,7 +81,7 @@ class ScheduledLR(LRScheduler):
         # stochastic weight averaging adds an epoch to the trainer's later
         self._max_epochs = trainer.max_epochs or 1
         self._rate: float | None = None
-        # of each group's rate: what others, such as callbacks, made of it
+        # factors by which others, such as callbacks, changed the rate of each group
         self._factors = [1.0] * len(self.base_lrs)
         self._restored = False
 
@@ -109,7 +109,7 @@ class ScheduledLR(LRScheduler):
             batch = 0
         self._rate = self.rate(self._trainer.current_epoch, batch)
         current = [group["lr"] for group in self.optimizer.param_groups]
-        # by a checkpoint or a tuner, which the settings follow or have followed
+        # a checkpoint brought the rates of its run, or a tuner changed lr of the settings
         replaced = resumed or self._restored or self._settings["lr"] != self._made_lr
         self._restored = False
         if replaced:
@@ -159,16 +159,8 @@ class ScheduledLR(LRScheduler):
             if batches != math.inf:
                 done = epoch + self._stepping_batch(batch, int(batches)) / int(batches)
         else:
-            schedule, plan = sampler.schedule, sampler.plan
-            if epoch != sampler.epoch:
-                plan = plan_epoch(
-                    schedule,
-                    epoch,
-                    sampler.total,
-                    sampler.num_replicas,
-                    not sampler.shuffle,
-                    sampler.smallest,
-                )
+            schedule = sampler.schedule
+            plan = sampler.plan if epoch == sampler.epoch else sampler.plan_of(epoch)
             # a trial run of few batches has the rates of a whole epoch
             limited = batches < len(sampler.plan)
             count = min(int(batches), len(plan)) if limited else len(plan)
