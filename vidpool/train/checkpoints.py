@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import Enum
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -20,12 +21,26 @@ import torch
 from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError
-from vidpool.train.optim import class_name, without_import
 
+CLASS = "class:"
+"""Prefix of the name of a class or function that stands for an object in a checkpoint."""
 FORMAT = 1
 """Number of the format that this version writes."""
 FORMAT_ENTRY = "vidpool_format"
 """Entry of a checkpoint with the number of its format."""
+
+
+def class_name(value: object) -> str:
+    """Return the text that stands for an object, class or function in hyper-parameters."""
+    while isinstance(value, partial):
+        value = value.func
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{CLASS}{named.__module__}.{named.__qualname__}"
+
+
+def without_import(value: Any) -> Any:
+    """Return a value, with the text that stands for a class if it is a dict with an import path."""
+    return f"{CLASS}{value.get('class_path')}" if isinstance(value, Mapping) else value
 
 
 def plain(value: Any, name_objects: bool = False) -> Any:

@@ -21,8 +21,9 @@ from vidpool.data.schedule import ClipShape, ConstantSchedule, ScheduledSampler
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models.cost import values_per_channel
 from vidpool.train.batches import as_dict
+from vidpool.train.checkpoints import CLASS
 from vidpool.train.network import ARCHITECTURE, input_channels
-from vidpool.train.optim import CLASS, same_groups
+from vidpool.train.optim import same_groups
 
 FINETUNING = ("freeze", "backbone_lr", "layer_decay")
 """The settings that determine which parameters an optimizer trains, and in which groups."""
@@ -203,7 +204,9 @@ def _cause_and_advice(
     return subject, "leave incomplete batches out, as trainer.fit(model, datamodule=...) does"
 
 
-def check_network(saved: Mapping[str, Any], settings: Mapping[str, Any], resuming: bool) -> None:
+def check_same_network(
+    saved: Mapping[str, Any], settings: Mapping[str, Any], resuming: bool
+) -> None:
     """Refuse the checkpoint of another network and, for resuming, of another optimizer.
 
     Args:

@@ -137,7 +137,7 @@ class VideoClassifier(OptimizedModule):
             lr, momentum, weight_decay, lr_schedule, milestones, warmup_epochs, label_smoothing
         )
         # settings of a command line that nobody instantiated
-        optimizer, lr_scheduler = map(optim.without_import, (optimizer, lr_scheduler))
+        optimizer, lr_scheduler = map(checkpoints.without_import, (optimizer, lr_scheduler))
         self.save_hyperparameters(ignore=["backbone", "optimizer", "lr_scheduler"])
         self.model = network.build(
             backbone, num_classes, width, dropout, gradient_checkpointing, backbone_options
@@ -299,7 +299,7 @@ class VideoClassifier(OptimizedModule):
         checkpoints.check_format(checkpoint)
         saved = checkpoints.restored_settings(checkpoint)
         resumes = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
-        checks.check_network(saved, self.hparams, resumes)
+        checks.check_same_network(saved, self.hparams, resumes)
         if resumes:
             self._check_parameter_groups(checkpoint.get("optimizer_states"), saved)
             checks.check_averaging(checkpoint, self.trainer)
@@ -324,9 +324,9 @@ class VideoClassifier(OptimizedModule):
         }
         if not isinstance(optimizer, str):
             example = optim.example_optimizer(self.model, optimizer)
-            values["optimizer"] = optim.class_name(type(example))
+            values["optimizer"] = checkpoints.class_name(type(example))
             self.hparams["lr"] = float(example.defaults["lr"])
-        elif optimizer not in optim.OPTIMIZERS and not optimizer.startswith(optim.CLASS):
+        elif optimizer not in optim.OPTIMIZERS and not optimizer.startswith(checkpoints.CLASS):
             raise optim.unknown_optimizer(optimizer)
         plain = checkpoints.plain({**self.hparams, **values}, name_objects=True)
         self.hparams.clear()

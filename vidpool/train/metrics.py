@@ -19,7 +19,26 @@ from torchmetrics.utilities import dim_zero_cat
 TOP_K = (1, 5)
 
 
-class VideoScores(Metric):
+class _Scores(Metric):
+    """Scores averaged over the views of each video.
+
+    Subclasses compute mean scores (V, num_classes), labels (V,) and numbers (V,) of the videos.
+    """
+
+    full_state_update = False
+
+    def mean_scores(self) -> tuple[Tensor, Tensor]:
+        """Return mean scores (V, num_classes) and labels (V,) of the videos seen."""
+        # torchmetrics squeezes the label of a single video
+        scores, labels, _ = self.compute()
+        return scores, labels.reshape(-1)
+
+    def seen(self) -> Tensor:
+        """Return the numbers in the dataset of the videos in :meth:`mean_scores`, int64 (V,)."""
+        return self.compute()[2].reshape(-1)
+
+
+class VideoScores(_Scores):
     """Averages softmax scores over the views of each video.
 
     The states are sums: the views of a video may be in different batches and on different ranks.
@@ -31,7 +50,6 @@ class VideoScores(Metric):
         precision: Dtype of the averages. Defaults to float32.
     """
 
-    full_state_update = False
     scores: Tensor
     views: Tensor
     labels: Tensor
@@ -71,18 +89,8 @@ class VideoScores(Metric):
         (seen,) = self.views.nonzero(as_tuple=True)
         return self.scores[seen] / self.views[seen, None], self.labels[seen], seen
 
-    def mean_scores(self) -> tuple[Tensor, Tensor]:
-        """Return the scores and labels of :meth:`compute`."""
-        # torchmetrics squeezes the label of a single video
-        scores, labels, _ = self.compute()
-        return scores, labels.reshape(-1)
 
-    def seen(self) -> Tensor:
-        """Return the places in the data set of the videos in :meth:`mean_scores`, int64 (V,)."""
-        return self.compute()[2].reshape(-1)
-
-
-class ClipScores(Metric):
+class ClipScores(_Scores):
     """Averages softmax scores like :class:`VideoScores` without knowing the number of videos.
 
     Args:
@@ -90,7 +98,6 @@ class ClipScores(Metric):
         precision: Dtype of the averages. Defaults to float32.
     """
 
-    full_state_update = False
     scores: Any
     labels: Any
     videos: Any
@@ -123,15 +130,6 @@ class ClipScores(Metric):
         sums = scores.new_zeros(len(seen), self.num_classes).index_add_(0, place, scores)
         of_video = labels.new_zeros(len(seen)).index_put_((place,), labels)
         return sums / views[:, None], of_video, seen
-
-    def mean_scores(self) -> tuple[Tensor, Tensor]:
-        """Return the scores and labels of :meth:`compute`."""
-        scores, labels, _ = self.compute()
-        return scores.reshape(-1, self.num_classes), labels.reshape(-1)
-
-    def seen(self) -> Tensor:
-        """Return the numbers of the videos in :meth:`mean_scores`, int64 (V,)."""
-        return self.compute()[2].reshape(-1)
 
 
 def accuracies(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import check_network, create_model, model_info, replace_pooling
-from vidpool.train.optim import CLASS, class_name
+from vidpool.train.checkpoints import CLASS, class_name
 
 ARCHITECTURE = (
     "backbone",

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,13 +10,12 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vidpool.errors import ConfigError
+from vidpool.train.checkpoints import CLASS, class_name
 from vidpool.train.lr_scheduler import LRSchedule
 
 OptimizerName = Literal["sgd", "adamw"]
 Interval = Literal["epoch", "step"]
 OPTIMIZERS = ("sgd", "adamw")
-CLASS = "class:"
-"""Prefix of the name of a class or function that stands for an object in a checkpoint."""
 RESTORED = ("params", "param_names", "lr", "initial_lr", "swa_lr")
 """Entries of a parameter group that are not settings of its optimizer."""
 
@@ -232,19 +230,6 @@ def scheduler_name(model: nn.Module, lr_scheduler: Any) -> str | None:
         return class_name(lr_scheduler)
     made = made.get("scheduler") if isinstance(made, Mapping) else made
     return class_name(type(made))
-
-
-def class_name(value: object) -> str:
-    """Return the text that stands for an object, class or function in hyper-parameters."""
-    while isinstance(value, partial):
-        value = value.func
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{CLASS}{named.__module__}.{named.__qualname__}"
-
-
-def without_import(value: Any) -> Any:
-    """Return a value, with the text that stands for a class if it is a dict with an import path."""
-    return f"{CLASS}{value.get('class_path')}" if isinstance(value, Mapping) else value
 
 
 def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -93,10 +93,6 @@ class RunFolder(pl.Callback):
             rank_zero_info(f"this run's folder: {self.path}{resumes}")
         return None if requeued is None else requeued[1]
 
-    def last_checkpoint(self) -> Path | None:
-        """Return the latest ``last.ckpt`` of the runs of this name; None if there is none."""
-        return find_last_checkpoint(self.runs)
-
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Tell all ranks the folder; put the checkpoints of callbacks without ``dirpath`` there."""
         self.path = Path(trainer.strategy.broadcast(str(self.path)))

@@ -23,7 +23,13 @@ from vidpool.train.callbacks.console import (
 )
 from vidpool.train.callbacks.interruptions import LastCheckpoint, RequeueBetweenBatches
 from vidpool.train.loggers import RunLogger, default_loggers
-from vidpool.train.run_folder import RunFolder, SafeCheckpointIO, current_job, remove_unfinished
+from vidpool.train.run_folder import (
+    RunFolder,
+    SafeCheckpointIO,
+    current_job,
+    find_last_checkpoint,
+    remove_unfinished,
+)
 
 
 def make_trainer(
@@ -193,7 +199,7 @@ class Trainer(pl.Trainer):
         run = self.run_folder
         assert run is not None
         if ckpt_path == "last":
-            ckpt_path = run.last_checkpoint()
+            ckpt_path = find_last_checkpoint(run.runs)
             rank_zero_info(f"ckpt_path last: {ckpt_path or f'no run in {run.runs} has one yet'}")
             if ckpt_path is None and verb != "fit":
                 raise CheckpointError(

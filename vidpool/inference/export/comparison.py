@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vidpool.errors import ConfigError
 from vidpool.inference.loading import Network
 from vidpool.models import model_info
-from vidpool.train.optim import CLASS
+from vidpool.train.checkpoints import CLASS
 
 
 @torch.no_grad()

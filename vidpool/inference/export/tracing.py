@@ -15,7 +15,7 @@ from vidpool.errors import ConfigError
 from vidpool.models import model_info
 from vidpool.ops import reference
 from vidpool.ops.geometry import Window
-from vidpool.train.optim import CLASS
+from vidpool.train.checkpoints import CLASS
 
 
 class Limits(NamedTuple):

@@ -31,8 +31,8 @@ from vidpool.inference.loading import (
 )
 from vidpool.models import model_info
 from vidpool.models.weights import DESCRIPTION, load_checkpoint
+from vidpool.train.checkpoints import CLASS
 from vidpool.train.network import ARCHITECTURE
-from vidpool.train.optim import CLASS
 
 Weights = Literal["averaged", "raw"]
 FORMATS = {

@@ -12,9 +12,9 @@ from vidpool.data.views import ClipShape
 from vidpool.errors import ConfigError
 from vidpool.models import model_info
 from vidpool.nn import SubBatchNorm, split_batch_norm
+from vidpool.train.checkpoints import CLASS
 from vidpool.train.checks import check_multigrid_callbacks
 from vidpool.train.classifier import VideoClassifier
-from vidpool.train.optim import CLASS
 
 
 class Multigrid(pl.Callback):
