@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vidpool"
 # every part may import these
-FREE = {"errors", "figures", "files", "registration", "results", "__init__"}
+FREE = {"errors", "figures", "files", "lazy", "registration", "results", "__init__"}
 TRAINING = {"ops", "nn", "models", "video", "data"}
 BEFORE = {
     "ops": set(),
@@ -26,6 +26,7 @@ BEFORE = {
     "errors": set(),
     "figures": set(),
     "files": set(),
+    "lazy": set(),
     "registration": set(),
     "results": set(),
     "plugins": set(),

@@ -14,8 +14,9 @@ Examples:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vidpool.lazy import import_on_use
 
 __version__ = "0.1.0"
 
@@ -103,17 +104,4 @@ if TYPE_CHECKING:
     from vidpool.train import VideoClassifier, default_callbacks, make_trainer
     from vidpool.video import open_video
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    for module, names in _MODULES.items():
-        if name in names:
-            value = getattr(import_module(module), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Return the public names, imported or not."""
-    return [*__all__, "__doc__", "__file__", "__name__", "__path__"]
+__getattr__, __dir__ = import_on_use(__name__, _MODULES)

@@ -3,8 +3,9 @@
 The names below are imported on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vidpool.lazy import import_on_use
 
 if TYPE_CHECKING:
     from vidpool.data.datamodule import VideoDataModule
@@ -20,20 +21,26 @@ if TYPE_CHECKING:
     from vidpool.data.transforms.augmentation import Augmentation
 
 _MODULES = {
-    "Augmentation": "transforms.augmentation",
-    "EvaluationViews": "dataset",
-    "HACSDataModule": "datasets.hacs_kinetics",
-    "ImageFolderDataModule": "datasets.image_folder",
-    "Kinetics700DataModule": "datasets.hacs_kinetics",
-    "ListedDataModule": "listed",
-    "ShardDataModule": "shards.datamodule",
-    "TrainingClips": "dataset",
-    "UCF101DataModule": "datasets.ucf101",
-    "VideoDataModule": "datamodule",
-    "VideoFolderDataModule": "datasets.video_folder",
-    "datamodules": "registry",
-    "example_dataset": "datasets.example",
-    "register_datamodule": "registry",
+    "vidpool.data.transforms.augmentation": ("Augmentation",),
+    "vidpool.data.dataset": (
+        "EvaluationViews",
+        "TrainingClips",
+    ),
+    "vidpool.data.datasets.hacs_kinetics": (
+        "HACSDataModule",
+        "Kinetics700DataModule",
+    ),
+    "vidpool.data.datasets.image_folder": ("ImageFolderDataModule",),
+    "vidpool.data.listed": ("ListedDataModule",),
+    "vidpool.data.shards.datamodule": ("ShardDataModule",),
+    "vidpool.data.datasets.ucf101": ("UCF101DataModule",),
+    "vidpool.data.datamodule": ("VideoDataModule",),
+    "vidpool.data.datasets.video_folder": ("VideoFolderDataModule",),
+    "vidpool.data.registry": (
+        "datamodules",
+        "register_datamodule",
+    ),
+    "vidpool.data.datasets.example": ("example_dataset",),
 }
 
 __all__ = [
@@ -53,14 +60,4 @@ __all__ = [
     "register_datamodule",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_on_use(__name__, _MODULES)
