@@ -4,7 +4,6 @@ Run it with ``vidpool fit --plugin my_plugin.py --model.backbone tiny --model.po
 --data TwoFolders --data.root VIDEOS --data.transform my_plugin.darken``.
 """
 
-import torch
 from torch import Tensor, nn
 
 import vidpool
@@ -13,9 +12,8 @@ import vidpool
 @vidpool.register_model
 def tiny(*, num_classes: int) -> nn.Module:
     """Build a network; its last linear layer is the head."""
-    convolution = nn.Conv3d(3, 8, kernel_size=3, padding=1)
-    pool = nn.Sequential(nn.MaxPool3d(2), nn.AdaptiveAvgPool3d(1), nn.Flatten())
-    return nn.Sequential(convolution, nn.ReLU(), *pool, nn.Linear(8, num_classes))
+    layers = [nn.Conv3d(3, 8, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool3d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, num_classes))
 
 
 @vidpool.register_pooling("median", ndim=3)
@@ -24,14 +22,14 @@ class MedianPool3d(nn.MaxPool3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool x, (N, C, T, H, W)."""
-        for axis, size in enumerate((self.kernel_size,) * 3, start=2):
-            x = x.unfold(axis, size, self.stride)
+        for axis in (2, 3, 4):
+            x = x.unfold(axis, self.kernel_size, self.stride)
         return x.flatten(5).median(5).values
 
 
 def darken(clip: Tensor) -> Tensor:
     """Halve the brightness of a clip, uint8 (T, C, H, W)."""
-    return (clip // 2).to(torch.uint8)
+    return clip // 2
 
 
 @vidpool.register_datamodule

@@ -1,4 +1,4 @@
-"""Who may replace an entry of a registry."""
+"""Entries of a registry are replaced from the same origin only."""
 
 from functools import partial
 

@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a registered class or function was defined, and where it was registered.
+    """The places where a registered class or function was defined and registered.
 
     Registering again from the same origin replaces the entry: a notebook cell may run again, and a
     file of plugins may be loaded twice. Anything else is an accident and an error.

@@ -39,7 +39,7 @@ RUNS = {
     "resumed": {"model": COSINE, "epochs": 2, "stop": 4},
     "two_processes": {"model": COSINE, "epochs": 2},
 }
-"""What each run is made of; ``stop`` is the step after which it is resumed with twice the rate."""
+"""Settings of each run; ``stop`` is the step after which it is resumed with twice the rate."""
 
 
 def write_videos(root):
@@ -105,8 +105,6 @@ class Stop(pl.Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):  # noqa: ARG002
         if trainer.global_step == self.step:
             trainer.save_checkpoint(self.path)
-            trainer.should_stop = True
-            trainer.limit_val_batches = 0
             raise KeyboardInterrupt
 
 

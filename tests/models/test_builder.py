@@ -1,4 +1,4 @@
-"""What a function has to take to build a model, and which options are refused."""
+"""Functions that build models: the arguments they need, and the options they refuse."""
 
 import pytest
 from torch import nn

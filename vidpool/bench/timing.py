@@ -1,4 +1,4 @@
-"""What benchmarks share: timing of calls, memory, and a description of the machine.
+"""Timing of calls, memory, and a description of the machine, for all benchmarks.
 
 Several calls are timed interleaved, so that a disturbance affects all of them alike.
 """

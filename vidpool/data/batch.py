@@ -1,4 +1,4 @@
-"""What datasets give: samples and batches of clips."""
+"""Samples and batches of clips, as datasets return them."""
 
 from typing import NamedTuple, TypedDict
 

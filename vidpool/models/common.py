@@ -110,6 +110,12 @@ def meta_copy(model: nn.Module) -> nn.Module:
     return deepcopy(model, tensors).eval()
 
 
+def first_convolution(model: nn.Module) -> nn.Conv2d | nn.Conv3d | None:
+    """Return the first 2D or 3D convolution of a network; None if there is none."""
+    convolutions = (each for each in model.modules() if isinstance(each, nn.Conv2d | nn.Conv3d))
+    return next(convolutions, None)
+
+
 def initialise(module: nn.Module) -> None:
     """Initialize the weights of one layer; batch norm and LSTM keep PyTorch's initialization."""
     if isinstance(module, nn.Conv3d):

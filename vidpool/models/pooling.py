@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from vidpool.errors import ConfigError
+from vidpool.models.common import first_convolution
 from vidpool.nn import Swap, swap_pooling
 
 
@@ -67,9 +68,8 @@ def _option_error(options: Mapping[str, Any], error: Exception) -> ConfigError:
 
 def _guess_example(model: nn.Module) -> tuple[int, ...] | None:
     """Return the shape of a small input by the first convolution; None if there is none."""
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv3d):
-            return 1, layer.in_channels, 8, 64, 64
-        if isinstance(layer, nn.Conv2d):
-            return 1, layer.in_channels, 64, 64
-    return None
+    layer = first_convolution(model)
+    if layer is None:
+        return None
+    frames = (8,) if isinstance(layer, nn.Conv3d) else ()
+    return 1, layer.in_channels, *frames, 64, 64

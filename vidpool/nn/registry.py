@@ -110,7 +110,7 @@ class PoolingMethod(NamedTuple):
 
     name: str
     factories: dict[int, PoolingFactory]
-    """What makes the layers, by the number of pooled dimensions, in ascending order."""
+    """Factories of the layers by the number of pooled dimensions, in ascending order."""
     origin: Origin
 
     @property

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from vidpool.errors import CheckpointError, ConfigError
 from vidpool.models import check_network, create_model, model_info, replace_pooling
+from vidpool.models.common import first_convolution
 from vidpool.train.checkpoints import CLASS, class_name
 
 ARCHITECTURE = (
@@ -91,7 +92,7 @@ def is_image_network(network: str | nn.Module) -> bool:
     """Return True if a network takes images: a module whose first convolution is 2D."""
     if isinstance(network, str):
         return model_info(network).modality == "image"
-    return isinstance(_first_convolution(network), nn.Conv2d)
+    return isinstance(first_convolution(network), nn.Conv2d)
 
 
 def exchange_pooling(
@@ -128,12 +129,7 @@ def exchange_pooling(
 
 def input_channels(model: nn.Module) -> int:
     """Return the channels that the first convolution takes; 3 if there is none."""
-    return getattr(_first_convolution(model), "in_channels", 3)
-
-
-def _first_convolution(model: nn.Module) -> nn.Module | None:
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return next((layer for layer in model.modules() if isinstance(layer, kinds)), None)
+    return getattr(first_convolution(model), "in_channels", 3)
 
 
 def _check_module(model: nn.Module, num_classes: int, options: dict[str, Any]) -> None:
