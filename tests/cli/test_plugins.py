@@ -129,6 +129,14 @@ def test_a_registered_datamodule_is_named_as_it_was_registered(recipe, plugin, n
         assert parse_fit(arguments).settings["data"]["class_path"] == "own_plugin.PluginColours"
 
 
+def test_a_wrong_name_of_a_datamodule_is_one_line(capsys):
+    assert main(["fit", "--data", "UCF101Datamodul", "--data.root", "x"]) == 1
+    message = (
+        "vidpool fit: error: there is no datamodule named 'UCF101Datamodul'; registered: UCF101"
+    )
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(message)
+
+
 def test_a_datamodule_without_classes_is_told(plugin, capsys):
     command = ["fit", "--plugin", str(plugin), "--data", "PluginWithoutClasses"]
     assert main([*command, "--trainer.accelerator", "cpu"]) == 1

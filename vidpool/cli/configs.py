@@ -19,12 +19,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 
 from vidpool.cli.arguments import note_options
 from vidpool.data.datamodule import VideoDataModule
-from vidpool.data.registry import datamodules
+from vidpool.data.registry import datamodules, find_datamodule
 from vidpool.errors import ConfigError
 from vidpool.files import expand_path
 
@@ -142,12 +143,26 @@ def _parts(path: Path, users: tuple[Path, ...], section: str | None) -> list[str
 
 
 def _import_path(name: str) -> str:
-    """Return the import path of a registered datamodule, or the name if there is none.
+    """Return the import path of a registered datamodule; import paths are returned unchanged.
 
     jsonargparse finds a class by its import path, or by its name if that is unique.
+
+    Raises:
+        ConfigError: No datamodule has this name; the message suggests names.
     """
-    found = datamodules().get(name)
-    return name if found is None else f"{found.__module__}.{found.__qualname__}"
+    is_registered = name in datamodules()
+    if not is_registered and (not name.isidentifier() or name in _names_of_datamodules()):
+        return name
+    found = find_datamodule(name)
+    return f"{found.__module__}.{found.__qualname__}"
+
+
+def _names_of_datamodules() -> set[str]:
+    """Return the names of all datamodules that are imported, registered or not."""
+    classes: list[type] = [pl.LightningDataModule]
+    for each in classes:
+        classes += each.__subclasses__()
+    return {"null", *(each.__name__ for each in classes)}
 
 
 def add_config(add: Callable[..., Any]) -> None:
