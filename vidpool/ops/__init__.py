@@ -6,11 +6,20 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from vidpool.ops.adaptive import OutputSize, adaptive_soft_pool, expand_output_size
 from vidpool.ops.geometry import check_return_indices, make_window
 from vidpool.ops.operator import soft_pool
 from vidpool.ops.reference import Gradient
 
-__all__ = ["Gradient", "soft_pool1d", "soft_pool2d", "soft_pool3d"]
+__all__ = [
+    "Gradient",
+    "adaptive_soft_pool1d",
+    "adaptive_soft_pool2d",
+    "adaptive_soft_pool3d",
+    "soft_pool1d",
+    "soft_pool2d",
+    "soft_pool3d",
+]
 
 
 def soft_pool1d(
@@ -158,3 +167,128 @@ def soft_pool3d(
     check_return_indices("soft_pool3d", return_indices)
     window = make_window(3, kernel_size, stride, padding, dilation, ceil_mode)
     return soft_pool(x, window, gradient)
+
+
+def adaptive_soft_pool1d(
+    x: Tensor,
+    output_size: OutputSize,
+    return_indices: bool = False,
+    *,
+    gradient: Gradient = "exact",
+) -> Tensor:
+    """Apply SoftPool to adaptive windows: `output_size` of them, whatever the size of x.
+
+    :func:`adaptive_soft_pool3d` gives the windows, :func:`soft_pool3d` the equation.
+
+    Args:
+        x: (N, C, T) or (C, T); float16, bfloat16, float32 or float64.
+        output_size: Size of the output; an int, a sequence of one int, or None to keep x's size.
+        return_indices: Must be False; for the order of arguments of
+            :func:`torch.nn.functional.adaptive_max_pool1d`.
+        gradient: `"exact"` or `"paper"`; see :func:`soft_pool3d`.
+
+    Returns:
+        (N, C, O) or (C, O) in x's dtype; channels-last if x is.
+
+    Raises:
+        TypeError: If `output_size` is neither an int, None nor a sequence of these.
+        RuntimeError: If `output_size` has the wrong length or is less than 1, or if x's shape does
+            not fit.
+        NotImplementedError: If x has another dtype.
+        ConfigError: If `gradient` is unknown or `return_indices` is set.
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.ops import adaptive_soft_pool1d
+        >>> adaptive_soft_pool1d(torch.tensor([[[0.0, 1.0, 5.0, 5.0]]]), 2)
+        tensor([[[0.7311, 5.0000]]])
+    """
+    check_return_indices("adaptive_soft_pool1d", return_indices)
+    return adaptive_soft_pool(x, expand_output_size(1, output_size), gradient)
+
+
+def adaptive_soft_pool2d(
+    x: Tensor,
+    output_size: OutputSize,
+    return_indices: bool = False,
+    *,
+    gradient: Gradient = "exact",
+) -> Tensor:
+    """Apply SoftPool to adaptive windows: `output_size` of them, whatever the size of x.
+
+    :func:`adaptive_soft_pool3d` gives the windows, :func:`soft_pool3d` the equation.
+
+    Args:
+        x: (N, C, H, W) or (C, H, W); float16, bfloat16, float32 or float64.
+        output_size: Size of the output; an int or one int per dimension. None keeps x's size.
+        return_indices: Must be False; for the order of arguments of
+            :func:`torch.nn.functional.adaptive_max_pool2d`.
+        gradient: `"exact"` or `"paper"`; see :func:`soft_pool3d`.
+
+    Returns:
+        (N, C, OH, OW) or (C, OH, OW) in x's dtype; channels-last if x is.
+
+    Raises:
+        TypeError: If `output_size` is neither an int, None nor a sequence of these.
+        RuntimeError: If `output_size` has the wrong length or is less than 1, or if x's shape does
+            not fit.
+        NotImplementedError: If x has another dtype.
+        ConfigError: If `gradient` is unknown or `return_indices` is set.
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.ops import adaptive_soft_pool2d
+        >>> adaptive_soft_pool2d(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), 1)
+        tensor([[[0.7311]]])
+        >>> adaptive_soft_pool2d(torch.rand(2, 8, 13, 10), (7, None)).shape
+        torch.Size([2, 8, 7, 10])
+    """
+    check_return_indices("adaptive_soft_pool2d", return_indices)
+    return adaptive_soft_pool(x, expand_output_size(2, output_size), gradient)
+
+
+def adaptive_soft_pool3d(
+    x: Tensor,
+    output_size: OutputSize,
+    return_indices: bool = False,
+    *,
+    gradient: Gradient = "exact",
+) -> Tensor:
+    """Apply SoftPool to adaptive windows: `output_size` of them, whatever the size of x.
+
+    The windows are those of :func:`torch.nn.functional.adaptive_max_pool3d`: where L cells are
+    pooled to O, window i has the cells from `floor(i * L / O)` up to `ceil((i + 1) * L / O)`. Each
+    is averaged as by :func:`soft_pool3d`. `output_size=1` is global pooling.
+
+    The compiled kernels compute windows of equal size and distance, that is where L divided by O
+    leaves a remainder of 0 or 1 on every axis. Plain PyTorch computes all others, and global
+    pooling of inputs that are not channels-last, because it is faster there.
+
+    Args:
+        x: (N, C, T, H, W) or (C, T, H, W); float16, bfloat16, float32 or float64.
+        output_size: Size of the output; an int or one int per dimension. None keeps x's size.
+        return_indices: Must be False; for the order of arguments of
+            :func:`torch.nn.functional.adaptive_max_pool3d`.
+        gradient: `"exact"` or `"paper"`; see :func:`soft_pool3d`.
+
+    Returns:
+        (N, C, OT, OH, OW) or (C, OT, OH, OW) in x's dtype; channels-last if x is.
+
+    Raises:
+        TypeError: If `output_size` is neither an int, None nor a sequence of these.
+        RuntimeError: If `output_size` has the wrong length or is less than 1, or if x's shape does
+            not fit.
+        NotImplementedError: If x has another dtype.
+        ConfigError: If `gradient` is unknown or `return_indices` is set.
+
+    Examples:
+        >>> import torch
+        >>> from vidpool.ops import adaptive_soft_pool3d
+        >>> clips = torch.rand(2, 8, 16, 14, 14)
+        >>> adaptive_soft_pool3d(clips, 1).shape
+        torch.Size([2, 8, 1, 1, 1])
+        >>> adaptive_soft_pool3d(clips, (None, 3, 3)).shape
+        torch.Size([2, 8, 16, 3, 3])
+    """
+    check_return_indices("adaptive_soft_pool3d", return_indices)
+    return adaptive_soft_pool(x, expand_output_size(3, output_size), gradient)

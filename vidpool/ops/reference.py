@@ -5,6 +5,8 @@ Stergiou, Poppe and Kalliatakis, "Refining activation downsampling with SoftPool
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -15,6 +17,10 @@ from vidpool.errors import ConfigError
 from vidpool.ops.geometry import Window, check_input, is_channels_last
 
 Gradient: TypeAlias = Literal["exact", "paper"]
+
+Cut: TypeAlias = Callable[[Tensor, float], Tensor]
+"""Cut a tensor into windows along one axis; the cells of a window become the last dimension. Where
+the axis has fewer cells than a window, the rest has the value of the second argument."""
 
 NEGLIGIBLE = -1e4
 """Lower bound of z: e^z is 0 there in every dtype, and 0 * z stays 0 instead of NaN."""
@@ -49,16 +55,33 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     # copying channels-last input is faster than reading windows whose cells lie far apart
     values = (x if x.dtype == torch.float64 else x.float()).contiguous()
 
+    padded = window.pad(values, window.output_size(x.shape[-ndim:]), float("-inf"))
+    cuts = [partial(_cut_padded, window, axis) for axis in range(ndim)]
+    return like_input(pool_axes(padded, cuts, gradient), x, ndim)
+
+
+def _cut_padded(window: Window, axis: int, padded: Tensor, _: float) -> Tensor:
+    return window.cut(padded, axis)
+
+
+def pool_axes(values: Tensor, cuts: Sequence[Cut], gradient: Gradient) -> Tensor:
+    """Pool the last axes of a tensor, one after the other.
+
+    Args:
+        values: float32 or float64.
+        cuts: One function for each pooled axis, outermost first.
+        gradient: See :func:`soft_pool`.
+    """
     # A window is pooled axis by axis. Passed from one axis to the next are the maximum m of the
     # cells so far, their mass sum(e^(a - m)) and their moment sum(e^(a - m) (a - m)); then
     # out = m + moment / mass. The result does not depend on m, so autograd may treat m as a
     # constant, and `1 + a_i - out` stays accurate if the values are large.
-    peak = window.pad(values, window.output_size(x.shape[-ndim:]), float("-inf"))
+    peak = values
     mass: Tensor | None = None
     moment: Tensor | None = None
     inplace = not torch.compiler.is_compiling()  # compiled graphs must be functional
-    for axis in range(ndim):
-        cells = window.cut(peak, axis)
+    for cut in cuts:
+        cells = cut(peak, float("-inf"))
         peak = cells.detach().amax(-1)
         # A window without values has the peak -inf, and -inf - (-inf) would be NaN.
         shift = peak.clamp_min(torch.finfo(peak.dtype).min)
@@ -70,15 +93,19 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
         if mass is None or moment is None:
             mass, moment = weight, weight * z
         else:
-            mass = weight * window.cut(mass, axis)
-            moment = weight * window.cut(moment, axis) + mass * z
+            mass = weight * cut(mass, 0.0)
+            moment = weight * cut(moment, 0.0) + mass * z
         mass, moment = mass.sum(-1), moment.sum(-1)
     assert mass is not None
     assert moment is not None
     # The maximum contributes 1 to the mass, so only windows without values are below 1/2. A clamp
     # at 1 would cut off the second derivative where one cell has all the weight.
-    out = (peak + moment / F.threshold(mass, 0.5, 1.0)).to(x.dtype)
+    return peak + moment / F.threshold(mass, 0.5, 1.0)
 
+
+def like_input(out: Tensor, x: Tensor, ndim: int) -> Tensor:
+    """Return a result in the dtype and the memory layout that its input x has."""
+    out = out.to(x.dtype)
     # Written without memory_format, which is not implemented under vmap.
     if is_channels_last(x, ndim):
         return out.movedim(1, -1).contiguous().movedim(-1, 1)
