@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpool.errors import ConfigError
 from vidpool.models.common import meta_copy
 from vidpool.nn.functional import find_calls
-from vidpool.nn.registry import pooled_dimensions
+from vidpool.nn.registry import adaptive_dimensions, pooled_dimensions
 from vidpool.nn.selection import skip_reason
 
 aten = torch.ops.aten
@@ -251,10 +251,14 @@ def _forward(model: nn.Module, size: Sequence[int], channels: int) -> None:
 
 
 def _is_pooling(module: nn.Module) -> bool:
-    """Return whether a module is a registered pooling layer or one of PyTorch's others."""
-    return pooled_dimensions(module) > 0 or any(
-        cls.__module__ == nn.MaxPool2d.__module__ and "Pool" in cls.__name__
-        for cls in type(module).__mro__
+    """Return whether a module is a registered or adaptive pooling layer or one of PyTorch's."""
+    return (
+        pooled_dimensions(module) > 0
+        or adaptive_dimensions(module) > 0
+        or any(
+            cls.__module__ == nn.MaxPool2d.__module__ and "Pool" in cls.__name__
+            for cls in type(module).__mro__
+        )
     )
 
 

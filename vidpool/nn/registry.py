@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.nn import pooling
+from vidpool.nn.adaptive import AdaptiveSoftPool1d, AdaptiveSoftPool2d, AdaptiveSoftPool3d
 from vidpool.nn.softpool import SoftPool1d, SoftPool2d, SoftPool3d
 from vidpool.registration import Origin
 
@@ -136,6 +138,13 @@ class PoolingMethod(NamedTuple):
 
 POOLING_METHODS: dict[str, PoolingMethod] = {}
 """Pooling methods by the short names that `swap_pooling` accepts."""
+
+ADAPTIVE_LAYERS: Mapping[str, Mapping[int, type[nn.Module]]] = {
+    "soft": {1: AdaptiveSoftPool1d, 2: AdaptiveSoftPool2d, 3: AdaptiveSoftPool3d},
+    "max": {1: nn.AdaptiveMaxPool1d, 2: nn.AdaptiveMaxPool2d, 3: nn.AdaptiveMaxPool3d},
+    "avg": {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d},
+}
+"""Layers with a given output size, by the pooling method and the number of pooled dimensions."""
 
 
 @overload
@@ -321,7 +330,13 @@ def pooled_dimensions(layer: nn.Module) -> int:
 
 def overrides_forward(layer: nn.Module) -> bool:
     """Return whether the layer's class overrides `forward` of the pooling layer that it extends."""
-    return all(type(layer).forward is not cls.forward for _, cls in _classes())
+    classes = chain(_classes(), _adaptive_classes())
+    return all(type(layer).forward is not cls.forward for _, cls in classes)
+
+
+def adaptive_dimensions(layer: nn.Module) -> int:
+    """Return the number of dimensions that an adaptive pooling layer pools, or 0 for others."""
+    return next((ndim for ndim, cls in _adaptive_classes() if isinstance(layer, cls)), 0)
 
 
 def _classes() -> Iterator[tuple[int, type[nn.Module]]]:
@@ -330,3 +345,9 @@ def _classes() -> Iterator[tuple[int, type[nn.Module]]]:
         for ndim, build in method.layers.items():
             if isinstance(build, type):
                 yield ndim, build
+
+
+def _adaptive_classes() -> Iterator[tuple[int, type[nn.Module]]]:
+    """Yield the classes of adaptive layers and the number of dimensions that they pool."""
+    for layers in ADAPTIVE_LAYERS.values():
+        yield from layers.items()

@@ -9,19 +9,11 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from vidpool.nn.functional import Call, Untraceable, find_blocks, find_calls
-from vidpool.nn.registry import overrides_forward, pooled_dimensions
+from vidpool.nn.registry import adaptive_dimensions, overrides_forward, pooled_dimensions
 
 Where: TypeAlias = str | Sequence[str] | Callable[[str, nn.Module], bool]
 
 _AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_ADAPTIVE = (
-    nn.AdaptiveMaxPool1d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveMaxPool3d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveAvgPool3d,
-)
 
 
 def find_candidates(
@@ -49,11 +41,17 @@ def find_candidates(
     return candidates, calls
 
 
-def skip_reason(layer: nn.Module) -> str:
-    """Return why :func:`swap_pooling` skips a module by default; empty if it is replaced."""
-    if isinstance(layer, _ADAPTIVE):
+def skip_reason(layer: nn.Module, adaptive: bool = False) -> str:
+    """Return why :func:`swap_pooling` skips a module without `where`; empty if it is replaced.
+
+    Args:
+        layer: Module of a model.
+        adaptive: Whether adaptive pooling is replaced.
+    """
+    is_adaptive = adaptive_dimensions(layer) > 0
+    if is_adaptive and not adaptive:
         return "adaptive"
-    if not pooled_dimensions(layer):
+    if not is_adaptive and not pooled_dimensions(layer):
         return "no pooling layer"
     if overrides_forward(layer):
         return "has a forward of its own"
@@ -66,20 +64,21 @@ def skip_reason(layer: nn.Module) -> str:
 
 
 def has_geometry(layer: nn.Module) -> bool:
-    """Return whether the attributes of a layer tell the size and stride of its windows."""
-    return hasattr(layer, "kernel_size") and hasattr(layer, "stride")
+    """Return whether the attributes of a layer tell its windows."""
+    is_adaptive = adaptive_dimensions(layer) > 0
+    return is_adaptive or (hasattr(layer, "kernel_size") and hasattr(layer, "stride"))
 
 
 def _all_equal(size: Any, value: int) -> bool:
     return size == value if isinstance(size, int) else set(size) == {value}
 
 
-def is_selected(name: str, layer: nn.Module, where: Where | None) -> bool:
+def is_selected(name: str, layer: nn.Module, where: Where | None, adaptive: bool) -> bool:
     """Return whether :func:`swap_pooling` replaces a module."""
-    if not pooled_dimensions(layer):
+    if not pooled_dimensions(layer) and not (adaptive and adaptive_dimensions(layer)):
         return False
     if where is None:
-        return not skip_reason(layer)
+        return not skip_reason(layer, adaptive)
     if callable(where):
         return where(name, layer)
     return matches(name, where)
@@ -98,16 +97,20 @@ def nothing_selected_message(
     candidates: list[tuple[str, nn.Module]],
     where: Where | None,
     functional: bool,
+    adaptive: bool,
 ) -> str:
     """Return an error message that lists the pooling layers and calls and why they are skipped."""
     layers = []
     for name, layer in candidates:
-        if pooled_dimensions(layer) or isinstance(layer, _ADAPTIVE):
-            reason = skip_reason(layer)
+        if pooled_dimensions(layer) or adaptive_dimensions(layer):
+            reason = skip_reason(layer, adaptive)
             layers.append(f"{name} ({type(layer).__name__}{': ' * bool(reason)}{reason})")
     wanted = "to replace" if where is None else f"that matches {where!r}"
     calls = {} if functional else find_calls(model)
     hint = f"; functional=True replaces calls too: {', '.join(calls)}" if calls else ""
+    heads = [name for name, layer in candidates if adaptive_dimensions(layer)]
+    if heads and not adaptive:
+        hint += f"; adaptive=True replaces adaptive layers too: {', '.join(heads)}"
     return (
         f"{type(model).__name__} has no pooling layer {wanted}; "
         f"its pooling layers are: {', '.join(layers) or 'none'}{hint}"

@@ -13,8 +13,10 @@ from vidpool.errors import ConfigError
 from vidpool.nn.channels import find_channels
 from vidpool.nn.functional import Call
 from vidpool.nn.registry import (
+    ADAPTIVE_LAYERS,
     PoolingFactory,
     PoolingMethod,
+    adaptive_dimensions,
     find_method,
     overrides_forward,
     pooled_dimensions,
@@ -48,6 +50,7 @@ def swap_pooling(
     *,
     geometry: Geometry = "keep",
     functional: bool = False,
+    adaptive: bool = False,
     channels: Channels | None = None,
     example: Any = None,
     **options: Any,
@@ -63,7 +66,11 @@ def swap_pooling(
     By default, every layer of a registered class (:func:`register_pooling`) is replaced, with two
     exceptions. Average pooling with stride 1 and no padding is considered the network's head
     and stays, as in the paper. A subclass that overrides `forward` stays too, since its arguments
-    may not describe its geometry. Adaptive pooling is never replaced.
+    may not describe its geometry.
+
+    Adaptive pooling layers, such as the global average pooling of most heads, stay unless
+    `adaptive` is set: a trained classifier expects the averages of its features. Average pooling
+    with stride 1 stays a head then, too; `where` selects it.
 
     With `functional`, calls of PyTorch's max and average pooling functions count as layers. They
     are found by tracing the `forward` of each module that calls one, and become submodules named
@@ -87,6 +94,9 @@ def swap_pooling(
             replaced max pooling with kernel size 3, stride 2 and padding 1 by pooling with kernel
             size 2, stride 2 and no padding. The output is one cell shorter on axes of odd length.
         functional: Whether to replace calls of pooling functions.
+        adaptive: Whether to replace `nn.AdaptiveAvgPool1d` to `nn.AdaptiveMaxPool3d` and
+            :class:`vidpool.nn.AdaptiveSoftPool1d` to `AdaptiveSoftPool3d` as well, where `to` is
+            `"soft"`, `"max"` or `"avg"`. Calls of adaptive pooling functions stay.
         channels: Number of channels that the layers pool, or a number for each layer name, for
             methods that learn parameters for each channel; other methods ignore it.
         example: A small input, or its shape such as `(1, 3, 8, 32, 32)`, for one forward pass that
@@ -99,7 +109,8 @@ def swap_pooling(
     Raises:
         ConfigError: If `to` is unknown, does not meet the protocol or has no layer for the number
             of dimensions of a selected layer; if no layer was selected (the message lists the
-            pooling layers); if a selected layer has no equivalent: `return_indices`,
+            pooling layers); if a selected layer has no equivalent: adaptive pooling where `to` has
+            no adaptive layers, `return_indices`,
             `divisor_override`, an overridden `forward`, or a geometry that the new layer does not
             support, such as dilation where `to` is `"avg"`; if the number of channels is needed
             and neither given nor found; if no layer has the geometry that `"authors"` changes; if
@@ -118,6 +129,11 @@ def swap_pooling(
 
         >>> swap_pooling(model, to="lip", example=(1, 3, 64, 64))[0].new.channels
         64
+
+        The head of a network that is trained from scratch:
+
+        >>> swap_pooling(model, to="soft", where="avgpool", adaptive=True)[0].new
+        AdaptiveSoftPool2d(output_size=(1, 1), gradient='exact')
 
         A class of your own, and a function:
 
@@ -141,33 +157,40 @@ def swap_pooling(
             argument="geometry",
         )
     candidates, calls = find_candidates(model, where, functional)
-    selected = [(name, layer) for name, layer in candidates if is_selected(name, layer, where)]
+    selected = [entry for entry in candidates if is_selected(*entry, where, adaptive)]
     if not selected:
-        raise ConfigError(nothing_selected_message(model, candidates, where, functional))
+        raise ConfigError(nothing_selected_message(model, candidates, where, functional, adaptive))
     if any(layer is model for _, layer in selected):
         raise ConfigError(
             f"the model is itself a pooling layer ({type(model).__name__}), which cannot be "
             "replaced inside itself: assign a new layer where the model is used",
             argument="model",
         )
-    if geometry == "authors" and not any(_is_authors_stem(layer) for _, layer in selected):
+    heads = {
+        layer: _find_adaptive(to, name, layer)
+        for name, layer in selected
+        if adaptive and adaptive_dimensions(layer)
+    }
+    windowed = [(name, layer) for name, layer in selected if layer not in heads]
+    if geometry == "authors" and not any(_is_authors_stem(layer) for _, layer in windowed):
         raise ConfigError(
             "geometry 'authors' changes pooling with kernel_size 3, stride 2 and padding 1, which "
             f"none of these has: {', '.join(name for name, _ in selected)}: leave geometry at "
             "'keep'",
             argument="geometry",
         )
-    factories = {layer: _find_factory(method, name, layer) for name, layer in selected}
+    factories = {layer: _find_factory(method, name, layer) for name, layer in windowed}
     with _installed([calls[layer] for _, layer in selected if layer in calls]):
-        counts = _channels(model, selected, factories, channels, example)
+        counts = _channels(model, windowed, factories, channels, example)
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         new_layers: dict[nn.Module, nn.Module] = {}
         for name, layer in selected:
             if layer not in new_layers:
                 changes = {"channels": counts[layer]} if layer in counts else {}
-                if geometry == "authors" and _is_authors_stem(layer):
+                if geometry == "authors" and layer in factories and _is_authors_stem(layer):
                     changes |= {"kernel_size": 2, "stride": 2, "padding": 0}
-                new = _equivalent(name, layer, factories[layer], changes | options)
+                build = heads.get(layer) or factories[layer]
+                new = _equivalent(name, layer, build, changes | options)
                 new_layers[layer] = new.to(like.device, like.dtype)
     for name, layer in selected:
         parent, _, attribute = name.rpartition(".")
@@ -198,8 +221,25 @@ def _find_factory(method: PoolingMethod, name: str, layer: nn.Module) -> Pooling
         raise ConfigError(f"{name} ({type(layer).__name__}): {error}", "to") from error
 
 
+def _find_adaptive(
+    to: str | Callable[..., nn.Module], name: str, layer: nn.Module
+) -> type[nn.Module]:
+    """Return the class of the layer that replaces an adaptive layer."""
+    if isinstance(to, str) and to in ADAPTIVE_LAYERS:
+        return ADAPTIVE_LAYERS[to][adaptive_dimensions(layer)]
+    pooling = repr(to) if isinstance(to, str) else PoolingFactory(to).name
+    raise ConfigError(
+        f"{name} ({type(layer).__name__}): pooling {pooling} has no adaptive layers, only "
+        f"{', '.join(map(repr, ADAPTIVE_LAYERS))} have: choose one of these for `to`, or leave "
+        "the layer out with `where` or adaptive=False",
+        argument="adaptive",
+    )
+
+
 def _geometry(layer: nn.Module) -> dict[str, Any]:
     """Return the arguments that determine the windows of a layer."""
+    if adaptive_dimensions(layer):
+        return {"output_size": layer.output_size}
     sizes = {"padding": 0, "ceil_mode": False, "dilation": 1}
     geometry = {name: getattr(layer, name, default) for name, default in sizes.items()}
     stride = layer.kernel_size if layer.stride is None else layer.stride
@@ -254,7 +294,7 @@ def _channels(
 
 
 def _equivalent(
-    name: str, layer: nn.Module, factory: PoolingFactory, options: dict[str, Any]
+    name: str, layer: nn.Module, build: Callable[..., nn.Module], options: dict[str, Any]
 ) -> nn.Module:
     """Return a new layer with the geometry and training flag of `layer`."""
     described = f"{name} ({type(layer).__name__})"
@@ -267,7 +307,7 @@ def _equivalent(
     if getattr(layer, "divisor_override", None) is not None:
         raise ConfigError(f"{described} has a divisor_override, which only average pooling has")
     try:
-        new = factory(**_geometry(layer) | options)
+        new = build(**_geometry(layer) | options)
     except (ConfigError, RuntimeError) as error:  # the geometry is not supported
         argument = getattr(error, "argument", None)
         argument = argument if argument in options else "to"
