@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vidpool.ops.geometry import check_return_indices, make_window
-from vidpool.ops.operator import soft_pool
+from vidpool.ops.operator import DECOMPOSITIONS, refuse_scripting, soft_pool
 from vidpool.ops.reference import Gradient
 
-__all__ = ["Gradient", "soft_pool1d", "soft_pool2d", "soft_pool3d"]
+__all__ = ["DECOMPOSITIONS", "Gradient", "soft_pool1d", "soft_pool2d", "soft_pool3d"]
 
 
 def soft_pool1d(
@@ -158,3 +158,7 @@ def soft_pool3d(
     check_return_indices("soft_pool3d", return_indices)
     window = make_window(3, kernel_size, stride, padding, dilation, ceil_mode)
     return soft_pool(x, window, gradient)
+
+
+for _function in (soft_pool1d, soft_pool2d, soft_pool3d):
+    _function.__prepare_scriptable__ = refuse_scripting  # type: ignore[attr-defined]
