@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
@@ -60,8 +60,7 @@ class VideoNet(nn.Module, ABC):
         Raises:
             ValueError: If x does not have five dimensions.
         """
-        if x.ndim != 5:
-            raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
+        check_clips(x)
         return self._embed(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,6 +84,17 @@ class VideoNet(nn.Module, ABC):
     def _classify(self, features: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of features (N, features)."""
         return self.get_submodule(self.head)(features)
+
+
+@fx.wrap
+def check_clips(x: Tensor) -> None:
+    """Check that x has the five dimensions of clips (N, C, T, H, W).
+
+    Raises:
+        ValueError: If x has another number of dimensions.
+    """
+    if x.ndim != 5:
+        raise ValueError(f"expected clips (N, C, T, H, W), but got shape {tuple(x.shape)}")
 
 
 def check_options(*, dropout: float, **counts: int) -> None:

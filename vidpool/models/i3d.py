@@ -8,11 +8,12 @@ cells to ceil(n / s); the padding for this is split evenly, with an odd cell at 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from vidpool.models.common import VideoNet, initialise, run_block
 from vidpool.models.registry import register_model
@@ -203,11 +204,7 @@ class SameConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, C', T', H', W'), sizes over stride rounded up."""
-        padding: list[int] = []
-        for size, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True):
-            total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
-            padding = [total // 2, total - total // 2, *padding]  # F.pad starts with the last axis
-        return super().forward(F.pad(x, padding) if any(padding) else x)
+        return super().forward(_pad_same(x, self.kernel_size, self.stride))
 
 
 class SamePool(nn.Module):
@@ -231,11 +228,8 @@ class SamePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, C, T', H', W'), sizes over stride rounded up."""
-        sizes = zip(x.shape[2:], self.stride, strict=True)
-        t, h, w = (int(stride == 2 and size % 2 == 0) for size, stride in sizes)
-        if t or h or w:
-            x = F.pad(x, (w, 0, h, 0, t, 0))
-        return self.pool(x)[:, :, t:, h:, w:]
+        pooled = self.pool(_pad_even_start(x, self.stride))
+        return _crop_start(pooled, x, self.stride)
 
 
 class WindowAverage(nn.AvgPool3d):
@@ -251,13 +245,53 @@ class WindowAverage(nn.AvgPool3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Average (N, C, T, H, W) over every position of the window."""
-        cells = [min(pair) for pair in zip(self.window, x.shape[2:], strict=True)]
-        return F.avg_pool3d(x, cells, stride=1)
+        return _average_windows(x, self.window)
 
 
 def _scaled(planes: int, width: int) -> int:
     """Return the planes of a convolution that has `planes` in the network of width 64."""
     return max(1, planes * width // 64)
+
+
+# torch.fx records the wrapped functions as calls, since a traced size is not a number.
+
+
+@fx.wrap
+def _pad_same(x: Tensor, kernel_size: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Pad (N, C, T, H, W) by zeros as TensorFlow's "SAME" padding does."""
+    padding: list[int] = []
+    for size, kernel, step in zip(x.shape[2:], kernel_size, stride, strict=True):
+        total = max(0, (-(-size // step) - 1) * step + kernel - size)
+        padding = [total // 2, total - total // 2, *padding]  # F.pad starts with the last axis
+    return F.pad(x, padding) if any(padding) else x
+
+
+@fx.wrap
+def _pad_even_start(x: Tensor, stride: Sequence[int]) -> Tensor:
+    """Pad (N, C, T, H, W) by one zero at the start of axes of even size and stride 2."""
+    t, h, w = _even_axes(x, stride)
+    return F.pad(x, (w, 0, h, 0, t, 0)) if t or h or w else x
+
+
+@fx.wrap
+def _crop_start(pooled: Tensor, x: Tensor, stride: Sequence[int]) -> Tensor:
+    """Remove the windows that `_pad_even_start` added to x, the input before its padding."""
+    t, h, w = _even_axes(x, stride)
+    return pooled[:, :, t:, h:, w:]
+
+
+def _even_axes(x: Tensor, stride: Sequence[int]) -> tuple[int, int, int]:
+    """Return 1 for each of T, H and W whose size is even and whose stride is 2, else 0."""
+    sizes = zip(x.shape[2:], stride, strict=True)
+    t, h, w = (int(step == 2 and size % 2 == 0) for size, step in sizes)
+    return t, h, w
+
+
+@fx.wrap
+def _average_windows(x: Tensor, window: Sequence[int]) -> Tensor:
+    """Average (N, C, T, H, W) over every position of the window, at most as large as the map."""
+    cells = [min(pair) for pair in zip(window, x.shape[2:], strict=True)]
+    return F.avg_pool3d(x, cells, stride=1)
 
 
 @register_model

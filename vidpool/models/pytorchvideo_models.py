@@ -50,6 +50,8 @@ class PyTorchVideoNet(VideoNet):
             for name, child in parent.named_children():
                 if isinstance(child, nn.AvgPool3d):  # only heads have these
                     setattr(parent, name, nn.AdaptiveAvgPool3d(1))
+                if name == "multipathway_fusion" and isinstance(child, nn.Identity):
+                    setattr(parent, name, None)  # torch.fx cannot trace an Identity of a list
         head: Any = blocks[-1]
         head.output_pool = None  # its input is a single position now
         head.dropout = None

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidpool.errors import ConfigError
@@ -114,7 +114,7 @@ class TorchvisionNet(nn.Module):
 
     def _embed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the features and, in training, the logits of auxiliary heads."""
-        self._check_input(x)
+        _check_input(self.name, x, self.training and "AuxLogits" in self._modules)
         auxiliary = []
         for name in self._features:
             if name not in _AUXILIARY:
@@ -125,30 +125,34 @@ class TorchvisionNet(nn.Module):
                 auxiliary.append(self.get_submodule(name)(x))
         return x, auxiliary
 
-    def _check_input(self, x: Tensor) -> None:
-        info = model_info(self.name)
-        if x.ndim != 2 + len(info.size):
-            axes = "T, H, W" if info.modality == "video" else "H, W"
-            raise ConfigError(
-                f"{self.name} takes {info.modality}s (N, C, {axes}), but got shape {tuple(x.shape)}"
-            )
-        info.check_size(x.shape[2:])
-        if self.training and "AuxLogits" in self._modules and min(x.shape[2:]) < _AUXLOGITS_SIDE:
-            raise ConfigError(
-                f"{self.name} with aux_logits trains on {_AUXLOGITS_SIDE}x{_AUXLOGITS_SIDE} or "
-                f"larger, not on {size_text(x.shape[2:])}; smaller pictures need aux_logits=False",
-                argument="aux_logits",
-            )
+
+@fx.wrap
+def _check_input(name: str, x: Tensor, trains_auxiliary_head: bool) -> None:
+    """Check the shape of an input, as :class:`TorchvisionNet` documents it."""
+    info = model_info(name)
+    if x.ndim != 2 + len(info.size):
+        axes = "T, H, W" if info.modality == "video" else "H, W"
+        raise ConfigError(
+            f"{name} takes {info.modality}s (N, C, {axes}), but got shape {tuple(x.shape)}"
+        )
+    info.check_size(x.shape[2:])
+    if trains_auxiliary_head and min(x.shape[2:]) < _AUXLOGITS_SIDE:
+        raise ConfigError(
+            f"{name} with aux_logits trains on {_AUXLOGITS_SIDE}x{_AUXLOGITS_SIDE} or "
+            f"larger, not on {size_text(x.shape[2:])}; smaller pictures need aux_logits=False",
+            argument="aux_logits",
+        )
 
 
 class MViT(TorchvisionNet):
     """torchvision's MViT, whose blocks take tokens and their arrangement (T, H, W)."""
 
     def _embed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        self._check_input(x)
+        _check_input(self.name, x, self.training and "AuxLogits" in self._modules)
         x = self.get_submodule("conv_proj")(x)
-        arrangement = tuple(x.shape[2:])
-        x = self.get_submodule("pos_encoding")(x.flatten(2).transpose(1, 2))
+        encoding: Any = self.get_submodule("pos_encoding")  # which has the one size of the network
+        arrangement = (encoding.temporal_size, *encoding.spatial_size)
+        x = encoding(x.flatten(2).transpose(1, 2))
         for block in self.get_submodule("blocks").children():
             if self.gradient_checkpointing and torch.is_grad_enabled():  # it has no buffers
                 x, arrangement = checkpoint(block, x, arrangement, use_reentrant=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from torch import Tensor, nn
 
+from vidpool.nn.pooling.base import is_traced_part, record_as_leaf
 from vidpool.ops import Gradient
 from vidpool.ops.adaptive import OutputSize, adaptive_soft_pool, expand_output_size
 from vidpool.ops.geometry import check_return_indices
+from vidpool.ops.operator import refuse_scripting
 from vidpool.ops.reference import check_gradient
 
 
@@ -34,12 +36,19 @@ class _AdaptiveSoftPoolNd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool x, whose shape the class documents, and return the same dtype."""
+        if is_traced_part(self, x):
+            recorded: Tensor = record_as_leaf(self, x)
+            return recorded
         output_size = expand_output_size(self.ndim, self.output_size)
         return adaptive_soft_pool(x, output_size, self.gradient)
 
     def extra_repr(self) -> str:
         """Return the arguments for `repr`."""
         return f"output_size={self.output_size!r}, gradient={self.gradient!r}"
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse torch.jit.script, also for a network that contains the layer."""
+        refuse_scripting()
 
 
 class AdaptiveSoftPool1d(_AdaptiveSoftPoolNd):

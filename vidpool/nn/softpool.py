@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vidpool.nn.pooling.base import PoolLayer, Size
+from vidpool.nn.pooling.base import PoolLayer, Size, is_traced_part, record_as_leaf
 from vidpool.ops import Gradient
 from vidpool.ops.operator import soft_pool
 from vidpool.ops.reference import check_gradient
@@ -48,6 +48,9 @@ class _SoftPoolNd(PoolLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool x, whose shape the class documents, and return the same dtype."""
+        if is_traced_part(self, x):
+            recorded: Tensor = record_as_leaf(self, x)
+            return recorded
         return soft_pool(x, self._window(), self.gradient)
 
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from vidpool.ops.adaptive import OutputSize, adaptive_soft_pool, expand_output_size
 from vidpool.ops.geometry import check_return_indices, make_window
-from vidpool.ops.operator import soft_pool
+from vidpool.ops.operator import DECOMPOSITIONS, refuse_scripting, soft_pool
 from vidpool.ops.reference import Gradient
 
 __all__ = [
+    "DECOMPOSITIONS",
     "Gradient",
     "adaptive_soft_pool1d",
     "adaptive_soft_pool2d",
@@ -292,3 +293,14 @@ def adaptive_soft_pool3d(
     """
     check_return_indices("adaptive_soft_pool3d", return_indices)
     return adaptive_soft_pool(x, expand_output_size(3, output_size), gradient)
+
+
+for _function in (
+    adaptive_soft_pool1d,
+    adaptive_soft_pool2d,
+    adaptive_soft_pool3d,
+    soft_pool1d,
+    soft_pool2d,
+    soft_pool3d,
+):
+    _function.__prepare_scriptable__ = refuse_scripting  # type: ignore[union-attr]

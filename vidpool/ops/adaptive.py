@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from vidpool.ops.geometry import Window, check_input, is_channels_last
-from vidpool.ops.operator import soft_pool
+from vidpool.ops.operator import check_exporter, soft_pool
 from vidpool.ops.reference import Cut, Gradient, check_gradient, like_input, pool_axes
 
 OutputSize: TypeAlias = int | Sequence[int | None] | None
@@ -61,11 +61,12 @@ def adaptive_soft_pool(
     Raises:
         RuntimeError: If x has the wrong number of dimensions or a dimension other than N is empty.
         NotImplementedError: If x has another dtype than float16, bfloat16, float32 or float64.
-        ConfigError: If `gradient` is unknown.
+        ConfigError: If `gradient` is unknown, or in the ONNX exporter that is based on TorchScript.
     """
     if has_torch_function_unary(x):
         recorded: Tensor = handle_torch_function(adaptive_soft_pool, (x,), x, output_size, gradient)
         return recorded
+    check_exporter()
     check_gradient(gradient)
     ndim = len(output_size)
     check_input(x, ndim)

@@ -172,6 +172,11 @@ def check_input(x: Tensor, ndim: int) -> None:
             f"expected a non-empty {ndim + 1}D or {ndim + 2}D (batch mode, batch size may be 0) "
             f"tensor, but got shape {tuple(x.shape)}"
         )
+    if x.is_quantized:
+        raise NotImplementedError(
+            f"pooling is not implemented for quantized tensors ({x.dtype}): pass x.dequantize(), "
+            "or exclude the pooling layers from quantization"
+        )
     if x.dtype not in _DTYPES:
         raise NotImplementedError(f"pooling is not implemented for {x.dtype}")
 

@@ -7,13 +7,15 @@ the reference computes the same in plain PyTorch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from vidpool.errors import ConfigError
 from vidpool.ops import reference
 from vidpool.ops.geometry import Window, check_input, is_channels_last, make_window
 from vidpool.ops.reference import Gradient
@@ -61,7 +63,15 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     float64) of the largest weight in its window has the gradient 0.
 
     Arguments, return value and exceptions are those of the reference.
+
+    Raises:
+        ConfigError: In the ONNX exporter that is based on TorchScript.
     """
+    # As in PyTorch's own functions: torch.fx records the call, tensor subclasses stay subclasses.
+    if has_torch_function_unary(x):
+        recorded: Tensor = handle_torch_function(soft_pool, (x,), x, window, gradient)
+        return recorded
+    check_exporter()
     # torch.func cannot differentiate custom operators; torch.jit cannot trace autograd functions
     transformed = torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
     if x.device.type not in COMPILED or transformed:
@@ -74,6 +84,31 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     else:
         result = _SoftPool.apply(x, options)
     return result
+
+
+def check_exporter() -> None:
+    """Refuse the ONNX exporter that is based on TorchScript.
+
+    Raises:
+        ConfigError: If it is running.
+    """
+    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+        raise ConfigError(
+            "SoftPool cannot be exported by the TorchScript-based ONNX exporter (dynamo=False): "
+            "use PyTorch's default exporter, torch.onnx.export(..., dynamo=True)"
+        )
+
+
+def refuse_scripting() -> NoReturn:
+    """Raise an error; torch.jit.script calls this for functions and layers before it compiles them.
+
+    Raises:
+        ConfigError: Always.
+    """
+    raise ConfigError(
+        "vidpool's pooling cannot be compiled by torch.jit.script, which PyTorch has deprecated: "
+        "use torch.export.export, torch.compile or torch.jit.trace"
+    )
 
 
 class _SoftPool(torch.autograd.Function):
@@ -122,6 +157,32 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _pool_by_reference(x: Tensor, options: Sequence[Any]) -> Tensor:
     *window, gradient = options
     return reference.soft_pool(x, Window(*window), gradient)
+
+
+def _decompose(x: Tensor, *options: Any) -> Tensor:
+    """Compute the operator `vidpool::soft_pool` by standard operators of PyTorch."""
+    return _pool_by_reference(x, options)
+
+
+DECOMPOSITIONS: dict[torch._ops.OperatorBase, Callable[..., Any]] = {
+    torch.ops.vidpool.soft_pool.default: _decompose
+}
+"""Decomposition of SoftPool into standard operators, for `ExportedProgram.run_decompositions`.
+
+The default ONNX exporter of PyTorch finds it by itself.
+
+Examples:
+    >>> import torch
+    >>> from vidpool.nn import SoftPool2d
+    >>> from vidpool.ops import DECOMPOSITIONS
+    >>> program = torch.export.export(SoftPool2d(2), (torch.rand(1, 3, 8, 8),))
+    >>> program = program.run_decompositions(DECOMPOSITIONS)
+    >>> any("vidpool" in str(node.target) for node in program.graph.nodes)
+    False
+"""
+# The ONNX exporter reads PyTorch's own table. torch.compile does not use this entry of the table,
+# so compiled programs still call the kernels.
+torch._decomp.register_decomposition(list(DECOMPOSITIONS))(_decompose)
 
 
 torch.library.register_autograd("vidpool::soft_pool", _backward, setup_context=_setup_context)

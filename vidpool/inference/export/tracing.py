@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from vidpool.errors import ConfigError
 from vidpool.models import model_info
-from vidpool.ops import reference
-from vidpool.ops.geometry import Window
+from vidpool.ops import DECOMPOSITIONS
 from vidpool.train.checkpoints import CLASS
 
 
@@ -166,19 +165,12 @@ class _Logits(nn.Module):
         return self.network(clip)
 
 
-def _soft_pool(x: Tensor, *options: Any) -> Tensor:
-    *window, gradient = options
-    kernel_size, stride, padding, dilation, ceil_mode = window
-    geometry = (tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode)
-    return reference.soft_pool(x, Window(*geometry), gradient)
-
-
 def _cdist(x: Tensor, y: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:  # noqa: ARG001
     """Return distances (N, T, T') of steps; ONNX has no operator for them."""
     return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, dim=-1)
 
 
 _DECOMPOSITIONS: dict[Any, Any] = {
-    torch.ops.vidpool.soft_pool.default: _soft_pool,
+    **DECOMPOSITIONS,
     torch.ops.aten.cdist.default: _cdist,
 }

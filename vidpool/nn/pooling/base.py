@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from types import EllipsisType
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
 from vidpool.nn.pooling.docstrings import complete_docstring
 from vidpool.ops.geometry import Window, check_input, check_return_indices, make_window
+from vidpool.ops.operator import refuse_scripting
 
 Size: TypeAlias = int | Sequence[int]
 """An int for all pooled dimensions, or one int per dimension."""
@@ -80,6 +81,10 @@ class PoolLayer(nn.Module):
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", *self._repr_names)
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse torch.jit.script, also for a network that contains the layer."""
+        refuse_scripting()
+
     def _window(self) -> Window:
         """Expand and check the geometry, whose attributes may have changed since construction."""
         return make_window(
@@ -112,6 +117,8 @@ class WindowPool(PoolLayer, ABC):
         """Pool x, (N, C, *sizes) in float32 or float64."""
 
     def _pool_windows(self, x: Tensor, pool: Callable[[Tensor, Windows], Tensor]) -> Tensor:
+        if is_traced_part(self, x):
+            return record_as_leaf(self, x)
         check_input(x, self.ndim)
         batched = x.ndim == self.ndim + 2
         channels = x.shape[1 if batched else 0]
@@ -158,6 +165,27 @@ class RandomPool(WindowPool):
         self, x: Tensor, windows: Windows, generator: torch.Generator | None = None
     ) -> Tensor:
         """Pool x, (N, C, *sizes) in float32 or float64, depending on `self.training`."""
+
+
+def is_traced_part(layer: nn.Module, x: Tensor) -> bool:
+    """Return whether torch.fx is tracing a network that contains the layer."""
+    return (
+        isinstance(x, fx.Proxy)
+        and isinstance(x.tracer, fx.Tracer)
+        and x.tracer.root is not layer  # a layer alone cannot be called by its name
+    )
+
+
+def record_as_leaf(layer: nn.Module, x: Any) -> Any:
+    """Record the call of a layer in the graph that torch.fx is tracing.
+
+    PyTorch's own layers are recorded so by default; torch.fx enters the layers of other packages.
+
+    Args:
+        layer: The called layer, part of the traced network.
+        x: Its input, an `fx.Proxy`.
+    """
+    return x.tracer.create_proxy("call_module", x.tracer.path_of_module(layer), (x,), {})
 
 
 def check_odd(name: str, size: int) -> None:

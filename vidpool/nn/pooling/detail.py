@@ -71,7 +71,6 @@ class _DetailPreservingPool(RandomPool):
         average = windows.mean(x)
         log_alpha = per_channel(self.log_alpha, x)
         power = per_channel(self.log_lambda, x).exp()
-        epsilon = x.new_tensor(_EPSILON)
         cells = list(
             zip(
                 windows.cells(windows.pad(x, 0)),
@@ -81,7 +80,10 @@ class _DetailPreservingPool(RandomPool):
         )
 
         def log_distance(cell: Tensor) -> Tensor:
-            return torch.hypot(cell - average, epsilon).log()
+            difference = cell - average
+            # Relative to the size, no square overflows; ONNX has no torch.hypot.
+            size = difference.detach().abs() + _EPSILON
+            return size.log() + ((difference / size) ** 2 + (_EPSILON / size) ** 2).log() / 2
 
         # The root mean square of the distances, relative to the largest: no square overflows.
         with torch.no_grad():
