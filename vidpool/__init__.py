@@ -23,8 +23,24 @@ __version__ = "0.1.0"
 _MODULES = {
     "vidpool.errors": ("VidpoolError",),
     "vidpool.plugins": ("load_plugin",),
-    "vidpool.ops": ("soft_pool1d", "soft_pool2d", "soft_pool3d"),
-    "vidpool.nn": ("SoftPool1d", "SoftPool2d", "SoftPool3d", "register_pooling", "swap_pooling"),
+    "vidpool.ops": (
+        "adaptive_soft_pool1d",
+        "adaptive_soft_pool2d",
+        "adaptive_soft_pool3d",
+        "soft_pool1d",
+        "soft_pool2d",
+        "soft_pool3d",
+    ),
+    "vidpool.nn": (
+        "AdaptiveSoftPool1d",
+        "AdaptiveSoftPool2d",
+        "AdaptiveSoftPool3d",
+        "SoftPool1d",
+        "SoftPool2d",
+        "SoftPool3d",
+        "register_pooling",
+        "swap_pooling",
+    ),
     "vidpool.models": (
         "create_model",
         "list_models",
@@ -50,6 +66,9 @@ _MODULES = {
 """The public names, by the module that provides them."""
 
 __all__ = [
+    "AdaptiveSoftPool1d",
+    "AdaptiveSoftPool2d",
+    "AdaptiveSoftPool3d",
     "Augmentation",
     "HACSDataModule",
     "ImageFolderDataModule",
@@ -66,6 +85,9 @@ __all__ = [
     "VideoFolderDataModule",
     "VidpoolError",
     "__version__",
+    "adaptive_soft_pool1d",
+    "adaptive_soft_pool2d",
+    "adaptive_soft_pool3d",
     "create_model",
     "default_callbacks",
     "list_models",
@@ -98,8 +120,24 @@ if TYPE_CHECKING:
     from vidpool.errors import VidpoolError
     from vidpool.inference import Prediction, Predictor
     from vidpool.models import create_model, list_models, load_weights, model_info, register_model
-    from vidpool.nn import SoftPool1d, SoftPool2d, SoftPool3d, register_pooling, swap_pooling
-    from vidpool.ops import soft_pool1d, soft_pool2d, soft_pool3d
+    from vidpool.nn import (
+        AdaptiveSoftPool1d,
+        AdaptiveSoftPool2d,
+        AdaptiveSoftPool3d,
+        SoftPool1d,
+        SoftPool2d,
+        SoftPool3d,
+        register_pooling,
+        swap_pooling,
+    )
+    from vidpool.ops import (
+        adaptive_soft_pool1d,
+        adaptive_soft_pool2d,
+        adaptive_soft_pool3d,
+        soft_pool1d,
+        soft_pool2d,
+        soft_pool3d,
+    )
     from vidpool.plugins import load_plugin
     from vidpool.train import VideoClassifier, default_callbacks, make_trainer
     from vidpool.video import open_video

@@ -9,7 +9,16 @@ from torch import nn
 
 from vidpool.errors import ConfigError
 from vidpool.models import create_model
-from vidpool.nn import POOLING_METHODS, SoftPool1d, SoftPool2d, SoftPool3d, swap_pooling
+from vidpool.nn import (
+    POOLING_METHODS,
+    AdaptiveSoftPool1d,
+    AdaptiveSoftPool2d,
+    AdaptiveSoftPool3d,
+    SoftPool1d,
+    SoftPool2d,
+    SoftPool3d,
+    swap_pooling,
+)
 
 
 class SamePadding(nn.MaxPool2d):
@@ -228,7 +237,9 @@ def test_nothing_to_replace_is_an_error_that_lists_what_there_is():
     model = torchvision.models.video.r3d_18(weights=None)
     with pytest.raises(ConfigError, match=r"VideoResNet.*avgpool \(AdaptiveAvgPool3d: adaptive\)"):
         swap_pooling(model)
-    with pytest.raises(ConfigError, match="pooling layers are: none"):
+    with pytest.raises(ConfigError, match=r"adaptive=True replaces adaptive layers too: avgpool$"):
+        swap_pooling(model, where="avgpool")
+    with pytest.raises(ConfigError, match=r"pooling layers are: none$"):
         swap_pooling(nn.Sequential(nn.ReLU()))
     with pytest.raises(
         ConfigError, match=r"'layer9\.\*'.*head \(AvgPool3d: average with stride 1\)"
@@ -373,3 +384,113 @@ def test_the_authors_geometry_leaves_other_windows_alone():
         )
     with pytest.raises(ConfigError, match=r"geometry 'theirs': choose from keep, authors"):
         swap_pooling(nn.Sequential(nn.MaxPool2d(2)), geometry="theirs")
+
+
+class OwnHead(nn.AdaptiveAvgPool2d):
+    """Computes what its arguments do not tell."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "expected"),
+    [
+        (
+            torchvision.models.resnet18,
+            (2, 3, 65, 40),
+            {"maxpool": SoftPool2d, "avgpool": AdaptiveSoftPool2d},
+        ),
+        (torchvision.models.video.r3d_18, (1, 3, 4, 33, 20), {"avgpool": AdaptiveSoftPool3d}),
+    ],
+)
+def test_adaptive_replaces_heads_too(build, shape, expected):
+    model, x = build(num_classes=3).eval(), torch.rand(shape)
+    keys, shapes = list(model.state_dict()), output_shapes(model, x)
+    with torch.no_grad():
+        logits = model(x)
+    swaps = swap_pooling(model, adaptive=True, gradient="paper")
+    assert {swap.name: type(swap.new) for swap in swaps} == expected
+    assert {swap.new.gradient for swap in swaps} == {"paper"}
+    assert list(model.state_dict()) == keys
+    assert output_shapes(model, x) == shapes
+    with torch.no_grad():
+        assert not torch.allclose(model(x), logits)
+        swap_pooling(model, "avg", where="avgpool", adaptive=True)
+        if "maxpool" in expected:
+            swap_pooling(model, "max", where="maxpool")
+        assert torch.equal(model(x), logits)
+
+
+@pytest.mark.parametrize("to", ["soft", "max", "avg"])
+@pytest.mark.parametrize(
+    ("old", "size"),
+    [
+        (nn.AdaptiveAvgPool1d(3), (8,)),
+        (AdaptiveSoftPool1d(1), (8,)),
+        (nn.AdaptiveMaxPool2d((None, 2)), (8, 9)),
+        (AdaptiveSoftPool2d(4, gradient="paper"), (8, 9)),
+        (nn.AdaptiveAvgPool3d((1, None, 3)), (3, 8, 9)),
+        (nn.AdaptiveMaxPool3d(2), (3, 8, 9)),
+    ],
+    ids=repr,
+)
+def test_output_size_is_kept_between_adaptive_layers(old, size, to):
+    x = torch.rand(1, 2, *size)
+    model = nn.Sequential(old).eval()
+    expected = old(x)
+    (swap,) = swap_pooling(model, to, adaptive=True)
+    assert type(swap.new).__name__ == f"Adaptive{to.capitalize()}Pool{len(size)}d"
+    assert not swap.new.training
+    assert model(x).shape == expected.shape
+
+
+def test_adaptive_layers_are_selected_like_others():
+    model = every_sort()
+    swaps = swap_pooling(model, adaptive=True)
+    assert names(swaps) == [
+        "max",
+        "max_stride_1",
+        "average",
+        "soft",
+        "subclass",
+        "inside",
+        "adaptive",
+    ]
+    assert names(swap_pooling(every_sort(), adaptive=True, where="adap*")) == ["adaptive"]
+    shared = nn.AdaptiveAvgPool2d(1)
+    model = nn.ModuleDict({"a": shared, "b": shared, "own": OwnHead(1)})
+    assert names(swap_pooling(model, adaptive=True)) == ["a", "b"]
+    assert model["a"] is model["b"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "to", "argument", "named"),
+    [
+        (nn.AdaptiveMaxPool2d(1, return_indices=True), "soft", None, r"1 .*returns indices"),
+        (OwnHead(1), "soft", None, r"1 \(OwnHead\) has a forward of its own"),
+        (nn.AdaptiveAvgPool2d(1), "lp", "adaptive", r"1 \(Ada.*'lp' has no.*'soft', 'max', 'avg'"),
+        (nn.AdaptiveAvgPool2d(1), nn.MaxPool2d, "adaptive", "MaxPool2d has no adaptive layers"),
+        (nn.AdaptiveAvgPool2d((1, -1)), "soft", "to", r"1 .*output_size.*\(1, -1\)"),
+    ],
+)
+def test_an_adaptive_layer_without_an_equivalent_is_an_error(layer, to, argument, named):
+    first = nn.MaxPool2d(2)
+    model = nn.Sequential(first, layer)
+    with pytest.raises(ConfigError, match=named) as caught:
+        swap_pooling(model, to, where="*", adaptive=True)
+    assert caught.value.argument == argument
+    assert model[0] is first
+    assert model[1] is layer
+
+
+def test_create_model_passes_adaptive_on():
+    options = {"adaptive": True}
+    model = create_model(
+        "torchvision/resnet18", num_classes=3, pooling="soft", pooling_options=options
+    )
+    assert "AdaptiveSoftPool2d" in {type(module).__name__ for module in model.modules()}
+    with pytest.raises(
+        ConfigError, match=r"pooling_options \{'adaptive': True\}.*'lip' has no adap"
+    ):
+        create_model("torchvision/resnet18", num_classes=3, pooling="lip", pooling_options=options)
