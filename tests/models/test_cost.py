@@ -7,7 +7,7 @@ from torch import nn
 from vidpool.errors import ConfigError
 from vidpool.models import create_model
 from vidpool.models.cost import measure_cost, pooling_layers, values_per_channel
-from vidpool.nn import swap_pooling
+from vidpool.nn import AdaptiveSoftPool3d, swap_pooling
 
 
 def on_meta(name, **options):
@@ -202,6 +202,9 @@ def test_what_swap_pooling_would_refuse_is_listed_all_the_same():
         swap_pooling(model)
 
 
-def test_nothing_to_swap():
-    (layer,) = pooling_layers(nn.Sequential(nn.AdaptiveAvgPool3d(1)), (4, 4, 4))
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool3d(1), AdaptiveSoftPool3d(1)])
+def test_nothing_to_swap(pool):
+    (layer,) = pooling_layers(nn.Sequential(pool), (4, 4, 4))
+    assert layer.geometry == {"output_size": 1}
+    assert layer.sizes == ((4, 4, 4), (1, 1, 1))
     assert not layer.swapped

@@ -84,6 +84,7 @@ def test_an_output_size_that_is_set_later_counts():
         layer(x)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*torch.jit.script")
 def test_is_a_leaf_of_fx_and_refuses_torchscript():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), AdaptiveSoftPool2d(3))
     traced = fx.symbolic_trace(model)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -80,6 +81,35 @@ def test_calls_become_the_layers_that_do_the_same(function, layer, name):
     assert type(call.layer) is type(layer)
     x = torch.rand(2, 2, *(7, 8, 6)[: int(name[-2])])
     assert torch.equal(call.layer(x), function(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "layer"),
+    [
+        (lambda x: F.adaptive_max_pool1d(x, 2), nn.AdaptiveMaxPool1d(2)),
+        (lambda x: F.adaptive_max_pool2d(x, (None, 2)), nn.AdaptiveMaxPool2d((None, 2))),
+        (lambda x: F.adaptive_max_pool3d(x, [1, 1, 2]), nn.AdaptiveMaxPool3d((1, 1, 2))),
+        (lambda x: torch.adaptive_avg_pool1d(x, 2), nn.AdaptiveAvgPool1d(2)),
+        (lambda x: F.adaptive_avg_pool2d(x, output_size=1), nn.AdaptiveAvgPool2d(1)),
+        (lambda x: F.adaptive_avg_pool3d(x, (1, 1, 1)), nn.AdaptiveAvgPool3d((1, 1, 1))),
+    ],
+)
+def test_calls_of_adaptive_functions(function, layer):
+    model = nn.Sequential(Calls(function))
+    assert not dict(find_blocks(model))
+    (call,) = dict(find_blocks(model, adaptive=True))["0"].calls
+    assert repr(call.layer) == repr(layer)
+    assert call.name == call.node.name
+
+
+def test_heads_that_call_a_function():
+    model = torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.25).eval()
+    with pytest.raises(ConfigError, match="no pooling layer to replace"):
+        swap_pooling(model, functional=True)
+    (swap,) = swap_pooling(model, functional=True, adaptive=True)
+    assert swap.name == "adaptive_avg_pool2d"
+    assert repr(swap.new) == "AdaptiveSoftPool2d(output_size=(1, 1), gradient='exact')"
+    assert model(torch.rand(1, 3, 40, 33)).shape == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from vidpool.errors import ConfigError
-from vidpool.nn.registry import pooled_dimensions
+from vidpool.nn.registry import adaptive_dimensions, pooled_dimensions
 
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVG = (
@@ -23,6 +23,7 @@ _AVG = (
     "count_include_pad",
     "divisor_override",
 )
+_ADAPTIVE = ("output_size",)
 _LAYERS: dict[Callable[..., Any], tuple[type[nn.Module], tuple[str, ...]]] = {
     F.max_pool1d: (nn.MaxPool1d, _MAX),
     F.max_pool2d: (nn.MaxPool2d, _MAX),
@@ -33,9 +34,16 @@ _LAYERS: dict[Callable[..., Any], tuple[type[nn.Module], tuple[str, ...]]] = {
     F.avg_pool1d: (nn.AvgPool1d, _AVG),
     F.avg_pool2d: (nn.AvgPool2d, _AVG),
     F.avg_pool3d: (nn.AvgPool3d, _AVG),
+    F.adaptive_max_pool1d: (nn.AdaptiveMaxPool1d, _ADAPTIVE),
+    F.adaptive_max_pool2d: (nn.AdaptiveMaxPool2d, _ADAPTIVE),
+    F.adaptive_max_pool3d: (nn.AdaptiveMaxPool3d, _ADAPTIVE),
+    F.adaptive_avg_pool1d: (nn.AdaptiveAvgPool1d, _ADAPTIVE),
+    F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, _ADAPTIVE),
+    F.adaptive_avg_pool3d: (nn.AdaptiveAvgPool3d, _ADAPTIVE),
 }
 """Pooling functions, the equivalent layers, and the names of the arguments after the input."""
 _POOLING_NAMES = {f"{kind}_pool{ndim}d" for kind in ("max", "avg") for ndim in (1, 2, 3)}
+_ADAPTIVE_NAMES = {f"adaptive_{name}" for name in _POOLING_NAMES}
 
 
 class Call(NamedTuple):
@@ -59,13 +67,13 @@ class Block:
     model, and can be copied, but only its state dict can be pickled.
     """
 
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+    def __init__(self, module: nn.Module, graph: fx.Graph, adaptive: bool = False) -> None:
         self.module = module
         self.graph = graph
         self.calls: list[Call] = []
         taken = {name for name, _ in module.named_children()}
         for node in graph.nodes:
-            layer = _equivalent_layer(node)
+            layer = _equivalent_layer(node, adaptive)
             if layer is None:
                 continue
             name = node.name
@@ -119,26 +127,37 @@ class Untraceable(NamedTuple):
         )
 
 
-def find_blocks(model: nn.Module) -> Iterator[tuple[str, Block | Untraceable]]:
+def find_blocks(
+    model: nn.Module, adaptive: bool = False
+) -> Iterator[tuple[str, Block | Untraceable]]:
     """Yield the names and blocks of modules whose own `forward` calls pooling functions, in order.
 
     A module with several names is yielded under each of them, with the same block. Calls whose
     window depends on the input (global pooling) and calls that return indices are ignored.
+
+    Args:
+        model: Any module.
+        adaptive: Whether functions of adaptive pooling count as well.
     """
     blocks: dict[nn.Module, Block | Untraceable | None] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if module not in blocks:
-            blocks[module] = _examine(name, module)
+            blocks[module] = _examine(name, module, adaptive)
         found = blocks[module]
         if found is not None:
             yield name, found
 
 
-def find_calls(model: nn.Module) -> dict[str, Call]:
-    """Return the replaceable calls, in order, by the dotted names of their layers."""
+def find_calls(model: nn.Module, adaptive: bool = False) -> dict[str, Call]:
+    """Return the replaceable calls, in order, by the dotted names of their layers.
+
+    Args:
+        model: Any module.
+        adaptive: Whether functions of adaptive pooling count as well.
+    """
     return {
         f"{name}.{call.name}".removeprefix("."): call
-        for name, block in find_blocks(model)
+        for name, block in find_blocks(model, adaptive)
         if isinstance(block, Block)
         for call in block.calls
     }
@@ -152,29 +171,35 @@ class _ShallowTracer(fx.Tracer):
         return True
 
 
-def _examine(name: str, module: nn.Module) -> Block | Untraceable | None:
+def _examine(name: str, module: nn.Module, adaptive: bool) -> Block | Untraceable | None:
     # a block whose calls were replaced before has a generated forward without a module
     if (type(module).forward.__module__ or "").startswith(("torch.", "vidpool.nn.")):
         return None
-    if pooled_dimensions(module):  # a pooling layer, which swap_pooling selects by its class
+    # a pooling layer, which swap_pooling selects by its class
+    if pooled_dimensions(module) or adaptive_dimensions(module):
         return None
+
+    def has_calls(graph: fx.Graph) -> bool:
+        return any(_equivalent_layer(node, adaptive) for node in graph.nodes)
+
     reason = _tracing_obstacle(module)
     if not reason:
         try:
             graph = _trace(module, module.training)
             graphs = [graph]
-            if any(map(_equivalent_layer, graph.nodes)) or "training" in _referenced_names(module):
+            if has_calls(graph) or "training" in _referenced_names(module):
                 graphs.append(_trace(module, not module.training))
         # user code may do anything with a proxy
         except Exception as error:
             reason = f"cannot be traced ({type(error).__name__}: {error})"
         else:
-            if not any(_equivalent_layer(node) for traced in graphs for node in traced.nodes):
+            if not any(map(has_calls, graphs)):
                 return None
             if len({str(traced) for traced in graphs}) == 1:
-                return Block(module, graph)
+                return Block(module, graph, adaptive)
             reason = "depends on self.training"
-    return Untraceable(name, module, reason) if _referenced_names(module) & _POOLING_NAMES else None
+    functions = _POOLING_NAMES | _ADAPTIVE_NAMES if adaptive else _POOLING_NAMES
+    return Untraceable(name, module, reason) if _referenced_names(module) & functions else None
 
 
 def _trace(module: nn.Module, training: bool) -> fx.Graph:
@@ -227,11 +252,13 @@ def _code_names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*nested)
 
 
-def _equivalent_layer(node: fx.Node) -> nn.Module | None:
+def _equivalent_layer(node: fx.Node, adaptive: bool) -> nn.Module | None:
     """Return the layer that is equivalent to a call; None if there is none."""
     if node.op != "call_function" or node.target not in _LAYERS:
         return None
-    cls, _ = _LAYERS[node.target]
+    cls, names = _LAYERS[node.target]
+    if names is _ADAPTIVE and not adaptive:
+        return None
     arguments = _arguments(node)
     if arguments.pop("return_indices", False) or not isinstance(arguments.pop("input"), fx.Node):
         return None

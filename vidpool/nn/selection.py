@@ -17,7 +17,7 @@ _AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
 def find_candidates(
-    model: nn.Module, where: Where | None, functional: bool
+    model: nn.Module, where: Where | None, functional: bool, adaptive: bool
 ) -> tuple[list[tuple[str, nn.Module]], dict[nn.Module, Call]]:
     """List the modules of a model by name, and its pooling calls as equivalent layers.
 
@@ -25,7 +25,7 @@ def find_candidates(
         Names and modules, each module followed by the layers of its calls; and the call of each
         of these layers.
     """
-    blocks = dict(find_blocks(model)) if functional else {}
+    blocks = dict(find_blocks(model, adaptive)) if functional else {}
     candidates: list[tuple[str, nn.Module]] = []
     calls: dict[nn.Module, Call] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -106,7 +106,7 @@ def nothing_selected_message(
             reason = skip_reason(layer, adaptive)
             layers.append(f"{name} ({type(layer).__name__}{': ' * bool(reason)}{reason})")
     wanted = "to replace" if where is None else f"that matches {where!r}"
-    calls = {} if functional else find_calls(model)
+    calls = {} if functional else find_calls(model, adaptive)
     hint = f"; functional=True replaces calls too: {', '.join(calls)}" if calls else ""
     heads = [name for name, layer in candidates if adaptive_dimensions(layer)]
     if heads and not adaptive:

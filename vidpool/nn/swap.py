@@ -96,7 +96,8 @@ def swap_pooling(
         functional: Whether to replace calls of pooling functions.
         adaptive: Whether to replace `nn.AdaptiveAvgPool1d` to `nn.AdaptiveMaxPool3d` and
             :class:`vidpool.nn.AdaptiveSoftPool1d` to `AdaptiveSoftPool3d` as well, where `to` is
-            `"soft"`, `"max"` or `"avg"`. Calls of adaptive pooling functions stay.
+            `"soft"`, `"max"` or `"avg"`. With `functional`, calls of adaptive pooling functions
+            are replaced, too.
         channels: Number of channels that the layers pool, or a number for each layer name, for
             methods that learn parameters for each channel; other methods ignore it.
         example: A small input, or its shape such as `(1, 3, 8, 32, 32)`, for one forward pass that
@@ -156,7 +157,7 @@ def swap_pooling(
             f"unknown geometry {geometry!r}: choose from {', '.join(get_args(Geometry))}",
             argument="geometry",
         )
-    candidates, calls = find_candidates(model, where, functional)
+    candidates, calls = find_candidates(model, where, functional, adaptive)
     selected = [entry for entry in candidates if is_selected(*entry, where, adaptive)]
     if not selected:
         raise ConfigError(nothing_selected_message(model, candidates, where, functional, adaptive))

@@ -259,11 +259,13 @@ def adaptive_soft_pool3d(
 
     The windows are those of :func:`torch.nn.functional.adaptive_max_pool3d`: where L cells are
     pooled to O, window i has the cells from `floor(i * L / O)` up to `ceil((i + 1) * L / O)`. Each
-    is averaged as by :func:`soft_pool3d`. `output_size=1` is global pooling.
+    is averaged as by :func:`soft_pool3d`. `output_size=1` is global pooling, and `(None, 1, 1)`
+    global pooling of each frame.
 
     The compiled kernels compute windows of equal size and distance, that is where L divided by O
     leaves a remainder of 0 or 1 on every axis. Plain PyTorch computes all others, and global
-    pooling of inputs that are not channels-last, because it is faster there.
+    pooling of inputs that are not channels-last, where it is faster on the CPU. With dynamic sizes,
+    `torch.export` and `torch.compile` also use plain PyTorch, and one program fits all sizes.
 
     Args:
         x: (N, C, T, H, W) or (C, T, H, W); float16, bfloat16, float32 or float64.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import dropwhile
 from typing import TypeAlias
 
 import torch
@@ -70,15 +71,17 @@ def adaptive_soft_pool(
     check_gradient(gradient)
     ndim = len(output_size)
     check_input(x, ndim)
-    is_global = all(count is not None and count == 1 for count in output_size)
+    # Global pooling, of all axes or of those after kept ones, is a reduction of adjacent cells,
+    # where CPU kernels are slower than plain PyTorch unless channels are last.
+    pooled = len(list(dropwhile(lambda count: count is None, output_size)))
+    is_global = pooled > 0 and all(count == 1 for count in output_size[-pooled:])
     window = _regular_window(x.shape[-ndim:], output_size)
-    # One large window per channel: unless channels are last, the kernels take longer than PyTorch.
-    if window is not None and not (is_global and not is_channels_last(x, ndim)):
+    if window is not None and (not is_global or is_channels_last(x, ndim)):
         return soft_pool(x, window, gradient)
     values = x if x.dtype == torch.float64 else x.float()
     if is_global:
-        out = pool_axes(values.flatten(-ndim), [_cut_whole], gradient)
-        return like_input(out.unflatten(-1, (1,) * ndim), x, ndim)
+        out = pool_axes(values.flatten(-pooled), [_cut_whole], gradient)
+        return like_input(out.unflatten(-1, (1,) * pooled), x, ndim)
     cuts = [
         _cut_nothing if count is None else _windows(values, axis - ndim, count)
         for axis, count in enumerate(output_size)
