@@ -373,3 +373,12 @@ def test_the_authors_geometry_leaves_other_windows_alone():
         )
     with pytest.raises(ConfigError, match=r"geometry 'theirs': choose from keep, authors"):
         swap_pooling(nn.Sequential(nn.MaxPool2d(2)), geometry="theirs")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_is_refused():
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)))
+    traced = torch.jit.trace(scripted, torch.randn(1, 3, 8, 8))
+    for model in (scripted, traced, nn.Sequential(scripted, nn.MaxPool2d(2))):
+        with pytest.raises(ConfigError, match="is a TorchScript module"):
+            swap_pooling(model)
