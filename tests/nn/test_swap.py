@@ -494,3 +494,12 @@ def test_create_model_passes_adaptive_on():
         ConfigError, match=r"pooling_options \{'adaptive': True\}.*'lip' has no adap"
     ):
         create_model("torchvision/resnet18", num_classes=3, pooling="lip", pooling_options=options)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_is_refused():
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)))
+    traced = torch.jit.trace(scripted, torch.randn(1, 3, 8, 8))
+    for model in (scripted, traced, nn.Sequential(scripted, nn.MaxPool2d(2))):
+        with pytest.raises(ConfigError, match="is a TorchScript module"):
+            swap_pooling(model)

@@ -116,7 +116,7 @@ def swap_pooling(
             support, such as dilation where `to` is `"avg"`; if the number of channels is needed
             and neither given nor found; if no layer has the geometry that `"authors"` changes; if
             a module that calls a pooling function cannot be traced and `where` does not exclude
-            it.
+            it; if the model is a TorchScript module or contains one that pools.
         TypeError: If the new layers do not accept `options`.
 
     Examples:
@@ -157,6 +157,7 @@ def swap_pooling(
             f"unknown geometry {geometry!r}: choose from {', '.join(get_args(Geometry))}",
             argument="geometry",
         )
+    _refuse_scripted(model)
     candidates, calls = find_candidates(model, where, functional, adaptive)
     selected = [entry for entry in candidates if is_selected(*entry, where, adaptive)]
     if not selected:
@@ -197,6 +198,20 @@ def swap_pooling(
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, new_layers[layer])
     return [Swap(name, layer, new_layers[layer]) for name, layer in selected]
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    """Raise an error if TorchScript modules of a model contain pooling layers."""
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            continue
+        layers = [getattr(layer, "original_name", "") for layer in module.modules()]
+        if module is model or any("Pool" in layer for layer in layers):
+            raise ConfigError(
+                f"{name or 'the model'} is a TorchScript module, whose layers cannot be replaced: "
+                "swap the pooling of the network before torch.jit.script or torch.jit.trace",
+                argument="model",
+            )
 
 
 @contextmanager

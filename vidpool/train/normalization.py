@@ -125,8 +125,11 @@ class NormalizingModule(pl.LightningModule):
         return datamodule if isinstance(datamodule, VideoDataModule) else None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
-        """Change clips on the device if their augmentation says so, normalize and mix them."""
-        return self.prepare(batch)
+        """Change clips on the device if their augmentation says so, normalize and mix them.
+
+        Clips alone stay a tensor: `to_onnx` passes its example input through this method.
+        """
+        return self.normalize(batch) if isinstance(batch, Tensor) else self.prepare(batch)
 
     def prepare(self, batch: Any) -> dict[str, Any]:
         """Return a batch whose clips are ready for the network, see :func:`batches.prepare`."""
