@@ -9,7 +9,12 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from vidpool.nn.functional import Call, Untraceable, find_blocks, find_calls
-from vidpool.nn.registry import adaptive_dimensions, overrides_forward, pooled_dimensions
+from vidpool.nn.registry import (
+    ADAPTIVE_LAYERS,
+    adaptive_dimensions,
+    overrides_forward,
+    pooled_dimensions,
+)
 
 Where: TypeAlias = str | Sequence[str] | Callable[[str, nn.Module], bool]
 
@@ -110,7 +115,8 @@ def nothing_selected_message(
     hint = f"; functional=True replaces calls too: {', '.join(calls)}" if calls else ""
     heads = [name for name, layer in candidates if adaptive_dimensions(layer)]
     if heads and not adaptive:
-        hint += f"; adaptive=True replaces adaptive layers too: {', '.join(heads)}"
+        methods = ", ".join(map(repr, ADAPTIVE_LAYERS))
+        hint += f"; adaptive=True replaces adaptive layers too, by {methods}: {', '.join(heads)}"
     return (
         f"{type(model).__name__} has no pooling layer {wanted}; "
         f"its pooling layers are: {', '.join(layers) or 'none'}{hint}"

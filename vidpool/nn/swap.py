@@ -68,9 +68,10 @@ def swap_pooling(
     and stays, as in the paper. A subclass that overrides `forward` stays too, since its arguments
     may not describe its geometry.
 
-    Adaptive pooling layers, such as the global average pooling of most heads, stay unless
-    `adaptive` is set: a trained classifier expects the averages of its features. Average pooling
-    with stride 1 stays a head then, too; `where` selects it.
+    Adaptive pooling layers stay unless `adaptive` is set. Most are heads, whose trained classifier
+    expects the averages of its features; others belong to squeeze-and-excitation blocks, which
+    `where` can exclude. Average pooling with stride 1 stays in either case. Averages that a network
+    computes by `Tensor.mean` are no layers.
 
     With `functional`, calls of PyTorch's max and average pooling functions count as layers. They
     are found by tracing the `forward` of each module that calls one, and become submodules named
