@@ -40,7 +40,7 @@ def told(capsys):
 def test_table(capsys):
     assert main(["models", "r3d_50", "r2plus1d_1?"]) == 0
     rows, printed = told(capsys)
-    assert rows["r3d_50"] == ["16x224x224", "36.72", "26.47", "26.54", "26.58", "1", "of", "1"]
+    assert rows["r3d_50"] == ["16x224x224", "36.72", "26.47", "26.54", "26.58", "1", "of", "2"]
     assert "r2plus1d_18" in rows
     assert "r3d_18" not in rows
     assert "conv+linear" in printed
@@ -72,7 +72,13 @@ def test_pictures_and_what_cannot_be_measured(capsys):
 def test_pooling(capsys):
     assert main(["models", "r3d_18", "zoo/*", "--pooling"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (line,) = [line for line in lines if "r3d_18" in line]
+    line, head = (line for line in lines if "r3d_18" in line)
+    assert head.split()[1:] == [
+        "avgpool",
+        "AdaptiveAvgPool3d",
+        "output_size=1",
+        *["1x7x7", "1x1x1", "no"],
+    ]
     assert line.split() == [
         *["r3d_18", "pool", "MaxPool3d", "kernel_size=3,", "stride=2,", "padding=1"],
         *["16x112x112", "8x56x56", "yes"],
@@ -91,7 +97,7 @@ def test_json(capsys):
     assert content["multiply_adds"]["paper"] / 1e9 == pytest.approx(26.58, rel=1e-3)
     assert content["parameters"] / 1e6 == pytest.approx(36.73, rel=1e-3)
     assert (content["size"], content["sizes"]) == ([16, 224, 224], "any")
-    (layer,) = content["pooling"]
+    layer, _ = content["pooling"]
     assert (layer["name"], layer["swapped"]) == ("pool", True)
     assert "pip install it" in broken["error"]
     assert "parameters" not in broken

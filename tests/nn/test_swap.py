@@ -487,15 +487,11 @@ def test_an_adaptive_layer_without_an_equivalent_is_an_error(layer, to, argument
 
 
 def test_create_model_passes_adaptive_on():
-    options = {"adaptive": True}
-    model = create_model(
-        "torchvision/resnet18", num_classes=3, pooling="soft", pooling_options=options
-    )
-    assert "AdaptiveSoftPool2d" in {type(module).__name__ for module in model.modules()}
-    with pytest.raises(
-        ConfigError, match=r"pooling_options \{'adaptive': True\}.*'lip' has no adap"
-    ):
-        create_model("torchvision/resnet18", num_classes=3, pooling="lip", pooling_options=options)
+    options = {"pooling_options": {"adaptive": True}, "num_classes": 3, "width": 8}
+    model = create_model("r3d_18", pooling="soft", **options)
+    assert (type(model.pool), type(model.avgpool)) == (SoftPool3d, AdaptiveSoftPool3d)
+    with pytest.raises(ConfigError, match=r"pooling_options \{'adaptive': True\}.*'lip' has no ad"):
+        create_model("r3d_18", pooling="lip", **options)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")

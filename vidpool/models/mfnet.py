@@ -67,6 +67,7 @@ class MFNet(VideoNet):
         self.tail = nn.Sequential(
             OrderedDict(bn=nn.BatchNorm3d(48 * width), relu=nn.ReLU(inplace=True))
         )
+        self.avgpool = nn.AdaptiveAvgPool3d(1)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(48 * width, num_classes)
         self.apply(initialise)
@@ -78,7 +79,7 @@ class MFNet(VideoNet):
         )
         for stage in (self.conv2, self.conv3, self.conv4, self.conv5):
             x = stage(x, self.gradient_checkpointing)
-        return self.tail(x).mean(dim=(2, 3, 4))
+        return self.avgpool(self.tail(x)).flatten(1)
 
 
 class MultiFiberUnit(nn.Module):

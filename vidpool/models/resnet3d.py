@@ -77,6 +77,7 @@ class ResNet3d(VideoNet):
         self.layer2 = _stage(block, depths[1], width, 2 * width, stride=2)
         self.layer3 = _stage(block, depths[2], 2 * width, 4 * width, stride=2)
         self.layer4 = _stage(block, depths[3], 4 * width, 8 * width, stride=2)
+        self.avgpool = nn.AdaptiveAvgPool3d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(8 * width, num_classes)
         self.apply(initialise)
@@ -86,7 +87,7 @@ class ResNet3d(VideoNet):
         x = self.pool(run_block(self.stem, x, gradient_checkpointing=self.gradient_checkpointing))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x, self.gradient_checkpointing)
-        return x.mean(dim=(2, 3, 4))
+        return self.avgpool(x).flatten(1)
 
 
 class BasicBlock(nn.Module):
