@@ -46,6 +46,7 @@ def extracted(network, _):
 
 
 def compiled(network, _):
+    torch._dynamo.reset()  # else the number of recompilations of nn.Sequential is limited
     return torch.compile(network, fullgraph=True, backend="aot_eager", dynamic=False)
 
 

@@ -96,7 +96,7 @@ def sample_rows(
         if group == 1:
             continue
         dim = axis - len(stride)
-        whole, rest = divmod(x.shape[dim], group)
+        whole, rest = divmod(int(x.shape[dim]), group)
         rows = [_draw_rows(whole, group, group // step, x.device, generator)]
         if rest:
             last = _draw_rows(1, rest, -(-rest // step), x.device, generator)
@@ -111,7 +111,7 @@ def expected_rows(x: Tensor, stride: Sequence[int], grid: Sequence[int]) -> Tens
         if group == 1:
             continue
         dim = axis - len(stride)
-        whole, rest = divmod(x.shape[dim], group)
+        whole, rest = divmod(int(x.shape[dim]), group)
         weights = x.new_zeros(0, 0)
         if whole:
             weights = torch.block_diag(*[_row_probabilities(group, group // step, x)] * whole)
