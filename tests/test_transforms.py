@@ -2,7 +2,6 @@
 
 import copy
 import io
-from fnmatch import fnmatch
 
 import pytest
 import torch
@@ -100,8 +99,14 @@ TRANSFORMS = {
         copied,
     )
 }
-# where a network cannot be transformed, with max pooling neither
-UNTRANSFORMED: dict[tuple[str, str], str] = {}
+UNTRANSFORMED = {
+    (
+        "torchvision/mvit_v2_s",
+        "extracted",
+    ): "torchvision's extractor computes other values, also of "
+    "torchvision's own network: it takes additions in place for dead code"
+}
+"""Networks and transforms that go wrong with max pooling too, and the reasons."""
 
 
 def small_network(ndim, pooling="soft"):
@@ -239,19 +244,9 @@ def create_with_soft_pool(name):
 
 
 def check_network(name, transform):
-    reason = next(
-        (
-            reason
-            for (pattern, kind), reason in UNTRANSFORMED.items()
-            if kind == transform and fnmatch(name, pattern)
-        ),
-        "",
-    )
+    if (name, transform) in UNTRANSFORMED:
+        pytest.xfail(UNTRANSFORMED[name, transform])
     network, x = create_with_soft_pool(name)
-    if reason:
-        with pytest.raises(Exception):  # noqa: B017, PT011
-            TRANSFORMS[transform](network, x)
-        return
     with torch.no_grad():
         found, expected = TRANSFORMS[transform](network, x)(x), network(x)
     scale = float(expected.abs().max())

@@ -1,4 +1,18 @@
-"""SoftPool as functions, drop-in replacements for PyTorch's max pooling functions."""
+"""SoftPool as functions, drop-in replacements for PyTorch's max pooling functions.
+
+An exported program has one operator for SoftPool; a table turns it into PyTorch's own operators:
+
+Examples:
+    >>> import torch
+    >>> from vidpool.nn import SoftPool2d
+    >>> from vidpool.ops import DECOMPOSITIONS
+    >>> program = torch.export.export(SoftPool2d(2), (torch.rand(1, 3, 8, 8),))
+    >>> [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    ['vidpool.soft_pool.default']
+    >>> program = program.run_decompositions(DECOMPOSITIONS)
+    >>> any("vidpool" in str(node.target) for node in program.graph.nodes)
+    False
+"""
 
 from __future__ import annotations
 

@@ -170,15 +170,6 @@ DECOMPOSITIONS: dict[torch._ops.OperatorBase, Callable[..., Any]] = {
 """Decomposition of SoftPool into standard operators, for `ExportedProgram.run_decompositions`.
 
 The default ONNX exporter of PyTorch finds it by itself.
-
-Examples:
-    >>> import torch
-    >>> from vidpool.nn import SoftPool2d
-    >>> from vidpool.ops import DECOMPOSITIONS
-    >>> program = torch.export.export(SoftPool2d(2), (torch.rand(1, 3, 8, 8),))
-    >>> program = program.run_decompositions(DECOMPOSITIONS)
-    >>> any("vidpool" in str(node.target) for node in program.graph.nodes)
-    False
 """
 # The ONNX exporter reads PyTorch's own table. torch.compile does not use this entry of the table,
 # so compiled programs still call the kernels.
