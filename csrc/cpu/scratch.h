@@ -123,4 +123,56 @@ class Scratch {
   std::unique_ptr<int64_t[]> indices_;
 };
 
+// Memory for the kernels that read channels-last maps in place (channels_last.h).
+//
+// An entry holds two numbers of each of a tile's channels, such as a window's mass and moment.
+template <class Element, class Real>
+class ChannelsLastScratch {
+ public:
+  ChannelsLastScratch(const Pooling& p, const Tiling& tiling) : columns(p.w) {
+    const Tile tile = tiling.largest();
+    const int64_t overlap = (p.t.extent() - 1) / p.t.stride + 1;
+    // The backward pass still needs the windows that share planes with the current ones.
+    outputs = tiling.backward() ? 2 * overlap - 1 : overlap;
+    pitch = (tile.unit + slack - 1) / slack * slack;
+    row_size = p.w.count * 2 * pitch;
+    sums_size = tile.windows * row_size;
+    const int64_t cell_count = p.t.kernel * p.h.kernel * p.w.kernel;
+    const int64_t total = p.is_disjoint() ? 0 : row_size + outputs * sums_size;
+    memory_.reset(new Real[2 * pitch + total + 2 * cell_count * group * slack]);
+    channels = memory_.get();
+    row = channels + 2 * pitch;
+    sums = row + row_size;
+    weights = channels + 2 * pitch + total;
+    std::fill(channels, channels + 2 * pitch, Real(0));
+    rows_.reset(new Real*[p.t.kernel * p.h.kernel]);
+    rows = rows_.get();
+    cells_.reset(new const Element*[cell_count]);
+    cells = cells_.get();
+    gradients_.reset(new Element*[cell_count]);
+    gradients = gradients_.get();
+  }
+
+  Columns columns;
+  int64_t outputs;    // planes of the output in the ring
+  int64_t pitch;      // numbers of each kind in an entry
+  int64_t row_size;   // of the entries of a row of windows
+  int64_t sums_size;  // of the entries of a tile's windows in a plane of the output
+  Real* channels;     // a cell's last channels if they do not fill a vector, and zeros
+  Real* row;          // entries of a row of windows
+  Real* sums;         // entries of the tile's windows, in a ring of planes of the output
+  Real** rows;        // the rows in `sums` of the windows that have a row of the input
+
+  // by_window.h
+  Real* weights;
+  const Element** cells;
+  Element** gradients;
+
+ private:
+  std::unique_ptr<Real[]> memory_;
+  std::unique_ptr<Real*[]> rows_;
+  std::unique_ptr<const Element*[]> cells_;
+  std::unique_ptr<Element*[]> gradients_;
+};
+
 }  // namespace vidpool

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 
 #include "../pooling.h"
@@ -48,6 +49,38 @@ struct PhaseSplit {
   }
 };
 
+// Call `use` with each window that has a cell.
+template <class Use>
+void for_windows_of(const Axis& axis, int64_t cell, const Use& use) {
+  for (int64_t k = axis.kernel; k-- > 0;) {
+    const int64_t first = cell + axis.padding - k * axis.dilation;
+    if (first >= 0 && first % axis.stride == 0 && first / axis.stride < axis.count)
+      use(first / axis.stride);
+  }
+}
+
+// The windows of each cell of a row.
+class Columns {
+ public:
+  explicit Columns(const Axis& w) : ends_(new int64_t[w.size + 1]) {
+    ends_[0] = 0;
+    for (int64_t cell = 0; cell < w.size; ++cell) {
+      ends_[cell + 1] = ends_[cell];
+      for_windows_of(w, cell, [&](int64_t) { ++ends_[cell + 1]; });
+    }
+    windows_.reset(new int64_t[ends_[w.size]]);
+    int64_t* next = windows_.get();
+    for (int64_t cell = 0; cell < w.size; ++cell)
+      for_windows_of(w, cell, [&](int64_t window) { *next++ = window; });
+  }
+
+  const int64_t* begin(int64_t cell) const { return windows_.get() + ends_[cell]; }
+  const int64_t* end(int64_t cell) const { return windows_.get() + ends_[cell + 1]; }
+
+ private:
+  std::unique_ptr<int64_t[]> ends_, windows_;
+};
+
 // Some rows of the windows of one map, of one or of some channels.
 struct Tile {
   PhaseSplit h, w;
@@ -81,9 +114,9 @@ class Tiling {
   Tiling(const Pooling& p, bool backward, int64_t wanted)
       : p_(p), backward_(backward), h_(p.h), w_(p.w) {
     blocks_ = (p.channels + max_unit - 1) / max_unit;
-    unit_ = (p.channels + blocks_ - 1) / blocks_;
-    if (unit_ > 1) unit_ = std::min((unit_ + 15) / 16 * 16, p.channels);
-    blocks_ = (p.channels + unit_ - 1) / unit_;
+    unit_ = 0;
+    for (int64_t block = 0; block < blocks_; ++block)
+      unit_ = std::max(unit_, first_channel(block + 1) - first_channel(block));
     planes_ = std::min(p.t.extent(), p.t.size);
     const int64_t row = planes_ * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
@@ -104,8 +137,8 @@ class Tiling {
     const int64_t band = index % bands_, block = index / bands_ % blocks_;
     Tile tile(h_, w_);
     tile.outer = index / bands_ / blocks_;
-    tile.channel = block * unit_;
-    tile.unit = std::min(unit_, p_.channels - tile.channel);
+    tile.channel = first_channel(block);
+    tile.unit = first_channel(block + 1) - tile.channel;
     const int64_t begin = band * band_;
     if (backward_) {
       const Axis& h = p_.h;
@@ -144,6 +177,11 @@ class Tiling {
   bool backward() const { return backward_; }
 
  private:
+  // Blocks of channels begin at multiples of 16 and have 16 or more, unless the map has fewer.
+  int64_t first_channel(int64_t block) const {
+    return block == blocks_ ? p_.channels : block * p_.channels / blocks_ / slack * slack;
+  }
+
   static constexpr int64_t max_unit = 64;         // channels; 256 bytes of float32
   static constexpr int64_t max_values = 1 << 14;  // in scratch memory, so that caches hold it
 

@@ -1,0 +1,309 @@
+// SoftPool of channels-last maps, read and written in place: the channels are the lanes.
+//
+// Neither phases nor padding are needed. The formulas are those of by_window.h and by_cell.h.
+//
+// Included once for every instruction set, after by_cell.h and by_window.h.
+#pragma once
+
+namespace {
+
+using vidpool::ChannelsLastScratch;
+using vidpool::for_windows_of;
+
+template <class Element>
+using Real = typename Compute<Element>::type;
+template <class Element>
+using ChannelScratch = ChannelsLastScratch<Element, Real<Element>>;
+
+// Whether every block of channels fills a vector of any instruction set.
+inline bool is_channels_last(const Pooling& p) {
+  return p.channels >= slack;
+}
+
+struct NoPrefetch {
+  void fetch(int64_t, int64_t) const {}
+};
+
+// Call `use` with the place of each of a window's cells that lie in the input. The order is that of
+// list_cells in by_window.h.
+template <class Use>
+VIDPOOL_INLINE void for_cells_of(const Pooling& p, int64_t to, int64_t row, int64_t column,
+                                 const Use& use) {
+  for (int64_t kw = 0; kw < p.w.kernel; ++kw) {
+    const int64_t w = column * p.w.stride - p.w.padding + kw * p.w.dilation;
+    if (w < 0 || w >= p.w.size) continue;
+    for (int64_t kh = 0; kh < p.h.kernel; ++kh) {
+      const int64_t h = row * p.h.stride - p.h.padding + kh * p.h.dilation;
+      if (h < 0 || h >= p.h.size) continue;
+      for (int64_t kt = 0; kt < p.t.kernel; ++kt) {
+        const int64_t t = to * p.t.stride - p.t.padding + kt * p.t.dilation;
+        if (t >= 0 && t < p.t.size) use(((t * p.h.size + h) * p.w.size + w) * p.channels);
+      }
+    }
+  }
+}
+
+// Pool the tile's windows one by one.
+template <int bytes, class Element>
+VIDPOOL_OUTLINE void forward_in_place_by_window(const Pooling& p, const Tile& tile,
+                                                const Element* input, Element* out,
+                                                const ChannelScratch<Element>& scratch) {
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  const int64_t last = tile.unit - lanes;
+  for (int64_t to = 0; to < p.t.count; ++to)
+    for (int64_t row = tile.first; row < tile.first + tile.windows; ++row)
+      for (int64_t column = 0; column < p.w.count; ++column) {
+        int64_t count = 0;
+        for_cells_of(p, to, row, column,
+                     [&](int64_t place) { scratch.cells[count++] = input + place; });
+        Element* const pooled = out + ((to * p.h.count + row) * p.w.count + column) * p.channels;
+        int64_t c = 0;
+        for (; c + lanes * group <= tile.unit; c += lanes * group)
+          pool_group<bytes, group>(scratch.cells, count, c, NoPrefetch(), pooled);
+        for (; c < tile.unit; c += lanes)
+          pool_group<bytes, 1>(scratch.cells, count, std::min(c, last), NoPrefetch(), pooled);
+      }
+}
+
+// Set the gradients of the cells of the tile's windows, which are disjoint, and of its other cells.
+template <int bytes, bool exact, class Element>
+VIDPOOL_OUTLINE void backward_in_place_by_window(const Pooling& p, const Tile& tile,
+                                                 const Element* grad, const Element* input,
+                                                 Element* out,
+                                                 const ChannelScratch<Element>& scratch) {
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  constexpr const Real<Element>* every = nullptr;  // position is a window
+  const int64_t last = tile.unit - lanes;
+  for (int64_t t = 0; t < p.t.size; ++t)
+    for (int64_t h = tile.own_begin; h < tile.own_end; ++h) {
+      const bool has_windows = p.t.in_window(t) && p.h.in_window(h);
+      for (int64_t w = 0; w < p.w.size; ++w)
+        if (!has_windows || scratch.columns.begin(w) == scratch.columns.end(w))
+          clear<bytes>(out + ((t * p.h.size + h) * p.w.size + w) * p.channels, tile.unit,
+                       scratch.channels);
+    }
+  for (int64_t to = 0; to < p.t.count; ++to)
+    for (int64_t row = tile.first; row < tile.first + tile.windows; ++row) {
+      const int64_t begin = p.h.window_begin(row);  // a window belongs to one tile
+      if (begin < tile.own_begin || begin >= tile.own_end) continue;
+      for (int64_t column = 0; column < p.w.count; ++column) {
+        int64_t count = 0;
+        for_cells_of(p, to, row, column, [&](int64_t place) {
+          scratch.cells[count] = input + place;
+          scratch.gradients[count++] = out + place;
+        });
+        const Element* const own =
+            grad + ((to * p.h.count + row) * p.w.count + column) * p.channels;
+        int64_t c = 0;
+        for (; c + lanes * group <= tile.unit; c += lanes * group)
+          pool_group_backward<bytes, group, exact, true>(scratch.cells, scratch.gradients, count, c,
+                                                         NoPrefetch(), own, every, scratch.weights);
+        for (; c < tile.unit; c += lanes)
+          pool_group_backward<bytes, 1, exact, true>(scratch.cells, scratch.gradients, count,
+                                                     std::min(c, last), NoPrefetch(), own, every,
+                                                     scratch.weights);
+      }
+    }
+}
+
+// Read a vector of a cell's channels from `c` on; zeros beyond the last.
+template <int bytes, class Element>
+VIDPOOL_INLINE typename Vector<Real<Element>, bytes>::type read_channels(const Element* cell,
+                                                                         int64_t c, int64_t unit,
+                                                                         Real<Element>* buffer) {
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  if (c + lanes <= unit) return read<bytes>(cell + c);
+  store(buffer, read<bytes>(cell + unit - lanes));
+  return load<typename Vector<Real<Element>, bytes>::type>(buffer + c - (unit - lanes));
+}
+
+// List the rows of entries of the tile's windows that have row `h` of plane `t`.
+template <class Scratch>
+inline int64_t list_rows(const Pooling& p, const Tile& tile, int64_t t, int64_t h,
+                         const Scratch& scratch) {
+  int64_t count = 0;
+  for_windows_of(p.t, t, [&](int64_t to) {
+    for_windows_of(p.h, h, [&](int64_t row) {
+      if (row >= tile.first && row < tile.first + tile.windows)
+        scratch.rows[count++] = scratch.sums + to % scratch.outputs * scratch.sums_size +
+                                (row - tile.first) * scratch.row_size;
+    });
+  });
+  return count;
+}
+
+// Add the weights and products of a row of cells to the entries of the row's windows; false if a
+// value is not ordinary.
+template <int bytes, class Element>
+VIDPOOL_OUTLINE bool sum_row(const Pooling& p, int64_t unit, const Element* input,
+                             const ChannelScratch<Element>& scratch) {
+  using V = typename Vector<Real<Element>, bytes>::type;
+  using Bits = typename Vector<Real<Element>, bytes>::bits;
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  const int64_t pitch = scratch.pitch;
+  constexpr Real<Element> limit = ordinary<Real<Element>> * ordinary<Real<Element>>;
+  Bits is_ordinary = ~Bits{};
+  fill(scratch.row, Real<Element>(0), scratch.row_size);
+  for (int64_t w = 0; w < p.w.size; ++w) {
+    const int64_t *const begin = scratch.columns.begin(w), *const end = scratch.columns.end(w);
+    if (begin == end) continue;
+    for (int64_t c = 0; c < unit; c += lanes) {
+      const V a = read_channels<bytes>(input + w * p.channels, c, unit, scratch.channels);
+      is_ordinary &= (Bits)(a * a <= limit);
+      const V weight = exp_weight<bytes>(a), product = weight * a;
+      for (const int64_t* window = begin; window < end; ++window) {
+        Real<Element>* const entry = scratch.row + *window * 2 * pitch + c;
+        store(entry, load<V>(entry) + weight);
+        store(entry + pitch, load<V>(entry + pitch) + product);
+      }
+    }
+  }
+  bool all = true;
+  for (int lane = 0; lane < lanes; ++lane) all &= is_ordinary[lane] != 0;
+  return all;
+}
+
+// Add a plane's cells to the sums of the tile's windows; false if a value is not ordinary.
+template <int bytes, class Element>
+VIDPOOL_INLINE bool sum_plane_in_place(const Pooling& p, const Tile& tile, int64_t t,
+                                       const Element* input,
+                                       const ChannelScratch<Element>& scratch) {
+  using V = typename Vector<Real<Element>, bytes>::type;
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  const int64_t end = p.h.window_end(tile.first + tile.windows - 1);
+  for (int64_t h = p.h.window_begin(tile.first); h < end; ++h) {
+    const int64_t count = list_rows(p, tile, t, h, scratch);
+    if (count == 0) continue;
+    if (!sum_row<bytes>(p, tile.unit, input + (t * p.h.size + h) * p.w.size * p.channels, scratch))
+      return false;
+    for (int64_t k = 0; k < count; ++k)
+      for (int64_t i = 0; i < scratch.row_size; i += lanes)
+        store(scratch.rows[k] + i, load<V>(scratch.rows[k] + i) + load<V>(scratch.row + i));
+  }
+  return true;
+}
+
+// Sum the cells of all planes up to those of the windows at `to`; false if a value is not ordinary.
+template <int bytes, class Element>
+VIDPOOL_INLINE bool sum_planes_in_place(const Pooling& p, const Tile& tile, int64_t to,
+                                        const Element* input,
+                                        const ChannelScratch<Element>& scratch, int64_t& next,
+                                        int64_t& started) {
+  const auto start = [&](int64_t end) {
+    for (; started < end; ++started)
+      fill(scratch.sums + started % scratch.outputs * scratch.sums_size, Real<Element>(0),
+           scratch.sums_size);
+  };
+  for (; next < p.t.window_end(to); ++next) {
+    int64_t end = 0;
+    for_windows_of(p.t, next, [&](int64_t window) { end = window + 1; });
+    start(end);
+    if (!sum_plane_in_place<bytes>(p, tile, next, input, scratch)) return false;
+  }
+  start(to + 1);
+  return true;
+}
+
+// Returns false, with part of the result written, at a value that is not ordinary.
+template <int bytes, class Element>
+VIDPOOL_OUTLINE bool forward_in_place_by_cell(const Pooling& p, const Tile& tile,
+                                              const Element* input, Element* out,
+                                              const ChannelScratch<Element>& scratch) {
+  using V = typename Vector<Real<Element>, bytes>::type;
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  const int64_t pitch = scratch.pitch, last = tile.unit - lanes;
+  int64_t next = 0, started = 0;
+  for (int64_t to = 0; to < p.t.count; ++to) {
+    if (!sum_planes_in_place<bytes>(p, tile, to, input, scratch, next, started)) return false;
+    const Real<Element>* entry = scratch.sums + to % scratch.outputs * scratch.sums_size;
+    Element* pooled = out + (to * p.h.count + tile.first) * p.w.count * p.channels;
+    for (int64_t i = 0; i < tile.windows * p.w.count; ++i) {
+      for (int64_t c = 0; c < tile.unit; c += lanes) {
+        const int64_t at = std::min(c, last);
+        const V mass = load<V>(entry + at), moment = load<V>(entry + pitch + at);
+        // a window of padding alone has no mass
+        write<bytes>(pooled + at,
+                     mass > 0 ? moment / mass : V{} + minus_infinity<Real<Element>>);
+      }
+      entry += 2 * pitch;
+      pooled += p.channels;
+    }
+  }
+  return true;
+}
+
+// Turn the masses and moments of the windows at `to` into scales and levels.
+template <int bytes, bool exact, class Element>
+VIDPOOL_OUTLINE void weigh_gradients(const Pooling& p, const Tile& tile, int64_t to,
+                                     const Element* grad, const ChannelScratch<Element>& scratch) {
+  using V = typename Vector<Real<Element>, bytes>::type;
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  const int64_t pitch = scratch.pitch;
+  Real<Element>* entry = scratch.sums + to % scratch.outputs * scratch.sums_size;
+  grad += (to * p.h.count + tile.first) * p.w.count * p.channels;
+  for (int64_t i = 0; i < tile.windows * p.w.count; ++i) {
+    for (int64_t c = 0; c < tile.unit; c += lanes) {
+      const V mass = load<V>(entry + c), moment = load<V>(entry + pitch + c);
+      const V scale = read_channels<bytes>(grad, c, tile.unit, scratch.channels) / mass;
+      store(entry + c, scale);
+      store(entry + pitch + c, exact ? scale * (1 - moment / mass) : scale);
+    }
+    entry += 2 * pitch;
+    grad += p.channels;
+  }
+}
+
+// Write the gradients of a row of cells; `scratch.rows` lists the rows of their windows.
+template <int bytes, bool exact, class Element>
+VIDPOOL_OUTLINE void write_gradients(const Pooling& p, int64_t unit, int64_t count,
+                                     const Element* input, Element* out,
+                                     const ChannelScratch<Element>& scratch) {
+  using V = typename Vector<Real<Element>, bytes>::type;
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  const int64_t pitch = scratch.pitch, last = unit - lanes;
+  for (int64_t i = 0; i < scratch.row_size; i += lanes) {
+    V sum{};
+    for (int64_t k = 0; k < count; ++k) sum += load<V>(scratch.rows[k] + i);
+    store(scratch.row + i, sum);
+  }
+  for (int64_t w = 0; w < p.w.size; ++w, input += p.channels, out += p.channels) {
+    const int64_t *const begin = scratch.columns.begin(w), *const end = scratch.columns.end(w);
+    if (count == 0 || begin == end) {
+      clear<bytes>(out, unit, scratch.channels);
+      continue;
+    }
+    for (int64_t c = 0; c < unit; c += lanes) {
+      const int64_t at = std::min(c, last);
+      V scale{}, level{};
+      for (const int64_t* window = begin; window < end; ++window) {
+        const Real<Element>* const entry = scratch.row + *window * 2 * pitch + at;
+        if (exact) scale += load<V>(entry);
+        level += load<V>(entry + pitch);
+      }
+      const V a = read<bytes>(input + at), weight = exp_weight<bytes>(a);
+      write<bytes>(out + at, exact ? weight * (level + scale * a) : weight * level);
+    }
+  }
+}
+
+// Returns false, with part of the result written, at a value that is not ordinary.
+template <int bytes, bool exact, class Element>
+VIDPOOL_OUTLINE bool backward_in_place_by_cell(const Pooling& p, const Tile& tile,
+                                               const Element* grad, const Element* input,
+                                               Element* out,
+                                               const ChannelScratch<Element>& scratch) {
+  int64_t next = 0, started = 0, written = 0;
+  for (int64_t to = 0; to < p.t.count; ++to) {
+    if (!sum_planes_in_place<bytes>(p, tile, to, input, scratch, next, started)) return false;
+    weigh_gradients<bytes, exact>(p, tile, to, grad, scratch);
+    for (const int64_t complete = p.t.complete_after(to); written < complete; ++written)
+      for (int64_t h = tile.own_begin; h < tile.own_end; ++h) {
+        const int64_t place = (written * p.h.size + h) * p.w.size * p.channels;
+        const int64_t count = list_rows(p, tile, written, h, scratch);
+        write_gradients<bytes, exact>(p, tile.unit, count, input + place, out + place, scratch);
+      }
+  }
+  return true;
+}
+
+}  // namespace
