@@ -8,6 +8,7 @@
 namespace {
 
 using vidpool::ChannelsLastScratch;
+using vidpool::first_cell;
 using vidpool::for_windows_of;
 
 template <class Element>
@@ -117,68 +118,94 @@ VIDPOOL_INLINE typename Vector<Real<Element>, bytes>::type read_channels(const E
   return load<typename Vector<Real<Element>, bytes>::type>(buffer + c - (unit - lanes));
 }
 
-// List the rows of entries of the tile's windows that have row `h` of plane `t`.
-template <class Scratch>
-inline int64_t list_rows(const Pooling& p, const Tile& tile, int64_t t, int64_t h,
-                         const Scratch& scratch) {
-  int64_t count = 0;
-  for_windows_of(p.t, t, [&](int64_t to) {
-    for_windows_of(p.h, h, [&](int64_t row) {
-      if (row >= tile.first && row < tile.first + tile.windows)
-        scratch.rows[count++] = scratch.sums + to % scratch.outputs * scratch.sums_size +
-                                (row - tile.first) * scratch.row_size;
-    });
-  });
-  return count;
+// Add the weights and products of n vectors of a cell's channels to the entries of its windows.
+template <int bytes, int n, class Element, class Bits>
+VIDPOOL_INLINE void sum_cell(const Element* cell, int64_t c, int64_t unit, const int64_t* begin,
+                             const int64_t* end, Real<Element>* row, int64_t pitch,
+                             Real<Element>* buffer, Bits& is_ordinary) {
+  using V = typename Vector<Real<Element>, bytes>::type;
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  constexpr Real<Element> limit = ordinary<Real<Element>> * ordinary<Real<Element>>;
+  V weight[n], product[n];
+  for (int k = 0; k < n; ++k) {
+    const V a = n == 1 ? read_channels<bytes>(cell, c, unit, buffer)
+                       : read<bytes>(cell + c + k * lanes);
+    is_ordinary &= (Bits)(a * a <= limit);
+    weight[k] = exp_weight<bytes>(a);
+    product[k] = weight[k] * a;
+  }
+  for (const int64_t* window = begin; window < end; ++window) {
+    Real<Element>* const entry = row + *window * 2 * pitch + c;
+    for (int k = 0; k < n; ++k) {
+      Real<Element>*const mass = entry + k * lanes, *const moment = mass + pitch;
+      store(mass, load<V>(mass) + weight[k]);
+      store(moment, load<V>(moment) + product[k]);
+    }
+  }
 }
 
-// Add the weights and products of a row of cells to the entries of the row's windows; false if a
-// value is not ordinary.
+// Sum the weights and products of a row of cells over the row's windows; false if a value is not
+// ordinary.
 template <int bytes, class Element>
 VIDPOOL_OUTLINE bool sum_row(const Pooling& p, int64_t unit, const Element* input,
-                             const ChannelScratch<Element>& scratch) {
-  using V = typename Vector<Real<Element>, bytes>::type;
+                             const ChannelScratch<Element>& scratch, Real<Element>* row) {
   using Bits = typename Vector<Real<Element>, bytes>::bits;
   constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
-  const int64_t pitch = scratch.pitch;
-  constexpr Real<Element> limit = ordinary<Real<Element>> * ordinary<Real<Element>>;
+  const int64_t pitch = scratch.pitch, size = p.w.size, step = p.channels;
   Bits is_ordinary = ~Bits{};
-  fill(scratch.row, Real<Element>(0), scratch.row_size);
-  for (int64_t w = 0; w < p.w.size; ++w) {
+  fill(row, Real<Element>(0), scratch.row_size);
+  for (int64_t w = 0; w < size; ++w, input += step) {
     const int64_t *const begin = scratch.columns.begin(w), *const end = scratch.columns.end(w);
     if (begin == end) continue;
-    for (int64_t c = 0; c < unit; c += lanes) {
-      const V a = read_channels<bytes>(input + w * p.channels, c, unit, scratch.channels);
-      is_ordinary &= (Bits)(a * a <= limit);
-      const V weight = exp_weight<bytes>(a), product = weight * a;
-      for (const int64_t* window = begin; window < end; ++window) {
-        Real<Element>* const entry = scratch.row + *window * 2 * pitch + c;
-        store(entry, load<V>(entry) + weight);
-        store(entry + pitch, load<V>(entry + pitch) + product);
-      }
+    int64_t c = 0;
+    for (; c + lanes * group <= unit; c += lanes * group) {
+      __builtin_prefetch(input + c + size * step, 0, 2);
+      sum_cell<bytes, group>(input, c, unit, begin, end, row, pitch, scratch.channels, is_ordinary);
     }
+    for (; c < unit; c += lanes)
+      sum_cell<bytes, 1>(input, c, unit, begin, end, row, pitch, scratch.channels, is_ordinary);
   }
   bool all = true;
   for (int lane = 0; lane < lanes; ++lane) all &= is_ordinary[lane] != 0;
   return all;
 }
 
-// Add a plane's cells to the sums of the tile's windows; false if a value is not ordinary.
+// The entries of the tile's windows at `to`.
+template <class Scratch>
+inline auto sums_at(const Scratch& scratch, int64_t to) {
+  return scratch.sums + to % scratch.outputs * scratch.sums_size;
+}
+
+// Add the cells of plane `t` to the sums of the tile's windows; false if a value is not ordinary.
 template <int bytes, class Element>
-VIDPOOL_INLINE bool sum_plane_in_place(const Pooling& p, const Tile& tile, int64_t t,
-                                       const Element* input,
-                                       const ChannelScratch<Element>& scratch) {
+VIDPOOL_OUTLINE bool sum_plane_in_place(const Pooling& p, const Tile& tile, int64_t t,
+                                        const Element* input,
+                                        const ChannelScratch<Element>& scratch) {
   using V = typename Vector<Real<Element>, bytes>::type;
   constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
-  const int64_t end = p.h.window_end(tile.first + tile.windows - 1);
-  for (int64_t h = p.h.window_begin(tile.first); h < end; ++h) {
-    const int64_t count = list_rows(p, tile, t, h, scratch);
-    if (count == 0) continue;
-    if (!sum_row<bytes>(p, tile.unit, input + (t * p.h.size + h) * p.w.size * p.channels, scratch))
-      return false;
-    for (int64_t k = 0; k < count; ++k)
-      for (int64_t i = 0; i < scratch.row_size; i += lanes)
-        store(scratch.rows[k] + i, load<V>(scratch.rows[k] + i) + load<V>(scratch.row + i));
+  const int64_t ring = scratch.row_count;
+  const Element* const plane = input + t * p.input_plane();
+  int64_t next = p.h.window_begin(tile.first);
+  for (int64_t i = 0; i < tile.windows; ++i) {
+    for (const int64_t end = p.h.window_end(tile.first + i); next < end; ++next)
+      if (p.h.in_window(next) &&
+          !sum_row<bytes>(p, tile.unit, plane + next * p.w.size * p.channels, scratch,
+                          scratch.row + next % ring * scratch.row_size))
+        return false;
+    int64_t count = 0;
+    for (int64_t k = 0; k < p.h.kernel; ++k) {
+      const int64_t h = (tile.first + i) * p.h.stride - p.h.padding + k * p.h.dilation;
+      if (h >= 0 && h < p.h.size) scratch.rows[count++] = scratch.row + h % ring * scratch.row_size;
+    }
+    for_windows_of(p.t, t, [&](int64_t to) {
+      const bool is_first = t == first_cell(p.t, to);
+      Real<Element>* const sums = sums_at(scratch, to) + i * scratch.row_size;
+      for (int64_t at = 0; at < scratch.row_size; at += lanes) {
+        V sum = is_first ? V{} : load<V>(sums + at);
+        for (int64_t k = 0; k < count; ++k) sum += load<V>(scratch.rows[k] + at);
+        store(sums + at, sum);
+      }
+    });
   }
   return true;
 }
@@ -187,20 +214,11 @@ VIDPOOL_INLINE bool sum_plane_in_place(const Pooling& p, const Tile& tile, int64
 template <int bytes, class Element>
 VIDPOOL_INLINE bool sum_planes_in_place(const Pooling& p, const Tile& tile, int64_t to,
                                         const Element* input,
-                                        const ChannelScratch<Element>& scratch, int64_t& next,
-                                        int64_t& started) {
-  const auto start = [&](int64_t end) {
-    for (; started < end; ++started)
-      fill(scratch.sums + started % scratch.outputs * scratch.sums_size, Real<Element>(0),
-           scratch.sums_size);
-  };
-  for (; next < p.t.window_end(to); ++next) {
-    int64_t end = 0;
-    for_windows_of(p.t, next, [&](int64_t window) { end = window + 1; });
-    start(end);
+                                        const ChannelScratch<Element>& scratch, int64_t& next) {
+  for (; next < p.t.window_end(to); ++next)
     if (!sum_plane_in_place<bytes>(p, tile, next, input, scratch)) return false;
-  }
-  start(to + 1);
+  if (first_cell(p.t, to) >= p.t.size)
+    fill(sums_at(scratch, to), Real<Element>(0), scratch.sums_size);
   return true;
 }
 
@@ -212,10 +230,10 @@ VIDPOOL_OUTLINE bool forward_in_place_by_cell(const Pooling& p, const Tile& tile
   using V = typename Vector<Real<Element>, bytes>::type;
   constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
   const int64_t pitch = scratch.pitch, last = tile.unit - lanes;
-  int64_t next = 0, started = 0;
+  int64_t next = 0;
   for (int64_t to = 0; to < p.t.count; ++to) {
-    if (!sum_planes_in_place<bytes>(p, tile, to, input, scratch, next, started)) return false;
-    const Real<Element>* entry = scratch.sums + to % scratch.outputs * scratch.sums_size;
+    if (!sum_planes_in_place<bytes>(p, tile, to, input, scratch, next)) return false;
+    const Real<Element>* entry = sums_at(scratch, to);
     Element* pooled = out + (to * p.h.count + tile.first) * p.w.count * p.channels;
     for (int64_t i = 0; i < tile.windows * p.w.count; ++i) {
       for (int64_t c = 0; c < tile.unit; c += lanes) {
@@ -239,7 +257,7 @@ VIDPOOL_OUTLINE void weigh_gradients(const Pooling& p, const Tile& tile, int64_t
   using V = typename Vector<Real<Element>, bytes>::type;
   constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
   const int64_t pitch = scratch.pitch;
-  Real<Element>* entry = scratch.sums + to % scratch.outputs * scratch.sums_size;
+  Real<Element>* entry = sums_at(scratch, to);
   grad += (to * p.h.count + tile.first) * p.w.count * p.channels;
   for (int64_t i = 0; i < tile.windows * p.w.count; ++i) {
     for (int64_t c = 0; c < tile.unit; c += lanes) {
@@ -251,6 +269,20 @@ VIDPOOL_OUTLINE void weigh_gradients(const Pooling& p, const Tile& tile, int64_t
     entry += 2 * pitch;
     grad += p.channels;
   }
+}
+
+// List the rows of entries of the tile's windows that have row `h` of plane `t`.
+template <class Scratch>
+inline int64_t list_rows(const Pooling& p, const Tile& tile, int64_t t, int64_t h,
+                         const Scratch& scratch) {
+  int64_t count = 0;
+  for_windows_of(p.t, t, [&](int64_t to) {
+    for_windows_of(p.h, h, [&](int64_t row) {
+      if (row >= tile.first && row < tile.first + tile.windows)
+        scratch.rows[count++] = sums_at(scratch, to) + (row - tile.first) * scratch.row_size;
+    });
+  });
+  return count;
 }
 
 // Write the gradients of a row of cells; `scratch.rows` lists the rows of their windows.
@@ -292,9 +324,9 @@ VIDPOOL_OUTLINE bool backward_in_place_by_cell(const Pooling& p, const Tile& til
                                                const Element* grad, const Element* input,
                                                Element* out,
                                                const ChannelScratch<Element>& scratch) {
-  int64_t next = 0, started = 0, written = 0;
+  int64_t next = 0, written = 0;
   for (int64_t to = 0; to < p.t.count; ++to) {
-    if (!sum_planes_in_place<bytes>(p, tile, to, input, scratch, next, started)) return false;
+    if (!sum_planes_in_place<bytes>(p, tile, to, input, scratch, next)) return false;
     weigh_gradients<bytes, exact>(p, tile, to, grad, scratch);
     for (const int64_t complete = p.t.complete_after(to); written < complete; ++written)
       for (int64_t h = tile.own_begin; h < tile.own_end; ++h) {

@@ -133,16 +133,18 @@ class ChannelsLastScratch {
     const Tile tile = tiling.largest();
     const int64_t overlap = (p.t.extent() - 1) / p.t.stride + 1;
     // The backward pass still needs the windows that share planes with the current ones.
-    outputs = tiling.backward() ? 2 * overlap - 1 : overlap;
+    outputs = std::min(tiling.backward() ? 2 * overlap - 1 : overlap, p.t.count);
     pitch = (tile.unit + slack - 1) / slack * slack;
     row_size = p.w.count * 2 * pitch;
     sums_size = tile.windows * row_size;
     const int64_t cell_count = p.t.kernel * p.h.kernel * p.w.kernel;
-    const int64_t total = p.is_disjoint() ? 0 : row_size + outputs * sums_size;
+    row_count = std::min(p.h.extent(), p.h.size);
+    const int64_t rows_size = row_count * row_size;
+    const int64_t total = p.is_disjoint() ? 0 : rows_size + outputs * sums_size;
     memory_.reset(new Real[2 * pitch + total + 2 * cell_count * group * slack]);
     channels = memory_.get();
     row = channels + 2 * pitch;
-    sums = row + row_size;
+    sums = row + rows_size;
     weights = channels + 2 * pitch + total;
     std::fill(channels, channels + 2 * pitch, Real(0));
     rows_.reset(new Real*[p.t.kernel * p.h.kernel]);
@@ -159,7 +161,8 @@ class ChannelsLastScratch {
   int64_t row_size;   // of the entries of a row of windows
   int64_t sums_size;  // of the entries of a tile's windows in a plane of the output
   Real* channels;     // a cell's last channels if they do not fill a vector, and zeros
-  Real* row;          // entries of a row of windows
+  int64_t row_count;  // rows of the input in the ring
+  Real* row;          // entries of rows of windows, in a ring of rows of the input
   Real* sums;         // entries of the tile's windows, in a ring of planes of the output
   Real** rows;        // the rows in `sums` of the windows that have a row of the input
 

@@ -49,6 +49,12 @@ struct PhaseSplit {
   }
 };
 
+// A window's first cell in the input; axis.size or more if there is none.
+inline int64_t first_cell(const Axis& axis, int64_t window) {
+  const int64_t begin = window * axis.stride - axis.padding;
+  return begin >= 0 ? begin : begin + (-begin + axis.dilation - 1) / axis.dilation * axis.dilation;
+}
+
 // Call `use` with each window that has a cell.
 template <class Use>
 void for_windows_of(const Axis& axis, int64_t cell, const Use& use) {
