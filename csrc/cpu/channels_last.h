@@ -10,16 +10,12 @@ namespace {
 using vidpool::ChannelsLastScratch;
 using vidpool::first_cell;
 using vidpool::for_windows_of;
+using vidpool::is_channels_last;
 
 template <class Element>
 using Real = typename Compute<Element>::type;
 template <class Element>
 using ChannelScratch = ChannelsLastScratch<Element, Real<Element>>;
-
-// Whether every block of channels fills a vector of any instruction set.
-inline bool is_channels_last(const Pooling& p) {
-  return p.channels >= slack;
-}
 
 struct NoPrefetch {
   void fetch(int64_t, int64_t) const {}

@@ -131,9 +131,7 @@ class ChannelsLastScratch {
  public:
   ChannelsLastScratch(const Pooling& p, const Tiling& tiling) : columns(p.w) {
     const Tile tile = tiling.largest();
-    const int64_t overlap = (p.t.extent() - 1) / p.t.stride + 1;
-    // The backward pass still needs the windows that share planes with the current ones.
-    outputs = std::min(tiling.backward() ? 2 * overlap - 1 : overlap, p.t.count);
+    outputs = planes_in_ring(p, tiling.backward());
     pitch = (tile.unit + slack - 1) / slack * slack;
     row_size = p.w.count * 2 * pitch;
     sums_size = tile.windows * row_size;

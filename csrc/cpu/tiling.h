@@ -87,6 +87,19 @@ class Columns {
   std::unique_ptr<int64_t[]> ends_, windows_;
 };
 
+// Whether a map is read in place (channels_last.h): its channels fill a vector of any instruction
+// set.
+inline bool is_channels_last(const Pooling& p) {
+  return p.channels >= slack;
+}
+
+// Planes of windows whose sums are kept while a map is read in place. The backward pass also needs
+// earlier windows that share planes of the input with the current ones.
+inline int64_t planes_in_ring(const Pooling& p, bool backward) {
+  const int64_t overlap = (p.t.extent() - 1) / p.t.stride + 1;
+  return std::min(backward ? 2 * overlap - 1 : overlap, p.t.count);
+}
+
 // Some rows of the windows of one map, of one or of some channels.
 struct Tile {
   PhaseSplit h, w;
@@ -126,6 +139,7 @@ class Tiling {
     planes_ = std::min(p.t.extent(), p.t.size);
     const int64_t row = planes_ * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
+    if (is_channels_last(p)) windows = max_sums / (planes_in_ring(p, backward) * p.w.count * 2 * unit_);
     const int64_t maps = p.outer * blocks_, bands = (wanted + maps - 1) / maps;
     windows = std::min(windows, (p.h.count + bands - 1) / bands);
     windows = std::max(windows, 2 * (h_.overhang + 1));  // below, neighbours repeat too much
@@ -190,6 +204,7 @@ class Tiling {
 
   static constexpr int64_t max_unit = 64;         // channels; 256 bytes of float32
   static constexpr int64_t max_values = 1 << 14;  // in scratch memory, so that caches hold it
+  static constexpr int64_t max_sums = 1 << 16;    // likewise, where a map is read in place
 
   Pooling p_;
   bool backward_;
