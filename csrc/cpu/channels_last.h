@@ -1,6 +1,10 @@
-// SoftPool of channels-last maps, read and written in place: the channels are the lanes.
+// SoftPool of channels-last maps, which are read and written in place: the channels are the lanes.
 //
-// Neither phases nor padding are needed. The formulas are those of by_window.h and by_cell.h.
+// Copying such maps into phases (planes.h) costs more than pooling them, and the copies do not fit
+// into the caches. Disjoint windows are pooled by the formula of by_window.h. Overlapping windows
+// are pooled by the formula of by_cell.h: the cells of a row are summed over the windows of the
+// row, then the rows over the windows of the plane, then the planes. The backward pass computes the
+// weights again, because reading them from the outer caches takes longer.
 //
 // Included once for every instruction set, after by_cell.h and by_window.h.
 #pragma once
@@ -12,8 +16,6 @@ using vidpool::first_cell;
 using vidpool::for_windows_of;
 using vidpool::is_channels_last;
 
-template <class Element>
-using Real = typename Compute<Element>::type;
 template <class Element>
 using ChannelScratch = ChannelsLastScratch<Element, Real<Element>>;
 
@@ -62,6 +64,29 @@ VIDPOOL_OUTLINE void forward_in_place_by_window(const Pooling& p, const Tile& ti
       }
 }
 
+// Whether a row of disjoint windows belongs to the tile: it may reach into the next tile's rows.
+inline bool owns_windows(const Pooling& p, const Tile& tile, int64_t row) {
+  const int64_t begin = p.h.window_begin(row);
+  return begin >= tile.own_begin && begin < tile.own_end;
+}
+
+// Set the gradients of the tile's cells that are in no window to 0.
+template <class Element>
+VIDPOOL_OUTLINE void clear_unpooled(const Pooling& p, const Tile& tile, Element* out,
+                                    const ChannelScratch<Element>& scratch) {
+  for (int64_t t = 0; t < p.t.size; ++t)
+    for (int64_t h = tile.own_begin; h < tile.own_end; ++h) {
+      Element* const row = out + (t * p.h.size + h) * p.w.size * p.channels;
+      const auto clear_cell = [&](int64_t w) {
+        std::memset(row + w * p.channels, 0, tile.unit * sizeof(Element));
+      };
+      if (p.t.in_window(t) && p.h.in_window(h))
+        for (const int64_t w : scratch.columns.unpooled()) clear_cell(w);
+      else
+        for (int64_t w = 0; w < p.w.size; ++w) clear_cell(w);
+    }
+}
+
 // Set the gradients of the cells of the tile's windows, which are disjoint, and of its other cells.
 template <int bytes, bool exact, class Element>
 VIDPOOL_OUTLINE void backward_in_place_by_window(const Pooling& p, const Tile& tile,
@@ -69,20 +94,12 @@ VIDPOOL_OUTLINE void backward_in_place_by_window(const Pooling& p, const Tile& t
                                                  Element* out,
                                                  const ChannelScratch<Element>& scratch) {
   constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
-  constexpr const Real<Element>* every = nullptr;  // position is a window
+  constexpr const Real<Element>* all_windows = nullptr;  // no position lies between two rows
   const int64_t last = tile.unit - lanes;
-  for (int64_t t = 0; t < p.t.size; ++t)
-    for (int64_t h = tile.own_begin; h < tile.own_end; ++h) {
-      const bool has_windows = p.t.in_window(t) && p.h.in_window(h);
-      for (int64_t w = 0; w < p.w.size; ++w)
-        if (!has_windows || scratch.columns.begin(w) == scratch.columns.end(w))
-          clear<bytes>(out + ((t * p.h.size + h) * p.w.size + w) * p.channels, tile.unit,
-                       scratch.channels);
-    }
+  clear_unpooled(p, tile, out, scratch);
   for (int64_t to = 0; to < p.t.count; ++to)
     for (int64_t row = tile.first; row < tile.first + tile.windows; ++row) {
-      const int64_t begin = p.h.window_begin(row);  // a window belongs to one tile
-      if (begin < tile.own_begin || begin >= tile.own_end) continue;
+      if (!owns_windows(p, tile, row)) continue;
       for (int64_t column = 0; column < p.w.count; ++column) {
         int64_t count = 0;
         for_cells_of(p, to, row, column, [&](int64_t place) {
@@ -94,11 +111,12 @@ VIDPOOL_OUTLINE void backward_in_place_by_window(const Pooling& p, const Tile& t
         int64_t c = 0;
         for (; c + lanes * group <= tile.unit; c += lanes * group)
           pool_group_backward<bytes, group, exact, true>(scratch.cells, scratch.gradients, count, c,
-                                                         NoPrefetch(), own, every, scratch.weights);
+                                                         NoPrefetch(), own, all_windows,
+                                                         scratch.weights);
         for (; c < tile.unit; c += lanes)
           pool_group_backward<bytes, 1, exact, true>(scratch.cells, scratch.gradients, count,
-                                                     std::min(c, last), NoPrefetch(), own, every,
-                                                     scratch.weights);
+                                                     std::min(c, last), NoPrefetch(), own,
+                                                     all_windows, scratch.weights);
       }
     }
 }
@@ -124,8 +142,8 @@ VIDPOOL_INLINE void sum_cell(const Element* cell, int64_t c, int64_t unit, const
   constexpr Real<Element> limit = ordinary<Real<Element>> * ordinary<Real<Element>>;
   V weight[n], product[n];
   for (int k = 0; k < n; ++k) {
-    const V a = n == 1 ? read_channels<bytes>(cell, c, unit, buffer)
-                       : read<bytes>(cell + c + k * lanes);
+    const V a =
+        n == 1 ? read_channels<bytes>(cell, c, unit, buffer) : read<bytes>(cell + c + k * lanes);
     is_ordinary &= (Bits)(a * a <= limit);
     weight[k] = exp_weight<bytes>(a);
     product[k] = weight[k] * a;
@@ -236,8 +254,7 @@ VIDPOOL_OUTLINE bool forward_in_place_by_cell(const Pooling& p, const Tile& tile
         const int64_t at = std::min(c, last);
         const V mass = load<V>(entry + at), moment = load<V>(entry + pitch + at);
         // a window of padding alone has no mass
-        write<bytes>(pooled + at,
-                     mass > 0 ? moment / mass : V{} + minus_infinity<Real<Element>>);
+        write<bytes>(pooled + at, mass > 0 ? moment / mass : V{} + minus_infinity<Real<Element>>);
       }
       entry += 2 * pitch;
       pooled += p.channels;

@@ -75,8 +75,7 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
         continue;
       }
     }
-    if (!scratch)
-      scratch.emplace(p, tiling, sizeof(Element), Vector<Real<Element>, bytes>::lanes);
+    if (!scratch) scratch.emplace(p, tiling, sizeof(Element), Vector<Real<Element>, bytes>::lanes);
     scratch->prepare(tile);
     if constexpr (!disjoint)
       if (!in_place &&

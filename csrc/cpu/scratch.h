@@ -139,7 +139,9 @@ class ChannelsLastScratch {
     row_count = std::min(p.h.extent(), p.h.size);
     const int64_t rows_size = row_count * row_size;
     const int64_t total = p.is_disjoint() ? 0 : rows_size + outputs * sums_size;
-    memory_.reset(new Real[2 * pitch + total + 2 * cell_count * group * slack]);
+    const bool keeps_weights = tiling.backward() && p.is_disjoint();
+    memory_.reset(
+        new Real[2 * pitch + total + (keeps_weights ? 2 * cell_count * group * slack : 0)]);
     channels = memory_.get();
     row = channels + 2 * pitch;
     sums = row + rows_size;
@@ -164,10 +166,10 @@ class ChannelsLastScratch {
   Real* sums;         // entries of the tile's windows, in a ring of planes of the output
   Real** rows;        // the rows in `sums` of the windows that have a row of the input
 
-  // by_window.h
-  Real* weights;
+  // by_window.h: a window's cells, their gradients, and the weights of a group of windows
   const Element** cells;
   Element** gradients;
+  Real* weights;
 
  private:
   std::unique_ptr<Real[]> memory_;

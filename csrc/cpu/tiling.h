@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <numeric>
+#include <vector>
 
 #include "../pooling.h"
 
@@ -76,15 +77,20 @@ class Columns {
     }
     windows_.reset(new int64_t[ends_[w.size]]);
     int64_t* next = windows_.get();
-    for (int64_t cell = 0; cell < w.size; ++cell)
+    for (int64_t cell = 0; cell < w.size; ++cell) {
       for_windows_of(w, cell, [&](int64_t window) { *next++ = window; });
+      if (begin(cell) == end(cell)) unpooled_.push_back(cell);
+    }
   }
 
   const int64_t* begin(int64_t cell) const { return windows_.get() + ends_[cell]; }
   const int64_t* end(int64_t cell) const { return windows_.get() + ends_[cell + 1]; }
+  // the cells in no window
+  const std::vector<int64_t>& unpooled() const { return unpooled_; }
 
  private:
   std::unique_ptr<int64_t[]> ends_, windows_;
+  std::vector<int64_t> unpooled_;
 };
 
 // Whether a map is read in place (channels_last.h): its channels fill a vector of any instruction
@@ -139,7 +145,8 @@ class Tiling {
     planes_ = std::min(p.t.extent(), p.t.size);
     const int64_t row = planes_ * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
-    if (is_channels_last(p)) windows = max_sums / (planes_in_ring(p, backward) * p.w.count * 2 * unit_);
+    if (is_channels_last(p))
+      windows = max_sums / (planes_in_ring(p, backward) * p.w.count * 2 * unit_);
     const int64_t maps = p.outer * blocks_, bands = (wanted + maps - 1) / maps;
     windows = std::min(windows, (p.h.count + bands - 1) / bands);
     windows = std::max(windows, 2 * (h_.overhang + 1));  // below, neighbours repeat too much
