@@ -26,22 +26,24 @@ struct Group {
   V v[n];
 };
 
-template <int bytes, int n, class Real>
-VIDPOOL_INLINE Group<typename Vector<Real, bytes>::type, n> find_peaks(const Real* const* cells,
+template <int bytes, int n, class Element, class Real = typename Compute<Element>::type>
+VIDPOOL_INLINE Group<typename Vector<Real, bytes>::type, n> find_peaks(const Element* const* cells,
                                                                        int64_t count, int64_t i) {
   using V = typename Vector<Real, bytes>::type;
   constexpr int lanes = Vector<Real, bytes>::lanes;
   Group<V, n> peak;
   for (int k = 0; k < n; ++k) peak.v[k] = V{} + minus_infinity<Real>;
   for (int64_t c = 0; c < count; ++c)
-    for (int k = 0; k < n; ++k) peak.v[k] = at_least(peak.v[k], load<V>(cells[c] + i + k * lanes));
+    for (int k = 0; k < n; ++k)
+      peak.v[k] = at_least(peak.v[k], read<bytes>(cells[c] + i + k * lanes));
   return peak;
 }
 
 // Pool n vectors of windows from position i on; cell c of position i is cells[c][i].
-template <int bytes, int n, class Real>
-VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t i,
-                               const Upcoming& upcoming, Real* out) {
+template <int bytes, int n, class Element, class Prefetch>
+VIDPOOL_INLINE void pool_group(const Element* const* cells, int64_t count, int64_t i,
+                               const Prefetch& upcoming, Element* out) {
+  using Real = typename Compute<Element>::type;
   using V = typename Vector<Real, bytes>::type;
   constexpr int lanes = Vector<Real, bytes>::lanes;
   const V bound = V{} + negligible<Real>;
@@ -54,14 +56,14 @@ VIDPOOL_INLINE void pool_group(const Real* const* cells, int64_t count, int64_t 
   for (int64_t c = 0; c < count; ++c) {
     for (int k = 0; k < n; ++k) {
       upcoming.fetch(c, i + k * lanes);
-      const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
+      const V z = at_least(bound, read<bytes>(cells[c] + i + k * lanes) - shift[k]);
       const V weight = exp_weight<bytes>(z);
       mass[k] += weight;
       moment[k] += weight * z;
     }
   }
   for (int k = 0; k < n; ++k)
-    store(out + i + k * lanes, peak.v[k] + moment[k] / at_least(V{} + Real(1), mass[k]));
+    write<bytes>(out + i + k * lanes, peak.v[k] + moment[k] / at_least(V{} + Real(1), mass[k]));
 }
 
 // Pool `size` positions.
@@ -76,11 +78,11 @@ VIDPOOL_OUTLINE void pool(const Real* const* cells, int64_t count, int64_t size,
 }
 
 // Add to `sums` the gradients of the cells of n vectors of windows, whose own are `grad`; where
-// windows are disjoint, set them.
-template <int bytes, int n, bool exact, bool disjoint, class Real>
-VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* sums, int64_t count,
-                                        int64_t i, const Upcoming& upcoming, const Real* grad,
-                                        const Real* is_window, Real* weights) {
+// windows are disjoint, set them. Without `is_window` every position is a window.
+template <int bytes, int n, bool exact, bool disjoint, class Element, class Prefetch, class Real>
+VIDPOOL_INLINE void pool_group_backward(const Element* const* cells, Element* const* sums,
+                                        int64_t count, int64_t i, const Prefetch& upcoming,
+                                        const Element* grad, const Real* is_window, Real* weights) {
   using V = typename Vector<Real, bytes>::type;
   using Bits = typename Vector<Real, bytes>::bits;
   constexpr int lanes = Vector<Real, bytes>::lanes;
@@ -96,7 +98,7 @@ VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* s
   for (int64_t c = 0; c < count; ++c) {
     for (int k = 0; k < n; ++k) {
       upcoming.fetch(c, i + k * lanes);
-      const V z = at_least(bound, load<V>(cells[c] + i + k * lanes) - shift[k]);
+      const V z = at_least(bound, read<bytes>(cells[c] + i + k * lanes) - shift[k]);
       const V weight = z <= bound ? V{} : exp_weight<bytes>(z);
       Real* const kept = weights + 2 * (c * n + k) * lanes;
       store(kept, weight);
@@ -110,9 +112,9 @@ VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* s
   }
   for (int k = 0; k < n; ++k) {
     mass[k] = at_least(V{} + Real(1), mass[k]);
-    scale[k] = load<V>(grad + i + k * lanes) / mass[k];
+    scale[k] = read<bytes>(grad + i + k * lanes) / mass[k];
     level[k] = exact ? scale[k] * (Real(1) - moment[k] / mass[k]) : scale[k];
-    used[k] = load<Bits>(is_window + i + k * lanes);
+    used[k] = is_window ? load<Bits>(is_window + i + k * lanes) : ~Bits{};
   }
   for (int64_t c = 0; c < count; ++c) {
     for (int k = 0; k < n; ++k) {
@@ -121,9 +123,9 @@ VIDPOOL_INLINE void pool_group_backward(const Real* const* cells, Real* const* s
       if (exact) part += scale[k] * load<V>(kept + lanes);
       // where there is no window a NaN must not reach the cells of others
       part = (V)((Bits)part & used[k]);
-      Real* const sum = sums[c] + i + k * lanes;
-      if (!disjoint) part += load<V>(sum);
-      store(sum, part);
+      Element* const sum = sums[c] + i + k * lanes;
+      if (!disjoint) part += read<bytes>(sum);
+      write<bytes>(sum, part);
     }
   }
 }

@@ -17,6 +17,8 @@ template <>
 struct Compute<double> {
   using type = double;
 };
+template <class Element>
+using Real = typename Compute<Element>::type;
 
 template <int bytes>
 using Floats = typename Vector<float, bytes>::type;

@@ -10,47 +10,79 @@
 //
 #include "by_cell.h"
 #include "by_window.h"
+//
+#include "channels_last.h"
 
 namespace {
 
 template <int bytes, class Element>
-void forward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end, const void* x,
-             void* result) {
-  using Real = typename Compute<Element>::type;
-  Scratch<Real> scratch(p, tiling, sizeof(Element), Vector<Real, bytes>::lanes);
-  const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
+void forward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
+                   const Element* x, Element* result) {
+  Scratch<Real<Element>> scratch(p, tiling, sizeof(Element), Vector<Real<Element>, bytes>::lanes);
+  const Element* const input_end = x + p.outer * p.input_volume();
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tiling[index];
-    const Element* input =
-        static_cast<const Element*>(x) + tile.outer * p.input_volume() + tile.channel;
-    Element* out = static_cast<Element*>(result) + tile.outer * p.output_volume() + tile.channel;
+    const Element* input = x + tile.outer * p.input_volume() + tile.channel;
+    Element* out = result + tile.outer * p.output_volume() + tile.channel;
     scratch.prepare(tile);
     if (p.is_disjoint() || !forward_by_cell<bytes>(p, tile, input, input_end, out, scratch))
       forward_by_window<bytes>(p, tile, input, input_end, out, scratch);
   }
 }
 
+template <int bytes, class Element>
+void forward_tiles_in_place(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
+                            const Element* x, Element* result) {
+  const ChannelScratch<Element> scratch(p, tiling);
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = tiling[index];
+    const Element* input = x + tile.outer * p.input_volume() + tile.channel;
+    Element* out = result + tile.outer * p.output_volume() + tile.channel;
+    if (p.is_disjoint() || !forward_in_place_by_cell<bytes>(p, tile, input, out, scratch))
+      forward_in_place_by_window<bytes>(p, tile, input, out, scratch);
+  }
+}
+
+template <int bytes, class Element>
+void forward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end, const void* x,
+             void* result) {
+  const auto run =
+      is_channels_last(p) ? forward_tiles_in_place<bytes, Element> : forward_tiles<bytes, Element>;
+  run(p, tiling, begin, end, static_cast<const Element*>(x), static_cast<Element*>(result));
+}
+
 template <int bytes, bool exact, bool disjoint, class Element>
 void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end,
-                    const void* gradient, const void* x, void* result) {
-  using Real = typename Compute<Element>::type;
-  Scratch<Real> scratch(p, tiling, sizeof(Element), Vector<Real, bytes>::lanes);
-  const Element* const input_end = static_cast<const Element*>(x) + p.outer * p.input_volume();
-  const Element* const grad_end =
-      static_cast<const Element*>(gradient) + p.outer * p.output_volume();
+                    const Element* gradient, const Element* x, Element* result) {
+  const bool in_place = is_channels_last(p);
+  std::optional<Scratch<Real<Element>>> scratch;
+  std::optional<ChannelScratch<Element>> channel_scratch;
+  if (in_place) channel_scratch.emplace(p, tiling);
+  const Element* const input_end = x + p.outer * p.input_volume();
+  const Element* const grad_end = gradient + p.outer * p.output_volume();
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tiling[index];
     const int64_t map = tile.outer * p.input_volume() + tile.channel;
-    const Element* input = static_cast<const Element*>(x) + map;
-    Element* out = static_cast<Element*>(result) + map;
-    const Element* grad =
-        static_cast<const Element*>(gradient) + tile.outer * p.output_volume() + tile.channel;
-    scratch.prepare(tile);
+    const Element* input = x + map;
+    Element* out = result + map;
+    const Element* grad = gradient + tile.outer * p.output_volume() + tile.channel;
+    if (in_place) {
+      if constexpr (disjoint) {
+        backward_in_place_by_window<bytes, exact>(p, tile, grad, input, out, *channel_scratch);
+        continue;
+      } else if (backward_in_place_by_cell<bytes, exact>(p, tile, grad, input, out,
+                                                         *channel_scratch)) {
+        continue;
+      }
+    }
+    if (!scratch) scratch.emplace(p, tiling, sizeof(Element), Vector<Real<Element>, bytes>::lanes);
+    scratch->prepare(tile);
     if constexpr (!disjoint)
-      if (backward_by_cell<bytes, exact>(p, tile, grad, grad_end, input, input_end, out, scratch))
+      if (!in_place &&
+          backward_by_cell<bytes, exact>(p, tile, grad, grad_end, input, input_end, out, *scratch))
         continue;
     backward_by_window<bytes, exact, disjoint>(p, tile, grad, grad_end, input, input_end, out,
-                                               scratch);
+                                               *scratch);
   }
 }
 
@@ -62,7 +94,8 @@ void backward(const Pooling& p, const Tiling& tiling, int64_t begin, int64_t end
                                                        : backward_tiles<bytes, true, false, Element>
                    : p.is_disjoint() ? backward_tiles<bytes, false, true, Element>
                                      : backward_tiles<bytes, false, false, Element>;
-  run(p, tiling, begin, end, gradient, x, result);
+  run(p, tiling, begin, end, static_cast<const Element*>(gradient), static_cast<const Element*>(x),
+      static_cast<Element*>(result));
 }
 
 }  // namespace

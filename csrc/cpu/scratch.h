@@ -123,4 +123,59 @@ class Scratch {
   std::unique_ptr<int64_t[]> indices_;
 };
 
+// Memory for the kernels that read channels-last maps in place (channels_last.h).
+//
+// An entry holds two numbers of each of a tile's channels, such as a window's mass and moment.
+template <class Element, class Real>
+class ChannelsLastScratch {
+ public:
+  ChannelsLastScratch(const Pooling& p, const Tiling& tiling) : columns(p.w) {
+    const Tile tile = tiling.largest();
+    outputs = planes_in_ring(p, tiling.backward());
+    pitch = (tile.unit + slack - 1) / slack * slack;
+    row_size = p.w.count * 2 * pitch;
+    sums_size = tile.windows * row_size;
+    const int64_t cell_count = p.t.kernel * p.h.kernel * p.w.kernel;
+    row_count = std::min(p.h.extent(), p.h.size);
+    const int64_t rows_size = row_count * row_size;
+    const int64_t total = p.is_disjoint() ? 0 : rows_size + outputs * sums_size;
+    const bool keeps_weights = tiling.backward() && p.is_disjoint();
+    memory_.reset(
+        new Real[2 * pitch + total + (keeps_weights ? 2 * cell_count * group * slack : 0)]);
+    channels = memory_.get();
+    row = channels + 2 * pitch;
+    sums = row + rows_size;
+    weights = channels + 2 * pitch + total;
+    std::fill(channels, channels + 2 * pitch, Real(0));
+    rows_.reset(new Real*[p.t.kernel * p.h.kernel]);
+    rows = rows_.get();
+    cells_.reset(new const Element*[cell_count]);
+    cells = cells_.get();
+    gradients_.reset(new Element*[cell_count]);
+    gradients = gradients_.get();
+  }
+
+  Columns columns;
+  int64_t outputs;    // planes of the output in the ring
+  int64_t pitch;      // numbers of each kind in an entry
+  int64_t row_size;   // of the entries of a row of windows
+  int64_t sums_size;  // of the entries of a tile's windows in a plane of the output
+  Real* channels;     // a cell's last channels if they do not fill a vector, and zeros
+  int64_t row_count;  // rows of the input in the ring
+  Real* row;          // entries of rows of windows, in a ring of rows of the input
+  Real* sums;         // entries of the tile's windows, in a ring of planes of the output
+  Real** rows;        // the rows in `sums` of the windows that have a row of the input
+
+  // by_window.h: a window's cells, their gradients, and the weights of a group of windows
+  const Element** cells;
+  Element** gradients;
+  Real* weights;
+
+ private:
+  std::unique_ptr<Real[]> memory_;
+  std::unique_ptr<Real*[]> rows_;
+  std::unique_ptr<const Element*[]> cells_;
+  std::unique_ptr<Element*[]> gradients_;
+};
+
 }  // namespace vidpool

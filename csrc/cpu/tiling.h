@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <numeric>
+#include <vector>
 
 #include "../pooling.h"
 
@@ -48,6 +50,62 @@ struct PhaseSplit {
   }
 };
 
+// A window's first cell in the input; axis.size or more if there is none.
+inline int64_t first_cell(const Axis& axis, int64_t window) {
+  const int64_t begin = window * axis.stride - axis.padding;
+  return begin >= 0 ? begin : begin + (-begin + axis.dilation - 1) / axis.dilation * axis.dilation;
+}
+
+// Call `use` with each window that has a cell.
+template <class Use>
+void for_windows_of(const Axis& axis, int64_t cell, const Use& use) {
+  for (int64_t k = axis.kernel; k-- > 0;) {
+    const int64_t first = cell + axis.padding - k * axis.dilation;
+    if (first >= 0 && first % axis.stride == 0 && first / axis.stride < axis.count)
+      use(first / axis.stride);
+  }
+}
+
+// The windows of each cell of a row.
+class Columns {
+ public:
+  explicit Columns(const Axis& w) : ends_(new int64_t[w.size + 1]) {
+    ends_[0] = 0;
+    for (int64_t cell = 0; cell < w.size; ++cell) {
+      ends_[cell + 1] = ends_[cell];
+      for_windows_of(w, cell, [&](int64_t) { ++ends_[cell + 1]; });
+    }
+    windows_.reset(new int64_t[ends_[w.size]]);
+    int64_t* next = windows_.get();
+    for (int64_t cell = 0; cell < w.size; ++cell) {
+      for_windows_of(w, cell, [&](int64_t window) { *next++ = window; });
+      if (begin(cell) == end(cell)) unpooled_.push_back(cell);
+    }
+  }
+
+  const int64_t* begin(int64_t cell) const { return windows_.get() + ends_[cell]; }
+  const int64_t* end(int64_t cell) const { return windows_.get() + ends_[cell + 1]; }
+  // the cells in no window
+  const std::vector<int64_t>& unpooled() const { return unpooled_; }
+
+ private:
+  std::unique_ptr<int64_t[]> ends_, windows_;
+  std::vector<int64_t> unpooled_;
+};
+
+// Whether a map is read in place (channels_last.h): its channels fill a vector of any instruction
+// set.
+inline bool is_channels_last(const Pooling& p) {
+  return p.channels >= slack;
+}
+
+// Planes of windows whose sums are kept while a map is read in place. The backward pass also needs
+// earlier windows that share planes of the input with the current ones.
+inline int64_t planes_in_ring(const Pooling& p, bool backward) {
+  const int64_t overlap = (p.t.extent() - 1) / p.t.stride + 1;
+  return std::min(backward ? 2 * overlap - 1 : overlap, p.t.count);
+}
+
 // Some rows of the windows of one map, of one or of some channels.
 struct Tile {
   PhaseSplit h, w;
@@ -81,12 +139,14 @@ class Tiling {
   Tiling(const Pooling& p, bool backward, int64_t wanted)
       : p_(p), backward_(backward), h_(p.h), w_(p.w) {
     blocks_ = (p.channels + max_unit - 1) / max_unit;
-    unit_ = (p.channels + blocks_ - 1) / blocks_;
-    if (unit_ > 1) unit_ = std::min((unit_ + 15) / 16 * 16, p.channels);
-    blocks_ = (p.channels + unit_ - 1) / unit_;
+    unit_ = 0;
+    for (int64_t block = 0; block < blocks_; ++block)
+      unit_ = std::max(unit_, first_channel(block + 1) - first_channel(block));
     planes_ = std::min(p.t.extent(), p.t.size);
     const int64_t row = planes_ * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
+    if (is_channels_last(p))
+      windows = max_sums / (planes_in_ring(p, backward) * p.w.count * 2 * unit_);
     const int64_t maps = p.outer * blocks_, bands = (wanted + maps - 1) / maps;
     windows = std::min(windows, (p.h.count + bands - 1) / bands);
     windows = std::max(windows, 2 * (h_.overhang + 1));  // below, neighbours repeat too much
@@ -104,8 +164,8 @@ class Tiling {
     const int64_t band = index % bands_, block = index / bands_ % blocks_;
     Tile tile(h_, w_);
     tile.outer = index / bands_ / blocks_;
-    tile.channel = block * unit_;
-    tile.unit = std::min(unit_, p_.channels - tile.channel);
+    tile.channel = first_channel(block);
+    tile.unit = first_channel(block + 1) - tile.channel;
     const int64_t begin = band * band_;
     if (backward_) {
       const Axis& h = p_.h;
@@ -144,8 +204,14 @@ class Tiling {
   bool backward() const { return backward_; }
 
  private:
+  // Blocks of channels begin at multiples of 16 and have 16 or more, unless the map has fewer.
+  int64_t first_channel(int64_t block) const {
+    return block == blocks_ ? p_.channels : block * p_.channels / blocks_ / slack * slack;
+  }
+
   static constexpr int64_t max_unit = 64;         // channels; 256 bytes of float32
   static constexpr int64_t max_values = 1 << 14;  // in scratch memory, so that caches hold it
+  static constexpr int64_t max_sums = 1 << 16;    // likewise, where a map is read in place
 
   Pooling p_;
   bool backward_;

@@ -135,11 +135,12 @@ def test_values_up_to_where_the_shorter_way_ends(dtype, offset):
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("channels", [65, 70, 137, 150, 193])
-def test_blocks_of_channels_may_differ_in_size(channels):
-    # the last of 193 channels is a block of its own
-    x = in_layout(randn(1, channels, 28, 28), "channels_last")
-    agrees(x, make_window(2, 3, 2, 1, 1, False), "exact")
+@pytest.mark.parametrize("channels", [15, 16, 17, 65, 70, 137, 150, 193])
+@pytest.mark.parametrize("scale", [1, 30])  # with 30, no value is pooled cell by cell
+@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (2, 3, 1)])
+def test_any_number_of_channels_in_channels_last(channels, scale, window):
+    x = in_layout(scale * randn(1, channels, 28, 28), "channels_last")
+    agrees(x, make_window(2, *window, 1, False), "exact")
 
 
 @pytest.mark.usefixtures("kernels")
