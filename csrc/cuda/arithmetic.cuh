@@ -1,16 +1,12 @@
-// Arithmetic of SoftPool on one window or cell.
+// Arithmetic of SoftPool on one window.
 //
 // For a window with largest cell `peak`, and z = cell - peak:
-//     mass = sum(e^z), moment = sum(e^z z), mu = moment / mass,
-//     result = peak + mu,
-//     exact gradient of a cell = grad e^z / mass (1 + z - mu),
-//     paper gradient of a cell = grad e^z / mass.
+//     mass = sum(e^z), moment = sum(e^z z), mu = moment / mass, result = peak + mu,
+//     gradient of a cell = grad e^z / mass (1 + z - mu); the paper's is without the last factor.
 // Everything is relative to the peak, so neither large values nor large spreads cost accuracy.
 // A cell of -inf has e^z = 0; z is kept finite because 0 * -inf would be NaN. NaN and +inf make the
-// mass NaN, and with it the window's result and gradients.
-//
-// In float32 the relative error of e^z is below 3e-7: ex2.approx contributes 2 ulp, and rounding
-// z log2(e) contributes the less the smaller e^z is.
+// mass NaN, and with it the window's result and gradients. In float32 the relative error of e^z is
+// below 3e-7: 2 ulp of ex2.approx, and the rounding of z log2(e), which matters less for small e^z.
 //
 // All headers here compile as plain C++ as well, so that tests can run the threads on the host.
 #pragma once
@@ -41,19 +37,16 @@ constexpr Real lowest = std::numeric_limits<Real>::lowest();
 template <class Real>
 constexpr Real infinity = std::numeric_limits<Real>::infinity();
 template <class Real>
-constexpr Real minus_infinity = -infinity<Real>;
-template <class Real>
 constexpr Real negligible = Real(-1e4);  // e^z is 0 for this z
 
 // e^z for z <= 0
 VIDPOOL_DEVICE float weight_of(float z) {
-  const float exponent = z * 1.44269504f;
+  float weight = z * 1.44269504f;
 #ifdef __CUDA_ARCH__
-  float weight;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(weight) : "f"(exponent));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(weight) : "f"(weight));
   return weight;
 #else
-  return std::exp2(exponent);
+  return std::exp2(weight);
 #endif
 }
 VIDPOOL_DEVICE double weight_of(double z) {
@@ -61,43 +54,27 @@ VIDPOOL_DEVICE double weight_of(double z) {
 }
 
 // max(bound, x); NaN if x is NaN
-VIDPOOL_DEVICE float at_least(float bound, float x) {
+template <class Real>
+VIDPOOL_DEVICE Real at_least(Real bound, Real x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  float larger;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(bound), "f"(x));
-  return larger;
-#else
-  return x < bound ? bound : x;
+  if constexpr (std::is_same_v<Real, float>) {
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(x) : "f"(bound), "f"(x));
+    return x;
+  }
 #endif
-}
-VIDPOOL_DEVICE double at_least(double bound, double x) {
   return x < bound ? bound : x;
-}
-
-// max(a, b); ignores a NaN
-VIDPOOL_DEVICE float larger_of(float a, float b) {
-#ifdef __CUDA_ARCH__
-  return fmaxf(a, b);
-#else
-  return b > a ? b : a;
-#endif
-}
-VIDPOOL_DEVICE double larger_of(double a, double b) {
-  return b > a ? b : a;
 }
 
 // 1 / x for x >= 1
-VIDPOOL_DEVICE float inverse_of(float x) {
+template <class Real>
+VIDPOOL_DEVICE Real inverse_of(Real x) {
 #ifdef __CUDA_ARCH__
-  float inverse;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
-  return inverse;
-#else
-  return 1.f / x;
+  if constexpr (std::is_same_v<Real, float>) {
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(x) : "f"(x));
+    return x;
+  }
 #endif
-}
-VIDPOOL_DEVICE double inverse_of(double x) {
-  return 1. / x;
+  return 1 / x;
 }
 
 template <class Real>
@@ -121,10 +98,9 @@ struct Sums {
     mass += weight * part.mass;
     moment += weight * (part.moment + z * part.mass);
   }
-  // If all cells are -inf, mass and moment are 0; otherwise the peak contributes 1 to the mass.
-  VIDPOOL_DEVICE Real inverse_mass() const { return inverse_of(at_least(Real(1), mass)); }
+  // If all cells are -inf, the mass is 0; otherwise the peak contributes 1.
   VIDPOOL_DEVICE Real result() const {
-    return mass == 0 ? minus_infinity<Real> : peak + moment * inverse_of(mass);
+    return mass == 0 ? -infinity<Real> : peak + moment * inverse_of(mass);
   }
 };
 
@@ -135,13 +111,12 @@ struct Factors {
 
   // is_exact: 1 for Gradient::exact, 0 for Gradient::paper
   VIDPOOL_DEVICE static Factors of(const Sums<Real>& sums, Real grad, Real is_exact) {
-    const Real inverse = sums.inverse_mass();
-    const Real scale = grad * inverse;
+    const Real inverse = inverse_of(at_least(Real(1), sums.mass)), scale = grad * inverse;
     const Real slope = is_exact * scale;
     return {sums.peak, slope, scale - slope * (sums.moment * inverse)};
   }
   VIDPOOL_DEVICE Real gradient(Real z, Real weight) const { return weight * (slope * z + offset); }
-  VIDPOOL_DEVICE Real gradient_of(Real cell) const {
+  VIDPOOL_DEVICE Real gradient(Real cell) const {
     const Real z = z_of(cell, peak);
     return gradient(z, weight_of(z));
   }

@@ -44,15 +44,18 @@ struct Place {
 };
 
 // How much a thread works on at once, its lanes: adjacent channels, or adjacent windows of a row.
-template <int channels_, int side_>
+// Windows that are `centred` have a stride of 2 and a padding of (kernel - 1) / 2 in each dimension
+// with more than one cell.
+template <int channels_, int side_, bool centred_>
 struct Access {
   static constexpr int channels = channels_, side = side_, lanes = channels * side;
+  static constexpr bool centred = centred_;
 };
-using Single = Access<1, 1>;
-using Channels = Access<4, 1>;
-// Two windows of a map with one channel, whose four columns are aligned: they are read and written
-// at once. Such windows have a stride of 2 and a padding of (kernel - 1) / 2 in each dimension.
-using Quads = Access<1, 2>;
+using Single = Access<1, 1, false>;
+using Channels = Access<4, 1, false>;
+using CentredChannels = Access<4, 1, true>;
+// Two windows of a map with one channel, whose four columns are aligned: one load reads them all.
+using Quads = Access<1, 2, true>;
 
 // Order of the threads: the last component of a place varies fastest.
 template <class Index>
@@ -87,14 +90,37 @@ struct Dim {
 
   VIDPOOL_DEVICE Index first_cell(Index window) const { return window * stride.value - padding; }
 
-  // Without dilation: the windows that hold any of `cells` adjacent cells, from `begin` to `end`.
-  struct Windows {
+  // Call visit(cell) for the cells of a window that lie in the map.
+  template <class Visit>
+  VIDPOOL_DEVICE void for_cells(Index window, const Visit& visit) const {
+    for (Index k = 0; k < kernel; ++k) {
+      const Index cell = first_cell(window) + k * dilation;
+      if (is_within(cell, size)) visit(cell);
+    }
+  }
+
+  struct Range {
     Index begin, end;
   };
-  VIDPOOL_DEVICE Windows windows_of(Index first, Index cells) const {
+  // The windows without dilation that hold any of `cells` adjacent cells.
+  VIDPOOL_DEVICE Range windows_of(Index first, Index cells) const {
     const Index padded = first + padding, last = stride.divide(padded + cells - 1);
     return {padded < kernel ? 0 : stride.divide(padded - kernel) + 1,
             last < count ? last + 1 : count};
+  }
+
+  // Call visit(window) for the windows that hold a cell.
+  template <class Visit>
+  VIDPOOL_DEVICE void for_windows_of(Index cell, const Visit& visit) const {
+    if (dilation == 1) {
+      const Range windows = windows_of(cell, 1);
+      for (Index window = windows.begin; window < windows.end; ++window) visit(window);
+      return;
+    }
+    for (Index first = cell + padding, k = 0; k < kernel && first >= 0; ++k, first -= dilation) {
+      const Index window = stride.divide(first);
+      if (window * stride.value == first && window < count) visit(window);
+    }
   }
 };
 
@@ -113,10 +139,6 @@ struct Map {
   VIDPOOL_DEVICE Index window(const Place<Index>& at) const {
     return at.outer * window_volume + at.t * window_plane + at.h * window_row + at.w * channels +
            at.channel;
-  }
-  VIDPOOL_DEVICE Place<Index> first_cell(const Place<Index>& window) const {
-    return {window.outer, t.first_cell(window.t), h.first_cell(window.h), w.first_cell(window.w),
-            window.channel};
   }
 };
 

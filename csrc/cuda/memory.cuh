@@ -19,7 +19,6 @@ struct alignas(n * sizeof(Element)) Pack {
 template <class Element, int n, class Real>
 VIDPOOL_DEVICE void load(const Element* from, Real (&to)[n]) {
   const auto pack = *reinterpret_cast<const Pack<Element, n>*>(from);
-  VIDPOOL_UNROLL
   for (int i = 0; i < n; ++i) to[i] = Real(pack.elements[i]);
 }
 
@@ -35,76 +34,73 @@ constexpr auto minus_infinity_bits =
 template <class Element, int n, class Real>
 VIDPOOL_DEVICE void load_if(bool valid, const Element* from, Real (&to)[n]) {
   using Word = std::conditional_t<n * sizeof(Element) == 2, uint16_t, uint32_t>;
-  constexpr int bits = 8 * sizeof(Element), per_word = sizeof(Word) / sizeof(Element);
+  constexpr int size = 8 * sizeof(Element), per_word = sizeof(Word) / sizeof(Element);
   constexpr auto fill = minus_infinity_bits<Element>;
   Pack<Word, n / per_word> words;
-  VIDPOOL_UNROLL
   for (Word& word : words.elements) word = Word(per_word > 1 ? fill * 0x10001u : fill);
   if (valid) words = *reinterpret_cast<const decltype(words)*>(from);
-  VIDPOOL_UNROLL
   for (int i = 0; i < n; ++i) {
-    const auto element = Bits<Element>(words.elements[i / per_word] >> i % per_word * bits);
-    to[i] = Real(*reinterpret_cast<const Element*>(&element));
+    const auto bits = Bits<Element>(words.elements[i / per_word] >> i % per_word * size);
+    Element element;
+    memcpy(&element, &bits, sizeof element);
+    to[i] = Real(element);
   }
 }
 
 template <class Element, int n, class Real>
 VIDPOOL_DEVICE void store(const Real (&from)[n], Element* to) {
   Pack<Element, n> pack;
-  VIDPOOL_UNROLL
   for (int i = 0; i < n; ++i) pack.elements[i] = Element(from[i]);
   *reinterpret_cast<Pack<Element, n>*>(to) = pack;
 }
 
-// Load a block of cells that begins at `at`; cells outside of the map are -inf.
-template <class Access, int planes, int rows, int columns, class Element, class Index, class Real>
-VIDPOOL_DEVICE void load_block(const Map<Index>& map, const Element* x, const Place<Index>& at,
-                               Real (&cells)[planes * rows][columns][Access::channels]) {
+// Call visit(i, is_row, offset) for the rows of a block of cells that begins at `at`: whether row i
+// is part of the map, and the offset of its first cell.
+template <int planes, int rows, class Index, class Visit>
+VIDPOOL_DEVICE void for_rows(const Map<Index>& map, const Place<Index>& at, const Visit& visit) {
   const Index first = map.cell(at);
-  VIDPOOL_UNROLL
   for (int i = 0; i < planes * rows; ++i) {
     const bool is_row = is_within<Index>(at.t + i / rows, map.t.size) &&
                         is_within<Index>(at.h + i % rows, map.h.size);
-    const Element* row = x + (first + i / rows * map.plane + i % rows * map.row);
-    if constexpr (Access::side > 1) {
-      constexpr int odd = columns % 2;  // a column before the aligned ones
-      Real vector[columns - odd];
-      if constexpr (odd) load_if(is_row && at.w >= 0, row, cells[i][0]);
-      load_if(is_row, row + odd, vector);
-      VIDPOOL_UNROLL
-      for (int k = odd; k < columns; ++k) cells[i][k][0] = vector[k - odd];
-    } else {
-      VIDPOOL_UNROLL
-      for (int k = 0; k < columns; ++k)
-        load_if(is_row && is_within<Index>(at.w + k, map.w.size), row + k * map.channels,
-                cells[i][k]);
-    }
+    visit(i, is_row, first + i / rows * map.plane + i % rows * map.row);
   }
 }
 
-// Store such a block, which begins at an aligned column; cells outside of the map are skipped.
+// Load such a block; cells outside of the map are -inf.
+template <class Access, int planes, int rows, int columns, class Element, class Index, class Real>
+VIDPOOL_DEVICE void load_block(const Map<Index>& map, const Element* x, const Place<Index>& at,
+                               Real (&cells)[planes * rows][columns][Access::channels]) {
+  for_rows<planes, rows>(map, at, [&](int i, bool is_row, Index row) {
+    if constexpr (Access::side > 1) {
+      constexpr int odd = columns % 2;  // a column before the aligned ones
+      Real vector[columns - odd];
+      if constexpr (odd) load_if(is_row && at.w >= 0, x + row, cells[i][0]);
+      load_if(is_row, x + row + odd, vector);
+      for (int k = odd; k < columns; ++k) cells[i][k][0] = vector[k - odd];
+    } else {
+      for (int k = 0; k < columns; ++k)
+        load_if(is_row && is_within<Index>(at.w + k, map.w.size), x + row + k * map.channels,
+                cells[i][k]);
+    }
+  });
+}
+
+// Store a block that begins at an aligned column; cells outside of the map are skipped.
 template <class Access, int planes, int rows, int columns, class Element, class Index, class Real>
 VIDPOOL_DEVICE void store_block(const Map<Index>& map,
                                 const Real (&cells)[planes * rows][columns][Access::channels],
                                 const Place<Index>& at, Element* out) {
-  const Index first = map.cell(at);
-  VIDPOOL_UNROLL
-  for (int i = 0; i < planes * rows; ++i) {
-    const bool is_row = is_within<Index>(at.t + i / rows, map.t.size) &&
-                        is_within<Index>(at.h + i % rows, map.h.size);
-    Element* row = out + (first + i / rows * map.plane + i % rows * map.row);
+  for_rows<planes, rows>(map, at, [&](int i, bool is_row, Index row) {
     if constexpr (Access::side > 1) {
       Real vector[columns];
-      VIDPOOL_UNROLL
       for (int k = 0; k < columns; ++k) vector[k] = cells[i][k][0];
-      if (is_row) store(vector, row);
+      if (is_row) store(vector, out + row);
     } else {
-      VIDPOOL_UNROLL
       for (int k = 0; k < columns; ++k)
         if (is_row && is_within<Index>(at.w + k, map.w.size))
-          store(cells[i][k], row + k * map.channels);
+          store(cells[i][k], out + row + k * map.channels);
     }
-  }
+  });
 }
 
 }  // namespace vidpool

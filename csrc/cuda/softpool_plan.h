@@ -37,12 +37,11 @@ bool has_size(const Pooling& p) {
   return has(p.t, kt) && has(p.h, k) && has(p.w, k);
 }
 
-inline bool fits_quads(const Pooling& p) {
+inline bool is_centred(const Pooling& p) {
   const auto is_centred = [](const Axis& axis) {
     return axis.stride == (axis.kernel == 1 ? 1 : 2) && axis.padding == (axis.kernel - 1) / 2;
   };
-  return p.channels == 1 && p.w.size % 4 == 0 && p.w.count * 2 == p.w.size && is_centred(p.t) &&
-         is_centred(p.h) && is_centred(p.w);
+  return is_centred(p.t) && is_centred(p.h) && is_centred(p.w);
 }
 
 template <class Index>
@@ -53,18 +52,10 @@ Dim<Index> make_dim(const Axis& axis) {
 
 template <class Index>
 Map<Index> make_map(const Pooling& p) {
-  const Index c = Index(p.channels);
   const auto t = make_dim<Index>(p.t), h = make_dim<Index>(p.h), w = make_dim<Index>(p.w);
-  return {t,
-          h,
-          w,
-          c,
-          w.size * c,
-          h.size * w.size * c,
-          t.size * h.size * w.size * c,
-          w.count * c,
-          h.count * w.count * c,
-          t.count * h.count * w.count * c};
+  const Index c = Index(p.channels), row = w.size * c, plane = h.size * row;
+  const Index window_row = w.count * c, window_plane = h.count * window_row;
+  return {t, h, w, c, row, plane, t.size * plane, window_row, window_plane, t.count * window_plane};
 }
 
 // `t` x `h` x `w` threads for each map and Access::channels channels.
@@ -108,16 +99,18 @@ void choose(const Pooling& p, int64_t limit, std::initializer_list<const Element
     });
   };
   const auto with_access = [&](auto shape) {
-    if (fits_quads(p) && is_aligned(4))
-      run(shape, Quads(), int32_t());
-    else if (p.channels % Channels::channels == 0 && is_aligned(Channels::channels))
-      run(shape, Channels(), int32_t());
-    else
-      run(shape, Single(), int32_t());
+    const bool has_quads = p.channels == 1 && p.w.size % 4 == 0 && p.w.count * 2 == p.w.size;
+    if (has_quads && is_centred(p) && is_aligned(4)) return run(shape, Quads(), int32_t());
+    if (p.channels % Channels::channels == 0 && is_aligned(Channels::channels)) {
+      if constexpr (shape.k == 3)
+        if (is_centred(p)) return run(shape, CentredChannels(), int32_t());
+      return run(shape, Channels(), int32_t());
+    }
+    run(shape, Single(), int32_t());
   };
   if constexpr (!std::is_same_v<Element, double>) {
-    if (has_size<2, 2>(p)) return with_access(Shape<2, 2>());
-    if (has_size<1, 2>(p)) return with_access(Shape<1, 2>());
+    if (has_size<2, 2>(p) && p.is_disjoint()) return with_access(Shape<2, 2>());
+    if (has_size<1, 2>(p) && p.is_disjoint()) return with_access(Shape<1, 2>());
     if (has_size<3, 3>(p)) return with_access(Shape<3, 3>());
     if (has_size<1, 3>(p)) return with_access(Shape<1, 3>());
   }
@@ -142,10 +135,7 @@ void forward(const Pooling& pooling, const Element* x, Element* out, Launcher& l
   for_parts(split_rows(pooling), limit, [&](const Pooling& p, int64_t first) {
     const Element* const input = x + first * p.input_volume();
     Element* const output = out + first * p.output_volume();
-    choose<Element>(p, limit, {input, output}, [&](auto shape, auto access, auto index) {
-      using S = decltype(shape);
-      using A = decltype(access);
-      using I = decltype(index);
+    choose<Element>(p, limit, {input, output}, [&]<class S, class A, class I>(S, A, I) {
       const auto windows = window_threads<S, A, I>(p);
       launcher.run(windows.count,
                    Forward<S, A, Element, I>{make_map<I>(p), windows.numbering, input, output});
@@ -166,10 +156,7 @@ void backward(const Pooling& pooling, const Element* grad, const Element* x, Ele
     const Element* const input = x + first * p.input_volume();
     const Element* const gradient = grad + first * p.output_volume();
     Element* const output = out + first * p.input_volume();
-    choose<Element>(p, limit, {input, gradient, output}, [&](auto shape, auto access, auto index) {
-      using S = decltype(shape);
-      using A = decltype(access);
-      using I = decltype(index);
+    choose<Element>(p, limit, {input, gradient, output}, [&]<class S, class A, class I>(S, A, I) {
       const auto map = make_map<I>(p);
       const auto windows = window_threads<S, A, I>(p);
       if constexpr (S::k != 3) {
@@ -181,7 +168,7 @@ void backward(const Pooling& pooling, const Element* grad, const Element* x, Ele
               Spread<S, A, Element, I>{map, windows.numbering, gradient, input, is_exact, output});
         }
       }
-      if constexpr (S::k != 2 || A::side == 1) {
+      if constexpr (S::k != 2) {
         if (factors.peaks == nullptr) {  // the first part is the largest
           const int64_t count = p.outer * p.output_volume();
           const int64_t aligned = divide_up(count, Channels::channels) * Channels::channels;
@@ -189,9 +176,9 @@ void backward(const Pooling& pooling, const Element* grad, const Element* x, Ele
           factors.slopes = factors.peaks + aligned;
           factors.offsets = factors.slopes + aligned;
         }
-        const auto blocks = block_threads<S, A, I>(p);
         launcher.run(windows.count, Prepare<S, A, Element, I>{map, windows.numbering, gradient,
                                                               input, is_exact, factors});
+        const auto blocks = block_threads<S, A, I>(p);
         launcher.run(blocks.count,
                      Gather<S, A, Element, I>{map, blocks.numbering, input, factors, output});
       }

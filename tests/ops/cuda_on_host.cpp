@@ -10,7 +10,7 @@
 namespace {
 
 struct Kernel {
-  int step, kernel_t, kernel, channels, side, bits;
+  int step, kernel_t, kernel, channels, side, centred, bits;
 };
 
 template <template <class...> class A, template <class...> class B>
@@ -34,6 +34,7 @@ class Launcher {
     last_->kernel = Shape::k;
     last_->channels = Access::channels;
     last_->side = Access::side;
+    last_->centred = Access::centred;
     last_->bits = 8 * sizeof(Index);
   }
   void clear(void* to, int64_t bytes) { std::memset(to, 0, size_t(bytes)); }
