@@ -18,22 +18,15 @@ VIDPOOL_DEVICE bool is_within(Index i, Index size) {
 template <class Index>
 struct Divisor {
   Index value;
-
-  explicit Divisor(int64_t value) : value(value) {}
-  VIDPOOL_DEVICE Index divide(Index n) const { return n / value; }
-};
-
-template <>
-struct Divisor<int32_t> {
-  int32_t value;
   uint32_t factor, shift = 0;
 
-  explicit Divisor(int64_t value) : value(int32_t(value)) {
+  explicit Divisor(int64_t value) : value(Index(value)) {
     while ((int64_t(1) << shift) < value) ++shift;
     factor = uint32_t((((uint64_t(1) << shift) - value) << 32) / value + 1);
   }
-  VIDPOOL_DEVICE int32_t divide(int32_t n) const {
-    return int32_t((uint32_t(uint64_t(uint32_t(n)) * factor >> 32) + uint32_t(n)) >> shift);
+  VIDPOOL_DEVICE Index divide(Index n) const {
+    if constexpr (sizeof(Index) == 8) return n / value;
+    return Index((uint32_t(uint64_t(uint32_t(n)) * factor >> 32) + uint32_t(n)) >> shift);
   }
 };
 

@@ -224,18 +224,6 @@ struct AllFactors {
     load(offsets + window, offset);
     for (int i = 0; i < n; ++i) to[i] = {peak[i], slope[i], offset[i]};
   }
-  template <int n, class Index>
-  VIDPOOL_DEVICE void store_from(const Factors<Real> (&from)[n], Index window) const {
-    Real peak[n], slope[n], offset[n];
-    for (int i = 0; i < n; ++i) {
-      peak[i] = from[i].peak;
-      slope[i] = from[i].slope;
-      offset[i] = from[i].offset;
-    }
-    store(peak, peaks + window);
-    store(slope, slopes + window);
-    store(offset, offsets + window);
-  }
 };
 
 // Backward pass of overlapping windows, first: writes the factors of the thread's windows.
@@ -252,12 +240,17 @@ struct Prepare {
 
   VIDPOOL_DEVICE void operator()(Index i) const {
     const auto write = [&](Index window, const Sums<Real>(&sums)[lanes]) {
-      Real grads[lanes];
-      Factors<Real> factors[lanes];
+      Real grads[lanes], peaks[lanes], slopes[lanes], offsets[lanes];
       load(grad + window, grads);
-      for (int lane = 0; lane < lanes; ++lane)
-        factors[lane] = Factors<Real>::of(sums[lane], grads[lane], is_exact);
-      all_factors.store_from(factors, window);
+      for (int lane = 0; lane < lanes; ++lane) {
+        const auto factors = Factors<Real>::of(sums[lane], grads[lane], is_exact);
+        peaks[lane] = factors.peak;
+        slopes[lane] = factors.slope;
+        offsets[lane] = factors.offset;
+      }
+      store(peaks, all_factors.peaks + window);
+      store(slopes, all_factors.slopes + window);
+      store(offsets, all_factors.offsets + window);
     };
     for_windows<Shape, Access>(map, x, numbering.template at<Access>(i), write);
   }
