@@ -24,25 +24,24 @@ inline Pooling split_rows(Pooling p) {
   return p;
 }
 
-inline bool is_disjoint(const Pooling& p) {
-  return p.t.is_disjoint() && p.h.is_disjoint() && p.w.is_disjoint();
-}
-
 // Whether every cell is in a window, where windows are disjoint.
 inline bool covers(const Axis& axis) {
   return axis.kernel == axis.stride && axis.count * axis.stride - axis.padding >= axis.size;
 }
 
-inline bool has_window(const Axis& axis, int64_t kernel, int64_t stride, int64_t padding) {
-  return axis.kernel == kernel && axis.stride == stride && axis.padding == padding &&
-         (axis.dilation == 1 || kernel == 1);
+template <int kt, int k>
+bool has_size(const Pooling& p) {
+  const auto has = [](const Axis& axis, int kernel) {
+    return axis.kernel == kernel && (axis.dilation == 1 || kernel == 1);
+  };
+  return has(p.t, kt) && has(p.h, k) && has(p.w, k);
 }
 
-template <int kt, int k>
-bool has_shape(const Pooling& p) {
-  using S = Shape<kt, k>;
-  return has_window(p.t, kt, S::stride_t, S::padding_t) &&
-         has_window(p.h, k, S::stride, S::padding) && has_window(p.w, k, S::stride, S::padding);
+inline bool is_centred(const Pooling& p) {
+  const auto is_centred = [](const Axis& axis) {
+    return axis.stride == (axis.kernel == 1 ? 1 : 2) && axis.padding == (axis.kernel - 1) / 2;
+  };
+  return is_centred(p.t) && is_centred(p.h) && is_centred(p.w);
 }
 
 template <class Index>
@@ -53,18 +52,10 @@ Dim<Index> make_dim(const Axis& axis) {
 
 template <class Index>
 Map<Index> make_map(const Pooling& p) {
-  const Index c = Index(p.channels);
   const auto t = make_dim<Index>(p.t), h = make_dim<Index>(p.h), w = make_dim<Index>(p.w);
-  return {t,
-          h,
-          w,
-          c,
-          w.size * c,
-          h.size * w.size * c,
-          t.size * h.size * w.size * c,
-          w.count * c,
-          h.count * w.count * c,
-          t.count * h.count * w.count * c};
+  const Index c = Index(p.channels), row = w.size * c, plane = h.size * row;
+  const Index window_row = w.count * c, window_plane = h.count * window_row;
+  return {t, h, w, c, row, plane, t.size * plane, window_row, window_plane, t.count * window_plane};
 }
 
 // `t` x `h` x `w` threads for each map and Access::channels channels.
@@ -89,14 +80,9 @@ Threads<Access, Index> window_threads(const Pooling& p) {
 }
 
 template <class Shape, class Access, class Index>
-Threads<Access, Index> cell_threads(const Pooling& p) {
-  if constexpr (std::is_same_v<Shape, AnyShape>) {
-    return {p, p.t.size, p.h.size, p.w.size};
-  } else {
-    using B = Block<Shape, Access>;
-    return {p, divide_up(p.t.size, B::planes), divide_up(p.h.size, B::rows),
-            divide_up(p.w.size, B::columns)};
-  }
+Threads<Access, Index> block_threads(const Pooling& p) {
+  return {p, divide_up(p.t.size, Shape::block_t), divide_up(p.h.size, Shape::block),
+          divide_up(p.w.size, Shape::block * Access::side)};
 }
 
 // Call run(Shape(), Access(), Index()) with what suits the windows and the tensors' addresses best.
@@ -113,21 +99,20 @@ void choose(const Pooling& p, int64_t limit, std::initializer_list<const Element
     });
   };
   const auto with_access = [&](auto shape) {
-    const bool by_columns = p.channels == 1 && p.w.count * shape.stride == p.w.size;
-    if (by_columns && p.w.size % 4 == 0 && is_aligned(4))
-      run(shape, Quads(), int32_t());
-    else if (by_columns && is_aligned(2))
-      run(shape, Pairs(), int32_t());
-    else if (p.channels % Channels::channels == 0 && is_aligned(Channels::channels))
-      run(shape, Channels(), int32_t());
-    else
-      run(shape, Single(), int32_t());
+    const bool has_quads = p.channels == 1 && p.w.size % 4 == 0 && p.w.count * 2 == p.w.size;
+    if (has_quads && is_centred(p) && is_aligned(4)) return run(shape, Quads(), int32_t());
+    if (p.channels % Channels::channels == 0 && is_aligned(Channels::channels)) {
+      if constexpr (shape.k == 3)
+        if (is_centred(p)) return run(shape, CentredChannels(), int32_t());
+      return run(shape, Channels(), int32_t());
+    }
+    run(shape, Single(), int32_t());
   };
   if constexpr (!std::is_same_v<Element, double>) {
-    if (has_shape<2, 2>(p)) return with_access(Shape<2, 2>());
-    if (has_shape<1, 2>(p)) return with_access(Shape<1, 2>());
-    if (has_shape<3, 3>(p)) return with_access(Shape<3, 3>());
-    if (has_shape<1, 3>(p)) return with_access(Shape<1, 3>());
+    if (has_size<2, 2>(p) && p.is_disjoint()) return with_access(Shape<2, 2>());
+    if (has_size<1, 2>(p) && p.is_disjoint()) return with_access(Shape<1, 2>());
+    if (has_size<3, 3>(p)) return with_access(Shape<3, 3>());
+    if (has_size<1, 3>(p)) return with_access(Shape<1, 3>());
   }
   run(AnyShape(), Single(), int32_t());
 }
@@ -150,13 +135,10 @@ void forward(const Pooling& pooling, const Element* x, Element* out, Launcher& l
   for_parts(split_rows(pooling), limit, [&](const Pooling& p, int64_t first) {
     const Element* const input = x + first * p.input_volume();
     Element* const output = out + first * p.output_volume();
-    choose<Element>(p, limit, {input, output}, [&](auto shape, auto access, auto index) {
-      using S = decltype(shape);
-      using A = decltype(access);
-      using I = decltype(index);
-      const auto threads = window_threads<S, A, I>(p);
-      launcher.run(threads.count,
-                   Forward<S, A, Element, I>{make_map<I>(p), threads.numbering, input, output});
+    choose<Element>(p, limit, {input, output}, [&]<class S, class A, class I>(S, A, I) {
+      const auto windows = window_threads<S, A, I>(p);
+      launcher.run(windows.count,
+                   Forward<S, A, Element, I>{make_map<I>(p), windows.numbering, input, output});
     });
   });
 }
@@ -167,41 +149,38 @@ void backward(const Pooling& pooling, const Element* grad, const Element* x, Ele
   using Real = Compute<Element>;
   const Pooling whole = split_rows(pooling);
   const int64_t limit = launcher.limit();
-  const bool disjoint = is_disjoint(whole);
-  const Real slope = whole.gradient == Gradient::exact ? 1 : 0;
-  Windows<Real> windows{};
+  const Real is_exact = whole.gradient == Gradient::exact ? 1 : 0;
+  AllFactors<Real> factors{};
   if (whole.outer == 0) return;
-  if (disjoint && !(covers(whole.t) && covers(whole.h) && covers(whole.w)))
-    launcher.clear(out, whole.outer * whole.input_volume() * int64_t(sizeof(Element)));
   for_parts(whole, limit, [&](const Pooling& p, int64_t first) {
-    const int64_t count = p.outer * p.output_volume();
-    if (!disjoint && windows.peak == nullptr) {  // the first part is the largest
-      const int64_t aligned = divide_up(count, Channels::channels) * Channels::channels;
-      windows.peak = launcher.template scratch<Real>(3 * aligned);
-      windows.scale = windows.peak + aligned;
-      windows.offset = windows.scale + aligned;
-    }
     const Element* const input = x + first * p.input_volume();
     const Element* const gradient = grad + first * p.output_volume();
     Element* const output = out + first * p.input_volume();
-    choose<Element>(p, limit, {input, gradient, output}, [&](auto shape, auto access, auto index) {
-      using S = decltype(shape);
-      using A = decltype(access);
-      using I = decltype(index);
+    choose<Element>(p, limit, {input, gradient, output}, [&]<class S, class A, class I>(S, A, I) {
       const auto map = make_map<I>(p);
-      const auto of_windows = window_threads<S, A, I>(p);
-      if constexpr (S::may_be_disjoint) {
-        if (disjoint)
+      const auto windows = window_threads<S, A, I>(p);
+      if constexpr (S::k != 3) {
+        if (p.is_disjoint()) {
+          if (!(covers(p.t) && covers(p.h) && covers(p.w)))
+            launcher.clear(output, p.outer * p.input_volume() * int64_t(sizeof(Element)));
           return launcher.run(
-              of_windows.count,
-              Spread<S, A, Element, I>{map, of_windows.numbering, gradient, input, slope, output});
+              windows.count,
+              Spread<S, A, Element, I>{map, windows.numbering, gradient, input, is_exact, output});
+        }
       }
-      if constexpr (S::may_overlap) {
-        const auto of_cells = cell_threads<S, A, I>(p);
-        launcher.run(of_windows.count, Prepare<S, A, Element, I>{map, of_windows.numbering,
-                                                                 gradient, input, slope, windows});
-        launcher.run(of_cells.count, Gather<S, A, Element, I>{map, of_cells.numbering, input, slope,
-                                                              windows, output});
+      if constexpr (S::k != 2) {
+        if (factors.peaks == nullptr) {  // the first part is the largest
+          const int64_t count = p.outer * p.output_volume();
+          const int64_t aligned = divide_up(count, Channels::channels) * Channels::channels;
+          factors.peaks = launcher.template scratch<Real>(3 * aligned);
+          factors.slopes = factors.peaks + aligned;
+          factors.offsets = factors.slopes + aligned;
+        }
+        launcher.run(windows.count, Prepare<S, A, Element, I>{map, windows.numbering, gradient,
+                                                              input, is_exact, factors});
+        const auto blocks = block_threads<S, A, I>(p);
+        launcher.run(blocks.count,
+                     Gather<S, A, Element, I>{map, blocks.numbering, input, factors, output});
       }
     });
   });

@@ -3,7 +3,6 @@
 #include <cassert>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 #include "../../csrc/cuda/softpool_plan.h"
@@ -11,7 +10,7 @@
 namespace {
 
 struct Kernel {
-  int step, kernel_t, kernel, channels, side, vectors, bits;
+  int step, kernel_t, kernel, channels, side, centred, bits;
 };
 
 template <template <class...> class A, template <class...> class B>
@@ -31,14 +30,11 @@ class Launcher {
     const bool steps[] = {is_same<Body, vidpool::Forward>, is_same<Body, vidpool::Spread>,
                           is_same<Body, vidpool::Prepare>, is_same<Body, vidpool::Gather>};
     last_->step = int(std::find(steps, steps + 4, true) - steps);
-    last_->kernel_t = last_->kernel = 0;
-    if constexpr (!std::is_same_v<Shape, vidpool::AnyShape>) {
-      last_->kernel_t = Shape::kt;
-      last_->kernel = Shape::k;
-    }
+    last_->kernel_t = Shape::kt;
+    last_->kernel = Shape::k;
     last_->channels = Access::channels;
     last_->side = Access::side;
-    last_->vectors = Access::vectors;
+    last_->centred = Access::centred;
     last_->bits = 8 * sizeof(Index);
   }
   void clear(void* to, int64_t bytes) { std::memset(to, 0, size_t(bytes)); }

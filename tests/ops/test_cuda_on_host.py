@@ -19,7 +19,12 @@ INT32 = 2**31 - 1
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-12}
 MARGIN = 64  # elements before and after each tensor, which nothing may read or write
 STEPS = ("forward", "spread", "prepare", "gather")
-ACCESS = {(1, 1, 0): "single", (1, 1, 1): "pairs", (1, 2, 1): "quads", (4, 1, 0): "channels"}
+ACCESS = {  # by channels, windows side by side, and whether the windows are centred
+    (1, 1, 0): "single",
+    (1, 2, 1): "quads",
+    (4, 1, 0): "channels",
+    (4, 1, 1): "centred channels",
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +79,9 @@ def run(threads, x, window, gradient, grad=None, channels_last=False, limit=INT3
         *(m and ctypes.c_void_p(m.cells.data_ptr()) for m in memory),
         last,
     )
-    step, kernel_t, kernel, *lanes, bits = last
+    step, kernel_t, kernel, *access, bits = last
     shape = f"{kernel_t}x{kernel}x{kernel}" if kernel else "any"
-    return memory[2].read(), f"{STEPS[step]} {shape} {ACCESS.get(tuple(lanes))} {bits}"
+    return memory[2].read(), f"{STEPS[step]} {shape} {ACCESS.get(tuple(access))} {bits}"
 
 
 def check(threads, x, window, **options):
@@ -116,10 +121,24 @@ OTHERS = {
     "stride 1": {"kernel_size": 3, "stride": 1, "padding": 1},
     "disjoint": {"kernel_size": 3},
     "gaps": {"kernel_size": 2, "stride": 3},
+    "overlapping pairs": {"kernel_size": 2, "stride": 1},
+    "strides 1, 2, 3": {"kernel_size": 3, "stride": (1, 2, 3), "padding": (1, 0, 1)},
+    "strides 3, 1, 2": {"kernel_size": (1, 3, 3), "stride": (3, 1, 2), "padding": (0, 1, 1)},
     "dilated": {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2},
     "dilated, disjoint": {"kernel_size": 2, "stride": 4, "dilation": 3},
     "over time": {"kernel_size": (3, 1, 1), "stride": (2, 1, 1), "padding": (1, 0, 0)},
     "in a row": {"kernel_size": (1, 1, 3), "stride": (1, 1, 2), "padding": (0, 0, 1)},
+}
+
+
+# the size of the windows in OTHERS that the compiler knows; all else is "any"
+KNOWN_SIZE = {
+    "unpadded": "3x3x3",
+    "stride 1": "3x3x3",
+    "disjoint": "3x3x3",
+    "gaps": "2x2x2",
+    "strides 1, 2, 3": "3x3x3",
+    "strides 3, 1, 2": "1x3x3",
 }
 
 
@@ -129,6 +148,8 @@ def window_of(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, 
 
 def expected_names(shape, access, bits=32):
     step = "gather" if shape.endswith("3") else "spread"
+    if access == "channels" and step == "gather":
+        access = "centred channels"
     return [f"{step} {shape} {access} {bits}" for step in ("forward", step)]
 
 
@@ -138,9 +159,8 @@ def expected_names(shape, access, bits=32):
 def test_kernels_of_common_windows(threads, shape, size, ceil_mode):
     window = window_of(**SHAPES[shape], ceil_mode=ceil_mode)
     x = randn(2, 4, *size)
-    access = "quads" if size[-1] % 4 == 0 else "pairs"
-    if window.output_size(size)[-1] * 2 != size[-1]:
-        access = "single"
+    is_aligned = size[-1] % 4 == 0 and window.output_size(size)[-1] * 2 == size[-1]
+    access = "quads" if is_aligned else "single"
     assert check(threads, x, window) == expected_names(shape, access)
     assert check(threads, x, window, channels_last=True) == expected_names(shape, "channels")
     x = x[:, :3]  # no vectors of channels
@@ -162,14 +182,29 @@ def test_addresses_that_vectors_cannot_take(threads, shape):
 def test_kernels_of_any_window(threads, other, ceil_mode, dtype):
     window = window_of(**(SHAPES | OTHERS)[other], ceil_mode=ceil_mode)
     x = randn(2, 3, 5, 6, 9, dtype=dtype)
+    size = "any" if dtype == torch.float64 else KNOWN_SIZE.get(other, "any")
+    if other in SHAPES and dtype != torch.float64:
+        size = other
     for channels_last in (False, True):
         names = check(threads, x, window, channels_last=channels_last)
-        assert ("any" in names[0]) == (other in OTHERS or dtype == torch.float64)
+        assert all(f" {size} single 32" in name for name in names)
         # so many that 32 bits do not count them, in one map and in all
         names = check(threads, x, window, channels_last=channels_last, limit=8)
         assert all(name.endswith("any single 64") for name in names)
         names = check(threads, x, window, channels_last=channels_last, limit=3 * 5 * 6 * 9)
         assert all(name.endswith("32") for name in names)
+
+
+@pytest.mark.parametrize("size", [(5, 6, 9), (4, 7, 8)])
+@pytest.mark.parametrize("other", KNOWN_SIZE)
+def test_any_stride_and_padding(threads, other, size):
+    """Windows of known sizes use vectors of channels, however far apart they are."""
+    for ceil_mode in (False, True):
+        window = window_of(**OTHERS[other], ceil_mode=ceil_mode)
+        names = check(threads, randn(2, 8, *size), window, channels_last=True)
+        assert all(f" {KNOWN_SIZE[other]} channels 32" in name for name in names)
+        names = check(threads, randn(2, 8, *size), window)
+        assert all(f" {KNOWN_SIZE[other]} single 32" in name for name in names)
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
