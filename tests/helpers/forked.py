@@ -1,7 +1,11 @@
-"""A ``vidpool fit`` in a process of its own that can be signalled, without a new interpreter."""
+"""A ``vidpool fit`` that can be signalled, and distributed training, in forked processes.
+
+A new interpreter would import PyTorch again, which takes seconds.
+"""
 
 import multiprocessing
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -61,6 +65,30 @@ class Fit:
                 raise AssertionError(f"it did not come: {self.output[-2000:]}")
             time.sleep(0.002)
         return found
+
+
+def run_ranks(function, *arguments):
+    """Call a function in two processes, the ranks 0 and 1 of a training with strategy ddp."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+    processes = [
+        FORK.Process(target=_run_rank, args=(common | {"LOCAL_RANK": rank}, function, arguments))
+        for rank in "01"
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+        process.kill()
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def _run_rank(environment, function, arguments):
+    os.environ.update(environment)
+    function(*arguments)
 
 
 def last_checkpoint(run):
