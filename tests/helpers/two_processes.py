@@ -5,11 +5,11 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from generated import Generated, GeneratedClips
+from small_network import small_classifier
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.nn import split_batch_norm
-from vidpool.train.classifier import VideoClassifier
 
 BATCH = 4  # clips on each of two processes
 CLIPS = {"frozen": 28, "split": 24}  # the last batch of 28 has two clips on each of two processes
@@ -84,7 +84,7 @@ def _trainer(folder, devices, watch):
 def _classifier(classes, lr=0.1):
     pl.seed_everything(7, verbose=False)
     steps = {"lr": lr, "lr_schedule": "step", "milestones": [1]}
-    return VideoClassifier("r3d_18", classes, width=4, **steps)
+    return small_classifier(classes, **steps)
 
 
 def train(folder, case, devices):
