@@ -3,6 +3,7 @@
 A new interpreter would import PyTorch again, which takes seconds.
 """
 
+import logging
 import multiprocessing
 import os
 import socket
@@ -33,10 +34,7 @@ class Fit:
 
     def _run(self, arguments, prepare):
         os.setpgid(0, 0)
-        file = os.open(self._output, os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.stdout = sys.stderr = os.fdopen(2, "w")
+        redirect_output(self._output)
         prepare()
         status = main(["fit", *arguments])
         sys.stderr.flush()
@@ -65,6 +63,16 @@ class Fit:
                 raise AssertionError(f"it did not come: {self.output[-2000:]}")
             time.sleep(0.002)
         return found
+
+
+def redirect_output(path):
+    """Append what this process prints from now on to a file, Lightning's log included."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
+    for handler in logging.getLogger("pytorch_lightning").handlers:
+        handler.stream = sys.stderr
 
 
 def run_ranks(function, *arguments):
