@@ -83,6 +83,7 @@ def _run_rank(command, variables, log, group):
         os.environ.pop(name, None)
     os.environ.update(variables)
     redirect_output(log)
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m vidpool` has it
     sys.exit(main(command))
 
 

@@ -329,7 +329,7 @@ def test_errors_name_the_predictors_own_arguments(checkpoint, argument):
     assert caught.value.argument == argument
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
+@pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_export_of_a_network_that_is_a_module(
     predictor, video, module_checkpoint, tmp_path, monkeypatch, suffix
 ):
