@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
 import numbered_video
@@ -13,6 +14,7 @@ from hypothesis import settings
 from numbered_kinds import COUNT, WRITTEN
 from numbered_set import LABELS, LENGTHS
 
+from vidpool.data import parallel
 from vidpool.data.catalogue.table import LabelledVideo
 from vidpool.data.datasets.demo import write_video
 from vidpool.train.bfloat16 import bfloat16_fault
@@ -31,6 +33,8 @@ COLOURS = {
 }
 TRAIN_GROUPS, TEST_GROUPS = (3, 4, 5), (1, 2)
 REGISTRIES = {"vidpool.nn.registry": "POOLING_METHODS", "vidpool.models.registry": "_MODELS"}
+# modules whose functions run in processes
+WORK = ("data.prepare.check", "data.prepare.transcode", "data.shards.writer", "analysis.similarity")
 LISTS = Path(__file__).parents[2] / "shared" / "lists"
 
 
@@ -70,6 +74,19 @@ def _own_seed():
     os.environ.pop("PL_GLOBAL_SEED", None)
     yield
     os.environ.pop("PL_GLOBAL_SEED", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_processes():
+    """Fork the processes of `in_processes` from one that has imported PyTorch, once a session."""
+    if "forkserver" not in get_all_start_methods():
+        yield
+        return
+    context = get_context("forkserver")
+    context.set_forkserver_preload([f"vidpool.{module}" for module in WORK])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(parallel, "CONTEXT", context)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "videos"
 SUFFIXES = (
     ".pth",
     ".safetensors",
-    ".onnx",
-    pytest.param(".pt2", marks=pytest.mark.slow),  # whose loading alone takes seconds
+    # these two take seconds to make or to load; tests/inference/export has them in the usual run
+    pytest.param(".onnx", marks=pytest.mark.slow),
+    pytest.param(".pt2", marks=pytest.mark.slow),
 )
 
 

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals and fork"),
 ]
-KILLS = int(os.environ.get("VIDPOOL_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("VIDPOOL_TEST_KILLS", "3"))
 EPOCHS = max(10, KILLS)  # of three steps
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from forked import FORK, redirect_output
 from tables import read_csv
 
+from vidpool.cli import main
 from vidpool.train.run_folder import find_requeued_run, keep_metrics, mark_run
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -44,7 +46,7 @@ def _slurm_plugins():
 
 
 def _job(config, processes, number, *options):
-    """Start the processes of a job as srun would; they are a process group."""
+    """Start the processes of a job as srun would; they are a process group of forks."""
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
@@ -62,47 +64,47 @@ def _job(config, processes, number, *options):
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path('bin').absolute()}:{os.environ['PATH']}",
     }
-    command = [sys.executable, "-W", "ignore", "-m", "vidpool", "fit", "--config", str(config)]
-    command += ["--trainer.devices", str(processes), *options]
-    own = {
-        k: v
-        for k, v in os.environ.items()
-        if k not in ("LOCAL_RANK", "NODE_RANK", "PL_GLOBAL_SEED")
-    }
+    command = ["fit", "--config", str(config), "--trainer.devices", str(processes), *options]
     group = 0
     job = []
     for rank in range(processes):
         place = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
-        with Path(f"rank{rank}.log").open("a") as log:
-            process = subprocess.Popen(
-                command,
-                env=own | variables | place,
-                stdout=log,
-                stderr=log,
-                process_group=group,
-            )
+        arguments = (command, variables | place, f"rank{rank}.log", group)
+        process = FORK.Process(target=_run_rank, args=arguments)
+        process.start()
         group = group or process.pid
         job.append(process)
     return job
 
 
+def _run_rank(command, variables, log, group):
+    os.setpgid(0, group)
+    for name in ("LOCAL_RANK", "NODE_RANK", "PL_GLOBAL_SEED"):
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+    redirect_output(log)
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m vidpool` has it
+    sys.exit(main(command))
+
+
 def _wait_for(path, job):
     end = time.monotonic() + FOREVER
     while not path.exists():
-        assert all(process.poll() is None for process in job), Path("rank0.log").read_text()
+        assert all(process.is_alive() for process in job), Path("rank0.log").read_text()
         assert time.monotonic() < end, f"no {path}: {Path('rank0.log').read_text()}"
         time.sleep(0.05)
 
 
 def _finish(job):
     for process in job:
-        assert process.wait(FOREVER) == 0, Path("rank0.log").read_text()
+        process.join(FOREVER)
+        assert process.exitcode == 0, Path("rank0.log").read_text()
 
 
 def _kill(job):
     os.killpg(job[0].pid, signal.SIGKILL)
     for process in job:
-        process.wait(FOREVER)
+        process.join(FOREVER)
 
 
 def _fake_scontrol():

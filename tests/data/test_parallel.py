@@ -4,11 +4,19 @@ import os
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from vidpool.data import parallel
 from vidpool.data.parallel import in_processes
+
+
+@pytest.fixture(autouse=True)
+def _spawn(monkeypatch):
+    """Start processes as users do, not as other tests do."""
+    monkeypatch.setattr(parallel, "CONTEXT", get_context("spawn"))
 
 
 def work(item):

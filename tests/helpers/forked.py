@@ -1,7 +1,12 @@
-"""A ``vidpool fit`` in a process of its own that can be signalled, without a new interpreter."""
+"""A ``vidpool fit`` that can be signalled, and distributed training, in forked processes.
 
+A new interpreter would import PyTorch again, which takes seconds.
+"""
+
+import logging
 import multiprocessing
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -29,10 +34,7 @@ class Fit:
 
     def _run(self, arguments, prepare):
         os.setpgid(0, 0)
-        file = os.open(self._output, os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.stdout = sys.stderr = os.fdopen(2, "w")
+        redirect_output(self._output)
         prepare()
         status = main(["fit", *arguments])
         sys.stderr.flush()
@@ -61,6 +63,40 @@ class Fit:
                 raise AssertionError(f"it did not come: {self.output[-2000:]}")
             time.sleep(0.002)
         return found
+
+
+def redirect_output(path):
+    """Append what this process prints from now on to a file, Lightning's log included."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
+    for handler in logging.getLogger("pytorch_lightning").handlers:
+        handler.stream = sys.stderr
+
+
+def run_ranks(function, *arguments):
+    """Call a function in two processes, the ranks 0 and 1 of a training with strategy ddp."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+    processes = [
+        FORK.Process(target=_run_rank, args=(common | {"LOCAL_RANK": rank}, function, arguments))
+        for rank in "01"
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+        process.kill()
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def _run_rank(environment, function, arguments):
+    os.environ.update(environment)
+    function(*arguments)
 
 
 def last_checkpoint(run):

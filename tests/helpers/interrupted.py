@@ -10,10 +10,10 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from generated import Generated
+from small_network import small_classifier
 
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm
-from vidpool.train.classifier import VideoClassifier
 
 STOP_AT = {"constant": 13, "paper": 16, "original": 16}  # steps; none ends an epoch
 
@@ -69,7 +69,7 @@ def train(
         data.num_workers = workers
         data.worker_start = "fork" if workers else None
     steps = {"lr_schedule": "step", "milestones": [2]}
-    model = VideoClassifier("r3d_18", 3, width=4, lr=0.01, dropout=0.5, **steps)
+    model = small_classifier(lr=0.01, dropout=0.5, **steps)
     watch = Watch(stop_at, hook, Path(folder) / "stopped.ckpt")
     callbacks = [watch]
     if not constant:

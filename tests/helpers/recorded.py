@@ -149,9 +149,13 @@ def _train(root, settings, devices, stop=None, checkpoint=None):
     }
 
 
-if __name__ == "__main__":
-    folder, run, devices = sys.argv[1:]
+def write_record(folder, run, devices):
+    """Train a run and write its record and weights, by rank."""
     recorded = record(folder, run, int(devices))
     rank = torch.distributed.get_rank() if int(devices) > 1 else 0
     torch.save(recorded.pop("weights"), Path(folder) / f"{run}_rank{rank}.pt")
     (Path(folder) / f"{run}_rank{rank}.json").write_text(json.dumps(recorded))
+
+
+if __name__ == "__main__":
+    write_record(*sys.argv[1:])

@@ -1,20 +1,15 @@
-"""Training and testing whose outcome must not depend on the number of processes.
+"""Training and testing whose outcome must not depend on the number of processes."""
 
-As a script: ``python two_processes.py FOLDER DEVICES ROOT`` trains with frozen and with split batch
-norm and tests on some of the videos below ROOT; FOLDER/rank<n>.pt tell what each rank saw.
-"""
-
-import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from generated import Generated, GeneratedClips
+from small_network import small_classifier
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.data.datasets.ucf101 import UCF101DataModule
 from vidpool.nn import split_batch_norm
-from vidpool.train.classifier import VideoClassifier
 
 BATCH = 4  # clips on each of two processes
 CLIPS = {"frozen": 28, "split": 24}  # the last batch of 28 has two clips on each of two processes
@@ -89,7 +84,7 @@ def _trainer(folder, devices, watch):
 def _classifier(classes, lr=0.1):
     pl.seed_everything(7, verbose=False)
     steps = {"lr": lr, "lr_schedule": "step", "milestones": [1]}
-    return VideoClassifier("r3d_18", classes, width=4, **steps)
+    return small_classifier(classes, **steps)
 
 
 def train(folder, case, devices):
@@ -131,12 +126,12 @@ def test(folder, videos, devices, root):
 
 
 def run(folder, devices, root):
-    """All of it."""
+    """Train with frozen and with split batch norm and test on some of the videos below root."""
     results = {case: train(folder, case, devices) for case in CLIPS}
     return results | {videos: test(folder, videos, devices, root) for videos in VIDEOS}
 
 
-if __name__ == "__main__":
-    folder, devices, root = sys.argv[1:]
-    results = run(folder, int(devices), root)
+def run_rank(folder, root):
+    """Do so as one of two processes; FOLDER/rank<n>.pt tells what it saw."""
+    results = run(folder, 2, root)
     torch.save(results, Path(folder) / f"rank{torch.distributed.get_rank()}.pt")

@@ -215,28 +215,6 @@ def test_reprs(predictor, video, tmp_path):
     assert repr(Prediction(None, ["a", "b"], scores)) == "Prediction(None, 'a' 0.750, 'b' 0.250)"
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt2", ".onnx"])
-def test_exported_files(checkpoint, predictor, video, tmp_path, suffix):
-    if suffix == ".onnx":
-        pytest.importorskip("onnxscript")
-    out = tmp_path / f"r3d{suffix}"
-    export(checkpoint, out)
-    exported = Predictor(out, device="cpu")
-    assert exported.class_names == predictor.class_names
-    assert exported.preprocessing == predictor.preprocessing
-    expected = predictor(video).probabilities
-    assert torch.allclose(exported(video).probabilities, expected, atol=1e-5)
-    if suffix in (".safetensors", ".pth"):
-        assert torch.allclose(exported.features(video), predictor.features(video), atol=1e-5)
-        return
-    with pytest.raises(ConfigError, match=r"no features; they need a .ckpt") as caught:
-        exported.features(video)
-    assert caught.value.argument == "path"
-    with pytest.raises(ConfigError, match="contains its network") as caught:
-        Predictor(out, network=torch.nn.Identity())
-    assert caught.value.argument == "network"
-
-
 def test_decoders_and_devices(checkpoint, video):
     pytest.importorskip("decord")
     assert Predictor(checkpoint, decoder="decord")(video).error is None
@@ -351,7 +329,7 @@ def test_errors_name_the_predictors_own_arguments(checkpoint, argument):
     assert caught.value.argument == argument
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
+@pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_export_of_a_network_that_is_a_module(
     predictor, video, module_checkpoint, tmp_path, monkeypatch, suffix
 ):

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from generated import Generated
 from pytorch_lightning.callbacks import EMAWeightAveraging
+from small_network import small_classifier
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidpool.data.views import normalize
@@ -16,7 +17,6 @@ from vidpool.train import network
 from vidpool.train.callbacks.interruptions import LastCheckpoint
 from vidpool.train.callbacks.multigrid import Multigrid
 from vidpool.train.callbacks.precise_batch_norm import PreciseBatchNorm, update_batch_norm
-from vidpool.train.classifier import VideoClassifier
 from vidpool.train.network import compile_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -54,9 +54,7 @@ class Watch(pl.Callback):
 
 def fit(folder, *callbacks, watch=None, resume=None, epochs=2, averaging=True, **model):
     pl.seed_everything(11, verbose=False)
-    module = VideoClassifier(
-        "r3d_18", 3, width=4, lr=0.005, dropout=0.5, lr_schedule="step", milestones=[1], **model
-    )
+    module = small_classifier(lr=0.005, dropout=0.5, lr_schedule="step", milestones=[1], **model)
     data = Generated(130 if any(isinstance(c, Multigrid) for c in callbacks) else 20)
     watch = watch or Watch()
     trainer = pl.Trainer(
@@ -100,7 +98,7 @@ def test_the_average_is_validated_saved_and_what_remains(tmp_path):
 def test_the_accuracy_is_the_averages(tmp_path):
     _, data, _, trainer = fit(tmp_path, epochs=1)
     logged = float(trainer.callback_metrics["val/loss"])
-    other = VideoClassifier("r3d_18", 3, width=4, lr_schedule="constant")
+    other = small_classifier(lr_schedule="constant")
     state = load_checkpoint(tmp_path / "checkpoints/last.ckpt")
     plain = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     results = []

@@ -5,6 +5,7 @@ import pytorch_lightning as pl
 import torch
 from generated import Generated, quiet_trainer
 from pytorch_lightning.plugins import MixedPrecision
+from small_network import small_classifier
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -12,7 +13,6 @@ from vidpool.errors import ConfigError
 from vidpool.models import create_model
 from vidpool.nn import SoftPool3d, split_batch_norm
 from vidpool.train.callbacks.multigrid import Multigrid
-from vidpool.train.classifier import VideoClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -58,7 +58,7 @@ class Watch(pl.Callback):
 def fit(folder, *callbacks, batch_size=4, size=16, model=None, **options):
     pl.seed_everything(2, verbose=False)
     settings = {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "lr_schedule": "constant"}
-    module = VideoClassifier("r3d_18", 3, width=4, **settings | (model or {}))
+    module = small_classifier(**settings | (model or {}))
     watch = Watch()
     trainer = quiet_trainer(
         **{"max_epochs": 1} | options,

@@ -6,6 +6,7 @@ import torch
 from generated import CLASSES, Generated, quiet_trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, StochasticWeightAveraging
 from pytorch_lightning.loggers import CSVLogger
+from small_network import small_network
 from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -20,7 +21,7 @@ class Recorded(VideoClassifier):
     """Notes rate and weight decay of the first parameter group in each step."""
 
     def __init__(self, **options):
-        super().__init__("r3d_18", num_classes=CLASSES, width=2, **options)
+        super().__init__(small_network(), num_classes=CLASSES, **options)
         self.steps = []
 
     def training_step(self, batch, batch_idx):

@@ -1,14 +1,12 @@
 """Trainers of ``make_trainer``: one folder for each run, made when the run begins."""
 
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from forked import run_ranks
 from generated import Generated
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
@@ -216,38 +214,23 @@ def test_a_stopped_run_says_how_to_resume():
     assert str(StoppedError("stopped", 15)) == "stopped"
 
 
-SCRIPT = """
-import os
-from pathlib import Path
-from pytorch_lightning.loggers import CSVLogger
-from test_make_trainer import Tested, classifier, trainer
-from vidpool.train.run_folder import run_folder
-
-logger = CSVLogger("mylogs") if os.environ["OWN"] == "1" else None
-made, module, data = trainer(devices=2, strategy="ddp", logger=logger), classifier(), Tested()
-made.fit(module, data)
-folders = [run_folder(made)]
-made.test(module, data)
-folders.append(run_folder(made))
-Path(f"rank{made.global_rank}.txt").write_text(" ".join(map(str, folders)))
-"""
+def fit_and_test(own_logger):
+    """Train and test as one of two processes, and write the run folders that it was given."""
+    logger = CSVLogger("mylogs") if own_logger else None
+    made, module, data = trainer(devices=2, strategy="ddp", logger=logger), classifier(), Tested()
+    made.fit(module, data)
+    folders = [run_folder.run_folder(made)]
+    made.test(module, data)
+    folders.append(run_folder.run_folder(made))
+    Path(f"rank{made.global_rank}.txt").write_text(" ".join(map(str, folders)))
 
 
-@pytest.mark.parametrize("own", ["0", pytest.param("1", marks=pytest.mark.slow)])
-def test_two_processes_share_a_folder(own):
-    Path("script.py").write_text(SCRIPT)
-    here = Path(__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OWN": own}
-    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        environment.pop(name, None)
-    paths = [str(here.parent), str(here.parents[1] / "helpers"), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    command = [sys.executable, "-W", "ignore", "script.py"]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stderr
+@pytest.mark.parametrize("own_logger", [False, True])
+def test_two_processes_share_a_folder(own_logger):
+    run_ranks(fit_and_test, own_logger)
     assert names("runs/ucf") == ["fit_0", "test_0"]
     for rank in (0, 1):
         assert Path(f"rank{rank}.txt").read_text() == "runs/ucf/fit_0 runs/ucf/test_0"
     assert names("runs/ucf/fit_0/checkpoints") == ["best.ckpt", "last.ckpt"]
-    assert ("metrics.csv" in names("runs/ucf/fit_0")) == (own == "0")
+    assert ("metrics.csv" in names("runs/ucf/fit_0")) != own_logger
     assert "predictions.csv" in names("runs/ucf/test_0")

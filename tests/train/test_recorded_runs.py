@@ -1,13 +1,11 @@
 """Learning rates, plans, clip seeds and uint8 batches of short trainings stay what they were."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import recorded
+from forked import run_ranks
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_runs.json").read_text())
 
@@ -27,14 +25,7 @@ def test_a_run_is_given_what_was_recorded(root, run):
 
 
 def test_two_processes_are_given_what_was_recorded(root):
-    script = Path(recorded.__file__)
-    path = os.pathsep.join([*sys.path, str(script.parent)])
-    subprocess.run(
-        [sys.executable, script, root, "two_processes", "2"],
-        check=True,
-        env={**os.environ, "PYTHONPATH": path},
-        timeout=300,
-    )
+    run_ranks(recorded.write_record, root, "two_processes", 2)
     for rank in (0, 1):
         found = json.loads((root / f"two_processes_rank{rank}.json").read_text())
         assert found == RECORDED["two_processes"][rank]

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import (
     StochasticWeightAveraging,
 )
 from pytorch_lightning.tuner import Tuner
+from small_network import small_network
 
 from vidpool.data.multigrid_schedule import MultigridSchedule
 from vidpool.errors import ConfigError
@@ -24,14 +25,14 @@ class Recorded(VideoClassifier):
     """Notes the rates of all parameter groups, the batch and the first weight in each step."""
 
     def __init__(self, **options):
-        super().__init__("r3d_18", num_classes=3, width=2, **options)
+        super().__init__(small_network(), num_classes=3, **options)
         self.rates, self.sizes, self.weights = [], [], []
 
     def training_step(self, batch, batch_idx):
         groups = self.trainer.optimizers[0].param_groups
         self.rates.append([group["lr"] for group in groups])
         self.sizes.append(len(batch["label"]))
-        self.weights.append(self.model.stem[0].weight.detach().clone())
+        self.weights.append(self.model.conv.weight.detach().clone())
         return super().training_step(batch, batch_idx)
 
 
@@ -81,8 +82,8 @@ def test_weights_to_fine_tune_are_loaded_before_the_search():
     network = Recorded(init_from="other.pth", lr_schedule="constant")
     finder = LearningRateFinder(num_training_steps=12, **SEARCH)
     trainer(callbacks=[finder]).fit(network, Generated(16, **SMALL))
-    assert torch.equal(network.weights[0], other.model.stem[0].weight)
-    assert torch.equal(network.weights[12], other.model.stem[0].weight)
+    assert torch.equal(network.weights[0], other.model.conv.weight)
+    assert torch.equal(network.weights[12], other.model.conv.weight)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,9 @@
 """Two processes of B clips each do what one process of 2 B clips does: the figures are printed."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-import two_processes
-from two_processes import CLIPS, VIDEOS, VIEWS, run
+from forked import run_ranks
+from two_processes import CLIPS, VIDEOS, VIEWS, run, run_rank
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-12  # relative, in float64
@@ -29,16 +24,7 @@ def results(tmp_path_factory, colours):
             if file.name.startswith("test"):
                 lines = lines[:videos]
             (lists / file.name).write_text("".join(lines))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        environment.pop(name, None)
-    script = Path(two_processes.__file__)
-    subprocess.run(
-        [sys.executable, "-W", "ignore", script, folder, "2", colours],
-        check=True,
-        env=environment,
-        timeout=600,
-    )
+    run_ranks(run_rank, folder, colours)
     one = run(folder, 1, colours)
     return one, [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
 

@@ -13,6 +13,7 @@ from vidpool.errors import CheckpointError, ConfigError
 from vidpool.inference.export import export
 from vidpool.inference.export.comparison import compare
 from vidpool.inference.loading import Network, load_classifier, load_network
+from vidpool.inference.predictor import Predictor
 from vidpool.models import create_model
 from vidpool.models.weights import load_checkpoint, load_weights, read_weights
 from vidpool.train.importing import import_checkpoint
@@ -67,6 +68,26 @@ def test_logits_are_the_checkpoints_whatever_the_clips_size(files, narrow, suffi
             close(network.logits(clip), logits)
     assert network.class_names == list("abcdef")
     assert network.preprocessing.short_side == 36
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_predictor_takes_exported_files(files, narrow, wide, suffix):
+    predictor = Predictor(narrow, device="cpu")
+    path = files[suffix].path
+    exported = Predictor(path, device="cpu")
+    assert exported.class_names == predictor.class_names
+    assert exported.preprocessing == predictor.preprocessing
+    expected = predictor(wide).probabilities
+    assert torch.allclose(exported(wide).probabilities, expected, atol=1e-5)
+    if suffix in (".safetensors", ".pth"):
+        assert torch.allclose(exported.features(wide), predictor.features(wide), atol=1e-5)
+        return
+    with pytest.raises(ConfigError, match=r"no features; they need a .ckpt") as caught:
+        exported.features(wide)
+    assert caught.value.argument == "path"
+    with pytest.raises(ConfigError, match="contains its network") as caught:
+        Predictor(path, network=torch.nn.Identity())
+    assert caught.value.argument == "network"
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])

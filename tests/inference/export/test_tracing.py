@@ -11,10 +11,13 @@ from vidpool.inference.export.tracing import Limits, known_limits, trace
 from vidpool.models import list_models, model_info
 from vidpool.nn import SoftPool3d
 
+# the usual run has those with the most options
 POOLS = [
-    {"kernel_size": 2},
-    {"kernel_size": 3, "stride": 2, "padding": 1},
-    {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "ceil_mode": True},
+    pytest.param({"kernel_size": 2}, marks=pytest.mark.slow),
+    pytest.param({"kernel_size": 3, "stride": 2, "padding": 1}, marks=pytest.mark.slow),
+    pytest.param(
+        {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "ceil_mode": True}, marks=pytest.mark.slow
+    ),
     {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True},
     {"kernel_size": (2, 3, 2), "stride": 1, "dilation": (1, 2, 3), "gradient": "paper"},
 ]
