@@ -1,10 +1,12 @@
 // SoftPool of channels-last maps, which are read and written in place: the channels are the lanes.
 //
 // Copying such maps into phases (planes.h) costs more than pooling them, and the copies do not fit
-// into the caches. Disjoint windows are pooled by the formula of by_window.h. Overlapping windows
-// are pooled by the formula of by_cell.h: the cells of a row are summed over the windows of the
-// row, then the rows over the windows of the plane, then the planes. The backward pass computes the
-// weights again, because reading them from the outer caches takes longer.
+// into the caches. Disjoint windows are pooled one by one: forward by the formula of by_cell.h,
+// which reads and converts each cell once, or of by_window.h where the values demand it; backward
+// by the formula of by_window.h. Overlapping windows are pooled by the formula of by_cell.h: the
+// cells of a row are summed over the windows of the row, then the rows over the windows of the
+// plane, then the planes. The backward pass computes the weights again, because reading them from
+// the outer caches takes longer.
 //
 // Included once for every instruction set, after by_cell.h and by_window.h.
 #pragma once
@@ -18,6 +20,14 @@ using vidpool::is_channels_last;
 
 template <class Element>
 using ChannelScratch = ChannelsLastScratch<Element, Real<Element>>;
+
+// Whether a comparison holds in every lane.
+template <class Real, int bytes>
+VIDPOOL_INLINE bool all_set(typename Vector<Real, bytes>::bits holds) {
+  bool all = true;
+  for (int lane = 0; lane < Vector<Real, bytes>::lanes; ++lane) all &= holds[lane] != 0;
+  return all;
+}
 
 struct NoPrefetch {
   void fetch(int64_t, int64_t) const {}
@@ -42,15 +52,47 @@ VIDPOOL_INLINE void for_cells_of(const Pooling& p, int64_t to, int64_t row, int6
   }
 }
 
-// Pool the tile's windows one by one.
-template <int bytes, class Element>
-VIDPOOL_OUTLINE void forward_in_place_by_window(const Pooling& p, const Tile& tile,
+// Pool n vectors of channels of a window, whose values have to be ordinary.
+template <int bytes, int n, class Element, class Bits>
+VIDPOOL_INLINE void pool_ordinary(const Element* const* cells, int64_t count, int64_t c,
+                                  Element* out, Bits& is_ordinary) {
+  using V = typename Vector<Real<Element>, bytes>::type;
+  constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
+  constexpr Real<Element> limit = ordinary<Real<Element>> * ordinary<Real<Element>>;
+  V mass[n] = {}, moment[n] = {};
+  for (int64_t cell = 0; cell < count; ++cell)
+    for (int k = 0; k < n; ++k) {
+      const V a = read<bytes>(cells[cell] + c + k * lanes);
+      is_ordinary &= (Bits)(a * a <= limit);
+      const V weight = exp_weight<bytes>(a);
+      mass[k] += weight;
+      moment[k] += weight * a;
+    }
+  for (int k = 0; k < n; ++k) {
+    // a window of padding alone has no mass
+    const V none = V{} + minus_infinity<Real<Element>>;
+    write<bytes>(out + c + k * lanes, mass[k] > 0 ? moment[k] / mass[k] : none);
+  }
+}
+
+// Pool the tile's windows one by one. `only_ordinary` is faster; it returns false, with part of the
+// result written, at a value that is not ordinary.
+template <int bytes, bool only_ordinary, class Element>
+VIDPOOL_OUTLINE bool forward_in_place_by_window(const Pooling& p, const Tile& tile,
                                                 const Element* input, Element* out,
                                                 const ChannelScratch<Element>& scratch) {
   constexpr int lanes = Vector<Real<Element>, bytes>::lanes;
   const int64_t last = tile.unit - lanes;
+  typename Vector<Real<Element>, bytes>::bits is_ordinary;
+  const auto pool = [&]<int n>(int64_t count, int64_t c, Element* pooled) {
+    if constexpr (only_ordinary)
+      pool_ordinary<bytes, n>(scratch.cells, count, c, pooled, is_ordinary);
+    else
+      pool_group<bytes, n>(scratch.cells, count, c, NoPrefetch(), pooled);
+  };
   for (int64_t to = 0; to < p.t.count; ++to)
-    for (int64_t row = tile.first; row < tile.first + tile.windows; ++row)
+    for (int64_t row = tile.first; row < tile.first + tile.windows; ++row) {
+      is_ordinary = ~decltype(is_ordinary){};
       for (int64_t column = 0; column < p.w.count; ++column) {
         int64_t count = 0;
         for_cells_of(p, to, row, column,
@@ -58,10 +100,13 @@ VIDPOOL_OUTLINE void forward_in_place_by_window(const Pooling& p, const Tile& ti
         Element* const pooled = out + ((to * p.h.count + row) * p.w.count + column) * p.channels;
         int64_t c = 0;
         for (; c + lanes * group <= tile.unit; c += lanes * group)
-          pool_group<bytes, group>(scratch.cells, count, c, NoPrefetch(), pooled);
+          pool.template operator()<group>(count, c, pooled);
         for (; c < tile.unit; c += lanes)
-          pool_group<bytes, 1>(scratch.cells, count, std::min(c, last), NoPrefetch(), pooled);
+          pool.template operator()<1>(count, std::min(c, last), pooled);
       }
+      if (!all_set<Real<Element>, bytes>(is_ordinary)) return false;
+    }
+  return true;
 }
 
 // Whether a row of disjoint windows belongs to the tile: it may reach into the next tile's rows.
@@ -179,9 +224,7 @@ VIDPOOL_OUTLINE bool sum_row(const Pooling& p, int64_t unit, const Element* inpu
     for (; c < unit; c += lanes)
       sum_cell<bytes, 1>(input, c, unit, begin, end, row, pitch, scratch.channels, is_ordinary);
   }
-  bool all = true;
-  for (int lane = 0; lane < lanes; ++lane) all &= is_ordinary[lane] != 0;
-  return all;
+  return all_set<Real<Element>, bytes>(is_ordinary);
 }
 
 // The entries of the tile's windows at `to`.

@@ -38,8 +38,10 @@ void forward_tiles_in_place(const Pooling& p, const Tiling& tiling, int64_t begi
     const Tile tile = tiling[index];
     const Element* input = x + tile.outer * p.input_volume() + tile.channel;
     Element* out = result + tile.outer * p.output_volume() + tile.channel;
-    if (p.is_disjoint() || !forward_in_place_by_cell<bytes>(p, tile, input, out, scratch))
-      forward_in_place_by_window<bytes>(p, tile, input, out, scratch);
+    const bool is_done = p.is_disjoint()
+                             ? forward_in_place_by_window<bytes, true>(p, tile, input, out, scratch)
+                             : forward_in_place_by_cell<bytes>(p, tile, input, out, scratch);
+    if (!is_done) forward_in_place_by_window<bytes, false>(p, tile, input, out, scratch);
   }
 }
 

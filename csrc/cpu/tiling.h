@@ -138,14 +138,18 @@ class Tiling {
   // `backward` also needs sums; `wanted` tiles or more, if that does not cut too small
   Tiling(const Pooling& p, bool backward, int64_t wanted)
       : p_(p), backward_(backward), h_(p.h), w_(p.w) {
-    blocks_ = (p.channels + max_unit - 1) / max_unit;
+    // disjoint windows that are read in place keep nothing in scratch memory
+    const bool keeps_nothing = is_channels_last(p) && p.is_disjoint();
+    blocks_ = keeps_nothing ? 1 : (p.channels + max_unit - 1) / max_unit;
     unit_ = 0;
     for (int64_t block = 0; block < blocks_; ++block)
       unit_ = std::max(unit_, first_channel(block + 1) - first_channel(block));
     planes_ = std::min(p.t.extent(), p.t.size);
     const int64_t row = planes_ * h_.phases * w_.phases * (p.w.count + w_.overhang) * unit_;
     int64_t windows = max_values / (row * (backward ? 2 : 1)) - h_.overhang;
-    if (is_channels_last(p))
+    if (keeps_nothing)
+      windows = p.h.count;
+    else if (is_channels_last(p))
       windows = max_sums / (planes_in_ring(p, backward) * p.w.count * 2 * unit_);
     const int64_t maps = p.outer * blocks_, bands = (wanted + maps - 1) / maps;
     windows = std::min(windows, (p.h.count + bands - 1) / bands);
