@@ -273,7 +273,8 @@ VIDPOOL_INLINE bool sum_planes_in_place(const Pooling& p, const Tile& tile, int6
                                         const Element* input,
                                         const ChannelScratch<Element>& scratch, int64_t& next) {
   for (; next < p.t.window_end(to); ++next)
-    if (!sum_plane_in_place<bytes>(p, tile, next, input, scratch)) return false;
+    if (p.t.in_window(next) && !sum_plane_in_place<bytes>(p, tile, next, input, scratch))
+      return false;
   if (first_cell(p.t, to) >= p.t.size)
     fill(sums_at(scratch, to), Real<Element>(0), scratch.sums_size);
   return true;

@@ -1,7 +1,8 @@
 // SoftPool on the CPU: what is the same for every instruction set.
 //
-// A map is pooled tile by tile and plane by plane (planes.h): cell by cell where that is faster and
-// the values allow it (by_cell.h), else window by window (by_window.h).
+// A map is pooled tile by tile. Channels-last maps are read and written in place (channels_last.h).
+// Other maps are pooled plane by plane (planes.h): cell by cell where that is faster and the values
+// allow it (by_cell.h), else window by window (by_window.h).
 //
 // Included once for every instruction set, after vector.h and elements.h.
 #pragma once

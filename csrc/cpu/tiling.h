@@ -69,18 +69,15 @@ void for_windows_of(const Axis& axis, int64_t cell, const Use& use) {
 // The windows of each cell of a row.
 class Columns {
  public:
-  explicit Columns(const Axis& w) : ends_(new int64_t[w.size + 1]) {
-    ends_[0] = 0;
+  explicit Columns(const Axis& w) : ends_(new int64_t[w.size + 1]()) {
+    for_cells(w, [&](int64_t cell, int64_t) { ++ends_[cell + 1]; });
     for (int64_t cell = 0; cell < w.size; ++cell) {
-      ends_[cell + 1] = ends_[cell];
-      for_windows_of(w, cell, [&](int64_t) { ++ends_[cell + 1]; });
+      if (ends_[cell + 1] == 0) unpooled_.push_back(cell);
+      ends_[cell + 1] += ends_[cell];
     }
     windows_.reset(new int64_t[ends_[w.size]]);
-    int64_t* next = windows_.get();
-    for (int64_t cell = 0; cell < w.size; ++cell) {
-      for_windows_of(w, cell, [&](int64_t window) { *next++ = window; });
-      if (begin(cell) == end(cell)) unpooled_.push_back(cell);
-    }
+    std::vector<int64_t> next(ends_.get(), ends_.get() + w.size);
+    for_cells(w, [&](int64_t cell, int64_t window) { windows_[next[cell]++] = window; });
   }
 
   const int64_t* begin(int64_t cell) const { return windows_.get() + ends_[cell]; }
@@ -89,6 +86,16 @@ class Columns {
   const std::vector<int64_t>& unpooled() const { return unpooled_; }
 
  private:
+  // Call `use` with each cell of each window that lies in the input.
+  template <class Use>
+  static void for_cells(const Axis& w, const Use& use) {
+    for (int64_t window = 0; window < w.count; ++window)
+      for (int64_t k = 0; k < w.kernel; ++k) {
+        const int64_t cell = window * w.stride - w.padding + k * w.dilation;
+        if (cell >= 0 && cell < w.size) use(cell, window);
+      }
+  }
+
   std::unique_ptr<int64_t[]> ends_, windows_;
   std::vector<int64_t> unpooled_;
 };
@@ -140,7 +147,8 @@ class Tiling {
       : p_(p), backward_(backward), h_(p.h), w_(p.w) {
     // disjoint windows that are read in place keep nothing in scratch memory
     const bool keeps_nothing = is_channels_last(p) && p.is_disjoint();
-    blocks_ = keeps_nothing ? 1 : (p.channels + max_unit - 1) / max_unit;
+    const bool is_whole = keeps_nothing && p.outer * p.h.count >= wanted;
+    blocks_ = is_whole ? 1 : (p.channels + max_unit - 1) / max_unit;
     unit_ = 0;
     for (int64_t block = 0; block < blocks_; ++block)
       unit_ = std::max(unit_, first_channel(block + 1) - first_channel(block));

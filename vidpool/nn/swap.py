@@ -256,7 +256,9 @@ def _find_adaptive(
 def _geometry(layer: nn.Module) -> dict[str, Any]:
     """Return the arguments that determine the windows of a layer."""
     if adaptive_dimensions(layer):
-        return {"output_size": layer.output_size}
+        size = layer.output_size
+        # PyTorch's layers take None only for each dimension
+        return {"output_size": (None,) * adaptive_dimensions(layer) if size is None else size}
     sizes = {"padding": 0, "ceil_mode": False, "dilation": 1}
     geometry = {name: getattr(layer, name, default) for name, default in sizes.items()}
     stride = layer.kernel_size if layer.stride is None else layer.stride

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vidpool.ops.adaptive import OutputSize, adaptive_soft_pool, expand_output_size
 from vidpool.ops.geometry import check_return_indices, make_window
-from vidpool.ops.operator import DECOMPOSITIONS, refuse_scripting, soft_pool
+from vidpool.ops.operator import DECOMPOSITIONS, overridable, soft_pool
 from vidpool.ops.reference import Gradient
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 
+@overridable
 def soft_pool1d(
     x: Tensor,
     kernel_size: int | Sequence[int],
@@ -83,6 +84,7 @@ def soft_pool1d(
     return soft_pool(x, window, gradient)
 
 
+@overridable
 def soft_pool2d(
     x: Tensor,
     kernel_size: int | Sequence[int],
@@ -131,6 +133,7 @@ def soft_pool2d(
     return soft_pool(x, window, gradient)
 
 
+@overridable
 def soft_pool3d(
     x: Tensor,
     kernel_size: int | Sequence[int],
@@ -184,6 +187,7 @@ def soft_pool3d(
     return soft_pool(x, window, gradient)
 
 
+@overridable
 def adaptive_soft_pool1d(
     x: Tensor,
     output_size: OutputSize,
@@ -222,6 +226,7 @@ def adaptive_soft_pool1d(
     return adaptive_soft_pool(x, expand_output_size(1, output_size), gradient)
 
 
+@overridable
 def adaptive_soft_pool2d(
     x: Tensor,
     output_size: OutputSize,
@@ -262,6 +267,7 @@ def adaptive_soft_pool2d(
     return adaptive_soft_pool(x, expand_output_size(2, output_size), gradient)
 
 
+@overridable
 def adaptive_soft_pool3d(
     x: Tensor,
     output_size: OutputSize,
@@ -309,14 +315,3 @@ def adaptive_soft_pool3d(
     """
     check_return_indices("adaptive_soft_pool3d", return_indices)
     return adaptive_soft_pool(x, expand_output_size(3, output_size), gradient)
-
-
-for _function in (
-    adaptive_soft_pool1d,
-    adaptive_soft_pool2d,
-    adaptive_soft_pool3d,
-    soft_pool1d,
-    soft_pool2d,
-    soft_pool3d,
-):
-    _function.__prepare_scriptable__ = refuse_scripting  # type: ignore[union-attr]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from vidpool.ops import reference
 from vidpool.ops.geometry import Window, check_input, is_channels_last, make_window
 from vidpool.ops.reference import Gradient
 
+P = ParamSpec("P")
 _OPTIONS = (
     "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, str gradient"
 )
@@ -111,6 +113,24 @@ def refuse_scripting() -> NoReturn:
     )
 
 
+def overridable(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Let torch.fx record the calls of a function, and subclasses of tensors override it.
+
+    Functions of PyTorch do the same. The function's first argument is `x`.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        x: Any = args[0] if args else kwargs.get("x")
+        if has_torch_function_unary(x):
+            recorded: Tensor = handle_torch_function(call, (x,), *args, **kwargs)
+            return recorded
+        return function(*args, **kwargs)
+
+    call.__prepare_scriptable__ = refuse_scripting  # type: ignore[attr-defined]
+    return call
+
+
 class _SoftPool(torch.autograd.Function):
     """The operator with its autograd formula, at half the overhead for small maps."""
 
@@ -171,8 +191,8 @@ DECOMPOSITIONS: dict[torch._ops.OperatorBase, Callable[..., Any]] = {
 
 The default ONNX exporter of PyTorch finds it by itself.
 """
-# The ONNX exporter reads PyTorch's own table. torch.compile does not use this entry of the table,
-# so compiled programs still call the kernels.
+# The ONNX exporter reads PyTorch's own table; torch.compile does not decompose by it, so compiled
+# programs still call the kernels.
 torch._decomp.register_decomposition(list(DECOMPOSITIONS))(_decompose)
 
 
@@ -186,6 +206,10 @@ def _soft_pool_shape(x: Tensor, *options: Any) -> Tensor:
     check_input(x, ndim)
     counts = window.output_size(x.shape[-ndim:])
     return _new_empty(x, (*x.shape[:-ndim], *counts), ndim)
+
+
+# Without an entry in this table, shapes of dynamic size would be found by the decomposition.
+torch._decomp.register_decomposition(list(DECOMPOSITIONS), type="meta")(_soft_pool_shape)
 
 
 @torch.library.register_fake("vidpool::soft_pool_backward")

@@ -129,7 +129,9 @@ class NormalizingModule(pl.LightningModule):
 
         Clips alone stay a tensor: `to_onnx` passes its example input through this method.
         """
-        return self.normalize(batch) if isinstance(batch, Tensor) else self.prepare(batch)
+        if isinstance(batch, Tensor):
+            return batches.normalize_clips(batch, self.mean, self.std)
+        return self.prepare(batch)
 
     def prepare(self, batch: Any) -> dict[str, Any]:
         """Return a batch whose clips are ready for the network, see :func:`batches.prepare`."""

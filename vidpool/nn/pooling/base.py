@@ -117,8 +117,13 @@ class WindowPool(PoolLayer, ABC):
         """Pool x, (N, C, *sizes) in float32 or float64."""
 
     def _pool_windows(self, x: Tensor, pool: Callable[[Tensor, Windows], Tensor]) -> Tensor:
-        if is_traced_part(self, x):
-            return record_as_leaf(self, x)
+        if isinstance(x, fx.Proxy):
+            if is_traced_part(self, x):
+                return record_as_leaf(self, x)
+            raise ConfigError(
+                f"torch.fx can record {type(self).__name__} only as a part of a network and "
+                "without hooks: trace nn.Sequential(layer), and register hooks after tracing"
+            )
         check_input(x, self.ndim)
         batched = x.ndim == self.ndim + 2
         channels = x.shape[1 if batched else 0]
@@ -158,6 +163,8 @@ class RandomPool(WindowPool):
             generator: Source of the random numbers, on x's device; defaults to PyTorch's global
                 generator.
         """
+        if generator is not None and isinstance(x, fx.Proxy):
+            raise ConfigError("torch.fx cannot record a generator: leave it out", "generator")
         return self._pool_windows(x, partial(self._pool, generator=generator))
 
     @abstractmethod
@@ -168,11 +175,13 @@ class RandomPool(WindowPool):
 
 
 def is_traced_part(layer: nn.Module, x: Tensor) -> bool:
-    """Return whether torch.fx is tracing a network that contains the layer."""
+    """Return whether torch.fx is tracing a network that contains the layer, which can be a leaf."""
     return (
         isinstance(x, fx.Proxy)
         and isinstance(x.tracer, fx.Tracer)
         and x.tracer.root is not layer  # a layer alone cannot be called by its name
+        # hooks are traced with the call of this layer, and would run again with the leaf
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
     )
 
 
