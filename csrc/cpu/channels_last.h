@@ -395,4 +395,26 @@ VIDPOOL_OUTLINE bool backward_in_place_by_cell(const Pooling& p, const Tile& til
   return true;
 }
 
+// Pool the tile, by the faster formula where the values allow it.
+template <int bytes, class Element>
+VIDPOOL_INLINE void forward_in_place(const Pooling& p, const Tile& tile, const Element* input,
+                                     Element* out, const ChannelScratch<Element>& scratch) {
+  const bool is_done = p.is_disjoint()
+                           ? forward_in_place_by_window<bytes, true>(p, tile, input, out, scratch)
+                           : forward_in_place_by_cell<bytes>(p, tile, input, out, scratch);
+  if (!is_done) forward_in_place_by_window<bytes, false>(p, tile, input, out, scratch);
+}
+
+// Set the gradients of the tile's cells; false, with part of them set, at a value that is not
+// ordinary where windows overlap.
+template <int bytes, bool exact, bool disjoint, class Element>
+VIDPOOL_INLINE bool backward_in_place(const Pooling& p, const Tile& tile, const Element* grad,
+                                      const Element* input, Element* out,
+                                      const ChannelScratch<Element>& scratch) {
+  if constexpr (!disjoint)
+    return backward_in_place_by_cell<bytes, exact>(p, tile, grad, input, out, scratch);
+  backward_in_place_by_window<bytes, exact>(p, tile, grad, input, out, scratch);
+  return true;
+}
+
 }  // namespace

@@ -39,10 +39,7 @@ void forward_tiles_in_place(const Pooling& p, const Tiling& tiling, int64_t begi
     const Tile tile = tiling[index];
     const Element* input = x + tile.outer * p.input_volume() + tile.channel;
     Element* out = result + tile.outer * p.output_volume() + tile.channel;
-    const bool is_done = p.is_disjoint()
-                             ? forward_in_place_by_window<bytes, true>(p, tile, input, out, scratch)
-                             : forward_in_place_by_cell<bytes>(p, tile, input, out, scratch);
-    if (!is_done) forward_in_place_by_window<bytes, false>(p, tile, input, out, scratch);
+    forward_in_place<bytes>(p, tile, input, out, scratch);
   }
 }
 
@@ -69,21 +66,14 @@ void backward_tiles(const Pooling& p, const Tiling& tiling, int64_t begin, int64
     const Element* input = x + map;
     Element* out = result + map;
     const Element* grad = gradient + tile.outer * p.output_volume() + tile.channel;
-    if (in_place) {
-      if constexpr (disjoint) {
-        backward_in_place_by_window<bytes, exact>(p, tile, grad, input, out, *channel_scratch);
-        continue;
-      } else if (backward_in_place_by_cell<bytes, exact>(p, tile, grad, input, out,
-                                                         *channel_scratch)) {
-        continue;
-      }
-    }
+    if (in_place &&
+        backward_in_place<bytes, exact, disjoint>(p, tile, grad, input, out, *channel_scratch))
+      continue;
     if (!scratch) scratch.emplace(p, tiling, sizeof(Element), Vector<Real<Element>, bytes>::lanes);
     scratch->prepare(tile);
-    if constexpr (!disjoint)
-      if (!in_place &&
-          backward_by_cell<bytes, exact>(p, tile, grad, grad_end, input, input_end, out, *scratch))
-        continue;
+    if (!disjoint && !in_place &&
+        backward_by_cell<bytes, exact>(p, tile, grad, grad_end, input, input_end, out, *scratch))
+      continue;
     backward_by_window<bytes, exact, disjoint>(p, tile, grad, grad_end, input, input_end, out,
                                                *scratch);
   }
