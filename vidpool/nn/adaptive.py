@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from torch import Tensor, nn
 
 from vidpool.nn.pooling.base import is_traced_part, record_as_leaf
+from vidpool.nn.pooling.docstrings import complete_docstring
 from vidpool.ops import Gradient
 from vidpool.ops.adaptive import OutputSize, adaptive_soft_pool, expand_output_size
 from vidpool.ops.geometry import check_return_indices
@@ -15,10 +16,37 @@ from vidpool.ops.reference import check_gradient
 
 
 class _AdaptiveSoftPoolNd(nn.Module):
-    """Adaptive SoftPool over any number of dimensions."""
+    """Adaptive SoftPool over any number of dimensions.
+
+    A drop-in replacement for adaptive max and average pooling, such as
+    :class:`torch.nn.AdaptiveMaxPool3d`, with the same windows and the same output size. Each window
+    is averaged with the softmax of its own values as weights;
+    :func:`vidpool.ops.adaptive_soft_pool3d` documents the windows and the exceptions of the forward
+    pass. The layer has no parameters.
+
+    Args:
+        output_size: Size of the output; an int or one int per dimension. None keeps the input's
+            size.
+        return_indices: Must be False. The argument keeps the positions of
+            `torch.nn.AdaptiveMaxPool3d`'s arguments; unlike a maximum, the output does not come
+            from one cell of the window.
+        gradient: `"exact"` for the derivative, or `"paper"` for the gradient of the paper's
+            section 3.2; see :func:`vidpool.ops.soft_pool3d`.
+
+    Raises:
+        TypeError: If `output_size` is neither an int, None nor a sequence of these.
+        RuntimeError: If `output_size` has the wrong length or is less than 1.
+        ConfigError: If `gradient` is unknown or `return_indices` is set.
+    """
 
     ndim: ClassVar[int]
     """Number of pooled dimensions."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Complete the docstring of a layer class; see :func:`complete_docstring`."""
+        super().__init_subclass__(**kwargs)
+        if "ndim" in vars(cls):
+            cls.__doc__ = complete_docstring(cls, _AdaptiveSoftPoolNd)
 
     def __init__(
         self,
@@ -54,26 +82,6 @@ class _AdaptiveSoftPoolNd(nn.Module):
 class AdaptiveSoftPool1d(_AdaptiveSoftPoolNd):
     """SoftPool over T of (N, C, T) or (C, T) to a given output size.
 
-    A drop-in replacement for :class:`torch.nn.AdaptiveMaxPool1d` and
-    :class:`torch.nn.AdaptiveAvgPool1d`, with the same windows and the same output. Each window
-    is averaged with the softmax of its own values as weights;
-    :func:`vidpool.ops.adaptive_soft_pool3d` documents the windows and the exceptions of the forward
-    pass. The layer has no parameters.
-
-    Args:
-        output_size: Size of the output; an int, a sequence of one int, or None to keep the input's
-            size.
-        return_indices: Must be False. The argument keeps the positions of
-            `torch.nn.AdaptiveMaxPool1d`'s arguments; unlike a maximum, the output does not come
-            from one cell of the window.
-        gradient: `"exact"` for the derivative, or `"paper"` for the gradient of the paper's
-            section 3.2; see :func:`vidpool.ops.soft_pool3d`.
-
-    Raises:
-        TypeError: If `output_size` is neither an int, None nor a sequence of these.
-        RuntimeError: If `output_size` has the wrong length or is less than 1.
-        ConfigError: If `gradient` is unknown or `return_indices` is set.
-
     Examples:
         >>> import torch
         >>> from vidpool.nn import AdaptiveSoftPool1d
@@ -86,26 +94,6 @@ class AdaptiveSoftPool1d(_AdaptiveSoftPoolNd):
 
 class AdaptiveSoftPool2d(_AdaptiveSoftPoolNd):
     """SoftPool over H, W of (N, C, H, W) or (C, H, W) to a given output size.
-
-    A drop-in replacement for :class:`torch.nn.AdaptiveMaxPool2d` and
-    :class:`torch.nn.AdaptiveAvgPool2d`, with the same windows and the same output. Each window
-    is averaged with the softmax of its own values as weights;
-    :func:`vidpool.ops.adaptive_soft_pool3d` documents the windows and the exceptions of the forward
-    pass. The layer has no parameters.
-
-    Args:
-        output_size: Size of the output; an int or one int per dimension. None keeps the input's
-            size.
-        return_indices: Must be False. The argument keeps the positions of
-            `torch.nn.AdaptiveMaxPool2d`'s arguments; unlike a maximum, the output does not come
-            from one cell of the window.
-        gradient: `"exact"` for the derivative, or `"paper"` for the gradient of the paper's
-            section 3.2; see :func:`vidpool.ops.soft_pool3d`.
-
-    Raises:
-        TypeError: If `output_size` is neither an int, None nor a sequence of these.
-        RuntimeError: If `output_size` has the wrong length or is less than 1.
-        ConfigError: If `gradient` is unknown or `return_indices` is set.
 
     Examples:
         >>> import torch
@@ -121,26 +109,6 @@ class AdaptiveSoftPool2d(_AdaptiveSoftPoolNd):
 
 class AdaptiveSoftPool3d(_AdaptiveSoftPoolNd):
     """SoftPool over T, H, W of (N, C, T, H, W) or (C, T, H, W) to a given output size.
-
-    A drop-in replacement for :class:`torch.nn.AdaptiveMaxPool3d` and
-    :class:`torch.nn.AdaptiveAvgPool3d`, with the same windows and the same output. Each window
-    is averaged with the softmax of its own values as weights;
-    :func:`vidpool.ops.adaptive_soft_pool3d` documents the windows and the exceptions of the forward
-    pass. The layer has no parameters.
-
-    Args:
-        output_size: Size of the output; an int or one int per dimension. None keeps the input's
-            size.
-        return_indices: Must be False. The argument keeps the positions of
-            `torch.nn.AdaptiveMaxPool3d`'s arguments; unlike a maximum, the output does not come
-            from one cell of the window.
-        gradient: `"exact"` for the derivative, or `"paper"` for the gradient of the paper's
-            section 3.2; see :func:`vidpool.ops.soft_pool3d`.
-
-    Raises:
-        TypeError: If `output_size` is neither an int, None nor a sequence of these.
-        RuntimeError: If `output_size` has the wrong length or is less than 1.
-        ConfigError: If `gradient` is unknown or `return_indices` is set.
 
     Examples:
         >>> import torch

@@ -9,10 +9,9 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from vidpool.ops.geometry import Window, check_input, is_channels_last
-from vidpool.ops.operator import check_exporter, soft_pool
+from vidpool.ops.operator import check_exporter, overridable, soft_pool
 from vidpool.ops.reference import Cut, Gradient, check_gradient, like_input, pool_axes
 
 OutputSize: TypeAlias = int | Sequence[int | None] | None
@@ -44,6 +43,7 @@ def expand_output_size(ndim: int, output_size: OutputSize) -> tuple[int | None, 
     return tuple(sizes)
 
 
+@overridable
 def adaptive_soft_pool(
     x: Tensor, output_size: tuple[int | None, ...], gradient: Gradient
 ) -> Tensor:
@@ -64,10 +64,6 @@ def adaptive_soft_pool(
         NotImplementedError: If x has another dtype than float16, bfloat16, float32 or float64.
         ConfigError: If `gradient` is unknown, or in the ONNX exporter that is based on TorchScript.
     """
-    if has_torch_function_unary(x):
-        recorded: Tensor = handle_torch_function(adaptive_soft_pool, (x,), x, output_size, gradient)
-        return recorded
-    check_exporter()
     check_gradient(gradient)
     ndim = len(output_size)
     check_input(x, ndim)
@@ -78,6 +74,7 @@ def adaptive_soft_pool(
     window = _regular_window(x.shape[-ndim:], output_size)
     if window is not None and (not is_global or is_channels_last(x, ndim)):
         return soft_pool(x, window, gradient)
+    check_exporter()
     values = x if x.dtype == torch.float64 else x.float()
     if is_global:
         out = pool_axes(values.flatten(-pooled), [_cut_whole], gradient)

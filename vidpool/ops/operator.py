@@ -57,6 +57,37 @@ COMPILED = frozenset(load_libraries(Path(__file__).parent))
 """Device types with compiled kernels."""
 
 
+def refuse_scripting() -> NoReturn:
+    """Raise an error; torch.jit.script calls this for functions and layers before it compiles them.
+
+    Raises:
+        ConfigError: Always.
+    """
+    raise ConfigError(
+        "vidpool's pooling cannot be compiled by torch.jit.script, which PyTorch has deprecated: "
+        "use torch.export.export, torch.compile or torch.jit.trace"
+    )
+
+
+def overridable(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Let torch.fx record the calls of a function, and tensor subclasses override it.
+
+    PyTorch's own functions allow the same. The first argument of the function is `x`.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        x: Any = args[0] if args else kwargs.get("x")
+        if has_torch_function_unary(x):
+            recorded: Tensor = handle_torch_function(call, (x,), *args, **kwargs)
+            return recorded
+        return function(*args, **kwargs)
+
+    call.__prepare_scriptable__ = refuse_scripting  # type: ignore[attr-defined]
+    return call
+
+
+@overridable
 def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     """Compute :func:`vidpool.ops.reference.soft_pool` by compiled kernels if there are any.
 
@@ -69,14 +100,10 @@ def soft_pool(x: Tensor, window: Window, gradient: Gradient) -> Tensor:
     Raises:
         ConfigError: In the ONNX exporter that is based on TorchScript.
     """
-    # As in PyTorch's own functions: torch.fx records the call, tensor subclasses stay subclasses.
-    if has_torch_function_unary(x):
-        recorded: Tensor = handle_torch_function(soft_pool, (x,), x, window, gradient)
-        return recorded
-    check_exporter()
     # torch.func cannot differentiate custom operators; torch.jit cannot trace autograd functions
     transformed = torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
     if x.device.type not in COMPILED or transformed:
+        check_exporter()
         return reference.soft_pool(x, window, gradient)
     reference.check_gradient(gradient)
     check_input(x, len(window.kernel_size))
@@ -101,36 +128,6 @@ def check_exporter() -> None:
         )
 
 
-def refuse_scripting() -> NoReturn:
-    """Raise an error; torch.jit.script calls this for functions and layers before it compiles them.
-
-    Raises:
-        ConfigError: Always.
-    """
-    raise ConfigError(
-        "vidpool's pooling cannot be compiled by torch.jit.script, which PyTorch has deprecated: "
-        "use torch.export.export, torch.compile or torch.jit.trace"
-    )
-
-
-def overridable(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Let torch.fx record the calls of a function, and subclasses of tensors override it.
-
-    Functions of PyTorch do the same. The function's first argument is `x`.
-    """
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        x: Any = args[0] if args else kwargs.get("x")
-        if has_torch_function_unary(x):
-            recorded: Tensor = handle_torch_function(call, (x,), *args, **kwargs)
-            return recorded
-        return function(*args, **kwargs)
-
-    call.__prepare_scriptable__ = refuse_scripting  # type: ignore[attr-defined]
-    return call
-
-
 class _SoftPool(torch.autograd.Function):
     """The operator with its autograd formula, at half the overhead for small maps."""
 
@@ -152,7 +149,7 @@ class _SoftPool(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            out = _pool_by_reference(x, ctx.options)
+            out = _pool_by_reference(x, *ctx.options)
             grad = torch.zeros_like(out, requires_grad=True)
             (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
             (out_tangent,) = torch.autograd.grad(grad_x, grad, tangent)
@@ -167,25 +164,20 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None = No
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (x,) = ctx.saved_tensors
     if torch.is_grad_enabled():  # create_graph: the reference can be differentiated again
-        out = _pool_by_reference(x, ctx.options)
+        out = _pool_by_reference(x, *ctx.options)
         (grad_x,) = torch.autograd.grad(out, x, grad, create_graph=True)
     else:
         grad_x = torch.ops.vidpool.soft_pool_backward(grad, x, *ctx.options)
     return grad_x, *(None for _ in ctx.options)
 
 
-def _pool_by_reference(x: Tensor, options: Sequence[Any]) -> Tensor:
+def _pool_by_reference(x: Tensor, *options: Any) -> Tensor:
     *window, gradient = options
     return reference.soft_pool(x, Window(*window), gradient)
 
 
-def _decompose(x: Tensor, *options: Any) -> Tensor:
-    """Compute the operator `vidpool::soft_pool` by standard operators of PyTorch."""
-    return _pool_by_reference(x, options)
-
-
 DECOMPOSITIONS: dict[torch._ops.OperatorBase, Callable[..., Any]] = {
-    torch.ops.vidpool.soft_pool.default: _decompose
+    torch.ops.vidpool.soft_pool.default: _pool_by_reference
 }
 """Decomposition of SoftPool into standard operators, for `ExportedProgram.run_decompositions`.
 
@@ -193,7 +185,7 @@ The default ONNX exporter of PyTorch finds it by itself.
 """
 # The ONNX exporter reads PyTorch's own table; torch.compile does not decompose by it, so compiled
 # programs still call the kernels.
-torch._decomp.register_decomposition(list(DECOMPOSITIONS))(_decompose)
+torch._decomp.register_decomposition(list(DECOMPOSITIONS))(_pool_by_reference)
 
 
 torch.library.register_autograd("vidpool::soft_pool", _backward, setup_context=_setup_context)

@@ -15,7 +15,8 @@ def complete_docstring(cls: type, base: type) -> str | None:
 
     Args:
         cls: Class with a docstring of its own.
-        base: Class whose sections `Args` and `Raises` hold for all layers.
+        base: Class whose sections `Args` and `Raises` hold for all layers; may be the base class of
+            `cls`.
     """
     if not cls.__dict__.get("__doc__") or not base.__doc__:  # python -OO removes docstrings
         return None
@@ -26,7 +27,7 @@ def complete_docstring(cls: type, base: type) -> str | None:
     text = "\n\n".join(filter(None, (own[""], description)))
     arguments: dict[str, str] = {}
     errors: dict[str, str] = {}
-    for sections in (shared, method, own):
+    for sections in (shared, own) if cls.__base__ is base else (shared, method, own):
         arguments |= _entries(sections.get("Args", ""))
         for name, entry in _entries(sections.get("Raises", "")).items():
             known = errors.get(name, "").rstrip(".")
